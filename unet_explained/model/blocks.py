@@ -1,0 +1,166 @@
+"""The blocks of the U, under the checkpoint's class names.
+
+Each is built from the config and its level: 0 is the full resolution, each level below has half
+the height and width. All down, mid and up blocks are called alike, with or without attention.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .attention import Transformer2DModel
+from .config import UNetConfig
+from .resnet import Downsample2D, ResnetBlock2D, Upsample2D
+
+
+class Prompt(NamedTuple):
+    """What the cross-attentions look at, and what is added to the scores of masked keys."""
+
+    encoder_hidden_states: Float[Tensor, "batch key text"]
+    attention_mask: Float[Tensor, "batch mask"] | None = None
+    encoder_attention_mask: Float[Tensor, "batch key"] | None = None
+
+
+def _transformers(config: UNetConfig, level: int, side: str) -> nn.ModuleList:
+    channels = config.block_out_channels[level]
+    # The mid block's attn1 is self-attention whatever only_cross_attention says.
+    only_cross = side != "mid" and config.at("only_cross_attention", level)
+    depths = config.transformer_depths(level, side)
+    return nn.ModuleList(Transformer2DModel(channels, n, config, level, only_cross) for n in depths)
+
+
+class DownBlock2D(nn.Module):
+    """Resnets, then half the resolution (but at the bottom). Every output is kept as a skip."""
+
+    def __init__(self, config: UNetConfig, level: int):
+        super().__init__()
+        channels = config.block_out_channels[level]
+        incoming = config.block_out_channels[max(level - 1, 0)]
+        inputs = [incoming] + [channels] * (config.at("layers_per_block", level) - 1)
+        bottom = level == config.levels - 1
+        self.resnets = nn.ModuleList(ResnetBlock2D(width, channels, config) for width in inputs)
+        self.downsamplers = nn.ModuleList(
+            [] if bottom else [Downsample2D(channels, config.downsample_padding)]
+        )
+
+    def layer(self, i: int, hidden_states: Tensor, temb: Tensor, prompt: Prompt) -> Tensor:
+        return self.resnets[i](hidden_states, temb)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch channel_in height_in width_in"],
+        temb: Float[Tensor, "batch time"],
+        prompt: Prompt,
+        adapter: Float[Tensor, "batch channel _ _"] | None = None,
+    ) -> tuple[
+        Float[Tensor, "batch channel height width"], list[Float[Tensor, "batch channel _ _"]]
+    ]:
+        skips = []
+        for i in range(len(self.resnets)):
+            hidden_states = self.layer(i, hidden_states, temb, prompt)
+            skips.append(hidden_states)
+        # A T2I-Adapter's feature is added before downsampling where there is attention, after it
+        # where there is none, and each time to the skip as well.
+        if adapter is not None and hasattr(self, "attentions"):
+            hidden_states = skips[-1] = hidden_states + adapter
+        for downsampler in self.downsamplers:
+            hidden_states = downsampler(hidden_states)
+            skips.append(hidden_states)
+        if adapter is not None and not hasattr(self, "attentions"):
+            hidden_states = skips[-1] = hidden_states + adapter
+        return hidden_states, skips
+
+
+class CrossAttnDownBlock2D(DownBlock2D):
+    """A DownBlock2D in which a transformer follows each resnet."""
+
+    def __init__(self, config: UNetConfig, level: int):
+        super().__init__(config, level)
+        self.attentions = _transformers(config, level, "down")
+
+    def layer(self, i: int, hidden_states: Tensor, temb: Tensor, prompt: Prompt) -> Tensor:
+        return self.attentions[i](self.resnets[i](hidden_states, temb), *prompt)
+
+
+class UNetMidBlock2D(nn.Module):
+    """One resnet at the lowest resolution."""
+
+    def __init__(self, config: UNetConfig, resnets: int = 1):
+        super().__init__()
+        channels, factor = config.block_out_channels[-1], config.mid_block_scale_factor
+        self.resnets = nn.ModuleList(
+            ResnetBlock2D(channels, channels, config, factor) for _ in range(resnets)
+        )
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch channel height width"],
+        temb: Float[Tensor, "batch time"],
+        prompt: Prompt,
+    ) -> Float[Tensor, "batch channel height width"]:
+        return self.resnets[0](hidden_states, temb)
+
+
+class UNetMidBlock2DCrossAttn(UNetMidBlock2D):
+    """Resnet, transformer, resnet: the whole picture at once, in a few pixels."""
+
+    def __init__(self, config: UNetConfig):
+        super().__init__(config, resnets=2)
+        self.attentions = _transformers(config, config.levels - 1, "mid")
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch channel height width"],
+        temb: Float[Tensor, "batch time"],
+        prompt: Prompt,
+    ) -> Float[Tensor, "batch channel height width"]:
+        hidden_states = self.resnets[0](hidden_states, temb)
+        hidden_states = self.attentions[0](hidden_states, *prompt)
+        return self.resnets[1](hidden_states, temb)
+
+
+class UpBlock2D(nn.Module):
+    """Resnets, each of which first takes a skip beside its input; then twice the resolution."""
+
+    def __init__(self, config: UNetConfig, level: int):
+        super().__init__()
+        widths, count = config.block_out_channels, config.at("layers_per_block", level)
+        channels, above = widths[level], widths[max(level - 1, 0)]
+        below = widths[min(level + 1, config.levels - 1)]
+        # One resnet more than the down block: this level's first skip came from the level above.
+        hidden, skip = [below] + [channels] * count, [channels] * count + [above]
+        self.resnets = nn.ModuleList(
+            ResnetBlock2D(a + b, channels, config) for a, b in zip(hidden, skip, strict=True)
+        )
+        self.upsamplers = nn.ModuleList([] if level == 0 else [Upsample2D(channels)])
+
+    def layer(self, i: int, hidden_states: Tensor, temb: Tensor, prompt: Prompt) -> Tensor:
+        return self.resnets[i](hidden_states, temb)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch channel_in height_in width_in"],
+        skips: list[Float[Tensor, "batch _ height_in width_in"]],
+        temb: Float[Tensor, "batch time"],
+        prompt: Prompt,
+        upsample_size: tuple[int, int] | None,
+    ) -> Float[Tensor, "batch channel height width"]:
+        for i, skip in enumerate(reversed(skips)):
+            hidden_states = torch.cat([hidden_states, skip], dim=1)
+            hidden_states = self.layer(i, hidden_states, temb, prompt)
+        for upsampler in self.upsamplers:
+            hidden_states = upsampler(hidden_states, upsample_size)
+        return hidden_states
+
+
+class CrossAttnUpBlock2D(UpBlock2D):
+    """An UpBlock2D in which a transformer follows each resnet."""
+
+    def __init__(self, config: UNetConfig, level: int):
+        super().__init__(config, level)
+        self.attentions = _transformers(config, level, "up")
+
+    def layer(self, i: int, hidden_states: Tensor, temb: Tensor, prompt: Prompt) -> Tensor:
+        return self.attentions[i](self.resnets[i](hidden_states, temb), *prompt)

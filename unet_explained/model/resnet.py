@@ -1,0 +1,100 @@
+"""The convolutional half of a block: ResnetBlock2D and the two modules that change resolution."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .config import UNetConfig
+from .embeddings import ACTIVATION
+
+
+class TimeShift(nn.Module):
+    """One number per channel becomes one plane per channel: the same for every pixel."""
+
+    def forward(self, time: Float[Tensor, "batch channel"]) -> Float[Tensor, "batch channel 1 1"]:
+        return rearrange(time, "batch channel -> batch channel 1 1")
+
+
+class ResnetBlock2D(nn.Module):
+    """x + conv2(act(norm2(conv1(act(norm1(x))) + time))), after He et al. 2016 and DDPM.
+
+    With scale_shift, norm2's output is multiplied by 1 + scale and shifted, both from the time
+    embedding. Where the channels change, conv_shortcut (1x1) takes x to the new width.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        config: UNetConfig,
+        output_scale_factor: float = 1.0,
+    ):
+        super().__init__()
+        self.scales_too = config.resnet_time_scale_shift == "scale_shift"
+        self.output_scale_factor = output_scale_factor
+        time_channels = out_channels * (2 if self.scales_too else 1)
+
+        self.norm1 = nn.GroupNorm(config.groups(in_channels), in_channels, config.norm_eps)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time_emb_proj = nn.Linear(config.time_embed_dim, time_channels)
+        self.time_shift = TimeShift()
+        self.norm2 = nn.GroupNorm(config.groups(out_channels), out_channels, config.norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.nonlinearity = ACTIVATION[config.act_fn]()
+        changes = in_channels != out_channels
+        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if changes else None
+
+    def forward(
+        self,
+        input_tensor: Float[Tensor, "batch channel_in height width"],
+        temb: Float[Tensor, "batch time"],
+    ) -> Float[Tensor, "batch channel height width"]:
+        hidden = self.conv1(self.nonlinearity(self.norm1(input_tensor)))
+
+        time = self.time_shift(self.time_emb_proj(self.nonlinearity(temb)))
+        if self.scales_too:
+            scale, shift = rearrange(
+                time, "batch (two channel) 1 1 -> two batch channel 1 1", two=2
+            )
+            hidden = self.norm2(hidden) * (1 + scale) + shift
+        else:
+            hidden = self.norm2(hidden + time)
+        hidden = self.conv2(self.dropout(self.nonlinearity(hidden)))
+
+        shortcut = self.conv_shortcut(input_tensor) if self.conv_shortcut else input_tensor
+        output = shortcut + hidden
+        # Dividing by one would cost a pass over the tensor in every resnet.
+        return output if self.output_scale_factor == 1 else output / self.output_scale_factor
+
+
+class Downsample2D(nn.Module):
+    """Half the height and width by a convolution of stride 2."""
+
+    def __init__(self, channels: int, padding: int = 1):
+        super().__init__()
+        self.padding = padding
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+
+    def forward(
+        self, hidden_states: Float[Tensor, "batch channel height_in width_in"]
+    ) -> Float[Tensor, "batch channel height width"]:
+        if self.padding == 0:  # one column right, one row below
+            hidden_states = F.pad(hidden_states, (0, 1, 0, 1))
+        return self.conv(hidden_states)
+
+
+class Upsample2D(nn.Module):
+    """Nearest-neighbour enlargement, then a convolution that smooths it (Odena et al. 2016)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch channel height_in width_in"],
+        output_size: tuple[int, int],
+    ) -> Float[Tensor, "batch channel height width"]:
+        return self.conv(F.interpolate(hidden_states, size=output_size, mode="nearest"))

@@ -1,0 +1,198 @@
+"""UNet2DConditionModel: Stable Diffusion's denoiser, as six stages.
+
+    time, prompt ─┐
+    latents ─► conv_in ─► down ─► mid ─► up ─► conv_norm_out, conv_act, conv_out ─► prediction
+                            └── skips ──┘
+
+Names of modules and parameters are the checkpoint's, so a state dict of diffusers loads strictly,
+with no renaming. U-Net: Ronneberger et al. 2015; this one: Rombach et al. 2022 (latent diffusion).
+"""
+
+from typing import NamedTuple
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from . import blocks
+from .blocks import Prompt
+from .config import UNetConfig
+from .embeddings import ACTIVATION, TimestepEmbedding, Timesteps, class_embedding
+from .inputs import additive_mask, check_conditions, check_latents_and_prompt, check_residuals
+
+
+class UNet2DConditionOutput(NamedTuple):
+    """The prediction (noise or velocity), of the latents' height and width."""
+
+    sample: Float[Tensor, "batch channel height width"]
+
+
+class UNet2DConditionModel(nn.Module):
+    """Predicts what to take from noisy latents, given the timestep and the embedded prompt."""
+
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        self.config = config
+        first, width = config.block_out_channels[0], config.time_embed_dim
+
+        # 1. time
+        self.time_proj = Timesteps(first, config.flip_sin_to_cos, config.freq_shift)
+        self.time_embedding = TimestepEmbedding(
+            first, width, config.act_fn, config.time_cond_proj_dim
+        )
+        self.class_embedding = class_embedding(config)
+        if config.addition_embed_type == "text_time":
+            self.add_time_proj = Timesteps(
+                config.addition_time_embed_dim, config.flip_sin_to_cos, config.freq_shift
+            )
+            self.add_embedding = TimestepEmbedding(
+                config.projection_class_embeddings_input_dim, width
+            )
+
+        # 2. pre-process
+        kernel = config.conv_in_kernel
+        self.conv_in = nn.Conv2d(config.in_channels, first, kernel, padding=(kernel - 1) // 2)
+
+        # 3. down, 4. mid, 5. up
+        def build(kinds, levels):
+            return nn.ModuleList(getattr(blocks, k)(config, i) for k, i in zip(kinds, levels))
+
+        self.down_blocks = build(config.down_block_types, range(config.levels))
+        self.up_blocks = build(config.up_block_types, reversed(range(config.levels)))
+        mid = config.mid_block_type
+        self.mid_block = getattr(blocks, mid)(config) if mid else None
+
+        # 6. post-process
+        groups, kernel = config.norm_num_groups, config.conv_out_kernel
+        self.conv_norm_out = nn.GroupNorm(groups, first, config.norm_eps) if groups else None
+        self.conv_act = ACTIVATION[config.act_fn]() if groups else None
+        self.conv_out = nn.Conv2d(first, config.out_channels, kernel, padding=(kernel - 1) // 2)
+
+    @classmethod
+    def from_config(cls, what, *, seed: int | None = None) -> "UNet2DConditionModel":
+        """Random weights. what: a preset's name, config.json or its folder, dict, or UNetConfig.
+
+        With a seed, torch's default initialisation is the same each time and the global generator
+        is left as it was.
+        """
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            return cls(UNetConfig.load(what)).eval()
+
+    @classmethod
+    def from_pretrained(cls, path, **options) -> "UNet2DConditionModel":
+        """Trained weights from a folder or hub id; options as in run.checkpoints.load_unet."""
+        from ..run.checkpoints import load_unet
+
+        return load_unet(path, **options)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.conv_in.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.conv_in.weight.device
+
+    def get_time_embed(
+        self, sample: Float[Tensor, "batch _ _ _"], timestep: Shaped[Tensor, "*step"] | float | int
+    ) -> Float[Tensor, "batch channel"]:
+        """The timestep, one for all or one a sample, as sinusoids in the sample's dtype."""
+        timesteps = torch.as_tensor(timestep, device=sample.device)
+        if timesteps.ndim == 0 or len(timesteps) == 1:
+            timesteps = repeat(timesteps, "... -> (batch ...)", batch=sample.shape[0])
+        return self.time_proj(timesteps).to(sample.dtype)
+
+    def get_class_embed(
+        self, sample: Float[Tensor, "batch _ _ _"], class_labels: Shaped[Tensor, "batch *wide"]
+    ) -> Float[Tensor, "batch time"]:
+        """Class labels (x4: noise level; unCLIP: image embedding) as a vector like time's."""
+        if self.config.class_embed_type == "timestep":
+            class_labels = self.time_proj(class_labels).to(sample.dtype)
+        return self.class_embedding(class_labels).to(sample.dtype)
+
+    def get_aug_embed(
+        self, emb: Float[Tensor, "batch time"], added_cond_kwargs: dict
+    ) -> Float[Tensor, "batch time"]:
+        """SDXL's pooled prompt and its sizes and crops (time_ids), as a vector like time's."""
+        text_embeds, time_ids = added_cond_kwargs["text_embeds"], added_cond_kwargs["time_ids"]
+        waves = self.add_time_proj(rearrange(time_ids, "batch id -> (batch id)"))
+        waves = rearrange(waves, "(batch id) wave -> batch (id wave)", batch=text_embeds.shape[0])
+        return self.add_embedding(torch.cat([text_embeds, waves], dim=-1).to(emb.dtype))
+
+    def forward(
+        self,
+        sample: Float[Tensor, "batch channel_in height width"],
+        timestep: Shaped[Tensor, "*time"] | float | int,
+        encoder_hidden_states: Float[Tensor, "batch token text"],
+        class_labels: Shaped[Tensor, "batch *label"] | None = None,
+        timestep_cond: Float[Tensor, "batch guidance"] | None = None,
+        attention_mask: Shaped[Tensor, "batch mask"] | None = None,
+        cross_attention_kwargs: dict | None = None,
+        added_cond_kwargs: dict[str, Tensor] | None = None,
+        down_block_additional_residuals: tuple | list | None = None,
+        mid_block_additional_residual: Float[Tensor, "batch _ _ _"] | None = None,
+        down_intrablock_additional_residuals: tuple | list | None = None,
+        encoder_attention_mask: Shaped[Tensor, "batch token"] | None = None,
+        return_dict: bool = True,
+    ) -> UNet2DConditionOutput | tuple[Float[Tensor, "batch channel height width"]]:
+        """The reference's signature; masks are 1 for keys to look at and 0 for those to pass over.
+
+        Residuals are ControlNet's (down_block_*, mid_block_*: both or neither) and T2I-Adapter's
+        (down_intrablock_*: one a down block, and one more for mid). Raises ValueError, before any
+        work, for inputs that do not fit the config.
+        """
+        config, adapter = self.config, down_intrablock_additional_residuals
+        control_down, control_mid = down_block_additional_residuals, mid_block_additional_residual
+        check_latents_and_prompt(config, sample, timestep, encoder_hidden_states)
+        check_conditions(
+            config, class_labels, timestep_cond, cross_attention_kwargs, added_cond_kwargs
+        )
+        check_residuals(config, control_down, control_mid, adapter)
+        prompt = Prompt(
+            encoder_hidden_states,
+            additive_mask(attention_mask, sample.dtype),
+            additive_mask(encoder_attention_mask, sample.dtype),
+        )
+        if config.center_input_sample:
+            sample = 2 * sample - 1
+
+        # 1. time: when in the denoising, of what class, at what size -> one vector
+        emb = self.time_embedding(self.get_time_embed(sample, timestep), timestep_cond)
+        if self.class_embedding is not None:
+            emb = emb + self.get_class_embed(sample, class_labels)
+        if config.addition_embed_type is not None:
+            emb = emb + self.get_aug_embed(emb, added_cond_kwargs)
+
+        # 2. pre-process: 4 latent channels to the width of the first level
+        sample = self.conv_in(sample)
+
+        # 3. down: half the resolution a level, every output on the way kept as a skip
+        skips = [sample]
+        adapter = list(adapter or [])
+        for block in self.down_blocks:
+            sample, new = block(sample, emb, prompt, adapter.pop(0) if adapter else None)
+            skips += new
+        if control_down is not None:
+            skips = [skip + residual for skip, residual in zip(skips, control_down, strict=True)]
+
+        # 4. mid: the lowest resolution, where every pixel sees the whole picture
+        if self.mid_block is not None:
+            sample = self.mid_block(sample, emb, prompt)
+        for residual in (adapter.pop(0) if adapter else None, control_mid):
+            sample = sample if residual is None else sample + residual
+
+        # 5. up: twice the resolution a level, the skips taken back last in, first out
+        for block in self.up_blocks:
+            skips, taken = skips[: -len(block.resnets)], skips[-len(block.resnets) :]
+            # To the next skip's size, not just doubled: latents need not be divisible by 8.
+            upsample_size = tuple(skips[-1].shape[-2:]) if skips else None
+            sample = block(sample, taken, emb, prompt, upsample_size)
+
+        # 6. post-process: back to the latent channels
+        if self.conv_norm_out is not None:
+            sample = self.conv_act(self.conv_norm_out(sample))
+        sample = self.conv_out(sample)
+        return UNet2DConditionOutput(sample) if return_dict else (sample,)
