@@ -3,11 +3,16 @@
 JAXTYPING_DISABLE=1 switches the check off, for torch.compile, which does not mix with it.
 """
 
+from pathlib import Path
+
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
-install_import_hook("unet_explained.model", "beartype.beartype")
+# config.py is left out: it takes JSON as it comes, with lists for tuples. An int is a float here.
+TYPED = ("attention", "blocks", "embeddings", "inputs", "resnet", "unet")
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+install_import_hook([f"unet_explained.model.{name}" for name in TYPED], CHECKER)
 
 # Small enough to run anywhere, with the levels, block types and head counts of Stable Diffusion.
 TINY = {
@@ -33,6 +38,15 @@ def tiny_unet(tiny_config):
 
 
 @pytest.fixture
+def one_thread():
+    """Threads wait for each other longer than a narrow model computes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def randomised():
     """A function that makes every parameter of a model random.
 
@@ -48,3 +62,46 @@ def randomised():
         return model
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """A whole random pipeline, made and saved by diffusers: pictures 64 x 64, 77 tokens."""
+    import diffusers
+    import transformers
+
+    from unet_explained.bundled.tokenizer import build_tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    text_config = transformers.CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=24, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=2, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("tiny") / "pipeline"
+    diffusers.StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=transformers.CLIPTextModel(text_config),
+        tokenizer=tokenizer,
+        unet=diffusers.UNet2DConditionModel(sample_size=8, **TINY),
+        scheduler=diffusers.DDIMScheduler(
+            beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_pipe(tiny_folder):
+    """That pipeline, loaded by this package, on the CPU."""
+    import unet_explained
+
+    return unet_explained.load(tiny_folder, device="cpu")

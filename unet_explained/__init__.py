@@ -1,0 +1,37 @@
+"""Stable Diffusion's UNet, opened: readable, recorded, explained.
+
+Names are imported when first used, so that `import unet_explained` and the command line's --help
+load nothing heavy.
+"""
+
+from importlib import import_module
+
+from .version import __version__
+
+_HOME = {
+    "PRESETS": ".model",
+    "UNet2DConditionModel": ".model",
+    "UNetConfig": ".model",
+    "attention_weights": ".model",
+    "Recording": ".recording",
+    "record": ".recording",
+    "ShapeTable": ".recording.shapes",
+    "shape_table": ".recording.shapes",
+    "summary": ".recording.shapes",
+    "load": ".run.checkpoints",
+    "Pipeline": ".run.denoise",
+    "Run": ".run.denoise",
+    "Step": ".run.denoise",
+    "plot_heatmaps": ".show.plots",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

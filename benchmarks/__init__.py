@@ -1,0 +1,1 @@
+"""How fast and how exact, beside what people use today: python -m benchmarks --help."""

@@ -1,0 +1,28 @@
+"""The house rules that a machine can check."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=lambda c: c[0])
+def test_ruff_has_nothing_to_say(command):
+    ruff = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ruff.returncode == 0, ruff.stdout + ruff.stderr
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import sys, unet_explained\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'matplotlib'} & set(sys.modules)\n"
+        "unet_explained.record, unet_explained.UNet2DConditionModel\n"
+        "heavy |= {'diffusers', 'transformers', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,188 @@
+"""The command line: a tour, shape tables, heatmaps and JupyterLab on the notebooks."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+from .version import __version__
+
+PROMPT = "a red circle left of a blue square"
+PACKAGE = Path(__file__).parent
+COMMANDS = {
+    "tour": "a picture, its word maps and its shapes, into ./unet-tour/ (what runs by default)",
+    "shapes": "every shape of a network, without weights",
+    "heatmap": "which pixels look at which word of a prompt",
+    "lab": "JupyterLab on the notebooks",
+}
+
+EPILOG = f"""\
+examples
+  python -m unet_explained                          the tour
+  python -m unet_explained --steps 10 --seed 3      the tour, with options of its own
+  python -m unet_explained shapes sd15 --depth 2    every shape of Stable Diffusion 1.5
+  python -m unet_explained shapes sdxl --stage mid
+  python -m unet_explained heatmap "{PROMPT}"
+  python -m unet_explained heatmap "a cat" --model stable-diffusion-v1-5/stable-diffusion-v1-5
+  python -m unet_explained lab                      step through it in JupyterLab
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status, 2 for input that does not fit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
+        arguments = ["tour", *arguments]
+    options = _parser().parse_args(arguments)
+    warnings.showwarning = _say_warning
+    try:
+        return options.command(options) or 0
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        print(f"unet_explained: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "python -m unet_explained", description=__doc__, epilog=EPILOG, formatter_class=shape
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    tour_parser = commands.add_parser("tour", help=COMMANDS["tour"])
+    tour_parser.add_argument("--prompt", default=PROMPT, help="default: %(default)s")
+    _add_run_options(tour_parser, "unet-tour")
+    tour_parser.set_defaults(command=tour)
+
+    shapes_parser = commands.add_parser("shapes", help=COMMANDS["shapes"])
+    shapes_parser.add_argument(
+        "what", help="a preset (sd15, sd21, sdxl, bundled, ...), or a config.json or its folder"
+    )
+    for name, text in (
+        ("batch", "samples in a batch (2: classifier-free guidance)"),
+        ("height", "of the latents: pixels / 8"),
+        ("width", "of the latents"),
+        ("tokens", "of the prompt"),
+        ("depth", "how deep to look into modules"),
+    ):
+        shapes_parser.add_argument(f"--{name}", type=int, help=text)
+    shapes_parser.add_argument("--stage", help="time, pre-process, down, mid, up or post-process")
+    shapes_parser.add_argument("--csv", metavar="FILE", help="write a CSV file instead")
+    shapes_parser.set_defaults(command=shapes)
+
+    heat = commands.add_parser("heatmap", help=COMMANDS["heatmap"])
+    heat.add_argument("prompt")
+    _add_run_options(heat, "heatmap.png")
+    heat.set_defaults(command=heatmap)
+
+    lab_parser = commands.add_parser("lab", help=COMMANDS["lab"])
+    lab_parser.set_defaults(command=lab)
+    return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser, out: str) -> None:
+    add = parser.add_argument
+    add("--model", help="folder, hub id or .safetensors file (default: the bundled model)")
+    add("--negative", default="", metavar="TEXT", help="negative prompt")
+    add("--steps", type=int, default=20, help="denoising steps (default: %(default)s)")
+    add("--guidance", type=float, help="guidance scale (default: the model's own)")
+    add("--seed", type=int, default=0, help="of the start noise (default: %(default)s)")
+    add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
+    add("--dtype", help="float32, bfloat16 or, on CUDA, float16")
+    add("--out", type=Path, default=Path(out), help="where to write (default: %(default)s)")
+
+
+def tour(options) -> None:
+    """A picture, its word maps and two shape tables, written into a folder."""
+    recording, run = _record(options)
+    from .recording.shapes import shape_table
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    full = shape_table("sd15")
+    print(shape_table("sd15", depth=1))
+    written = {
+        "picture.png": "what the model made of the prompt",
+        "heatmaps.png": "for every word, where the picture looked at it",
+        "shapes-of-this-run.txt": "every tensor of that run, with its axes",
+        "shapes-sd15.txt": "the same for full-size Stable Diffusion 1.5",
+    }
+    run.image.save(options.out / "picture.png")
+    _save_heatmaps(run, recording, options.out / "heatmaps.png")
+    (options.out / "shapes-of-this-run.txt").write_text(f"{recording.shapes}\n")
+    (options.out / "shapes-sd15.txt").write_text(f"{full}\n")
+    print(f"\nWritten into {options.out}/")
+    for name, what in written.items():
+        print(f"  {name:24}{what}")
+    print("\nNext:  python -m unet_explained lab            step through it in JupyterLab")
+    print('       python -m unet_explained heatmap "..."  your own prompt')
+
+
+def shapes(options) -> None:
+    """The shape table of a preset or config, as text or CSV."""
+    from .recording.shapes import shape_table
+
+    names = ("batch", "height", "width", "tokens", "depth", "stage")
+    asked = {name: getattr(options, name) for name in names}
+    table = shape_table(options.what, **{n: v for n, v in asked.items() if v is not None})
+    if options.csv:
+        Path(options.csv).write_text(table.to_csv())
+        print(f"wrote {options.csv}")
+    else:
+        print(table)
+
+
+def heatmap(options) -> None:
+    """One picture file: the generated picture and a map for every word."""
+    recording, run = _record(options)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    _save_heatmaps(run, recording, options.out)
+    print(f"wrote {options.out}")
+
+
+def lab(options) -> int:
+    """JupyterLab on the notebooks: the clone's own, or a copy of the installed ones."""
+    notebooks = PACKAGE.parent / "notebooks"
+    if not notebooks.is_dir():
+        notebooks = Path("unet-notebooks")
+        if not notebooks.exists():
+            shutil.copytree(PACKAGE / "notebooks", notebooks)
+            print(f"copied the notebooks into ./{notebooks}")
+    return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebooks)])
+
+
+def _record(options):
+    """Load, run and record as asked; the checkpoint is looked for before anything heavy loads."""
+    from .run.hub import locate
+
+    folder = locate(options.model, half=options.dtype in ("float16", "bfloat16"))
+    from .recording import record
+    from .run.checkpoints import load
+
+    pipe = load(folder, device=options.device, dtype=options.dtype)
+    print(f"“{options.prompt}”, {options.steps} steps, seed {options.seed}")
+    with record(pipe.unet) as recording:
+        run = pipe(
+            options.prompt, negative_prompt=options.negative, steps=options.steps,
+            guidance=options.guidance, seed=options.seed,
+        )  # fmt: skip
+    return recording, run
+
+
+def _save_heatmaps(run, recording, path: Path) -> None:
+    from .show.plots import plot_heatmaps
+
+    plot_heatmaps(run, recording).savefig(path, dpi=130, bbox_inches="tight")
+
+
+def _say_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

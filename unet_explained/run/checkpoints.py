@@ -1,0 +1,141 @@
+"""Loading: the bundled model, a folder in diffusers' layout, a hub id, a single file."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from ..model import UNet2DConditionModel, UNetConfig
+from .denoise import Pipeline
+from .fast import choose, place
+from .hub import locate, read_json, variant_of, weights_in
+
+
+def load(what: str | Path | None = None, *, device=None, dtype=None) -> Pipeline:
+    """A text-to-image pipeline of the Stable Diffusion 1.x and 2.x kind, ready to run.
+
+    what: None (the bundled model), a folder or hub id in diffusers' layout, or a single
+    .safetensors file. device and dtype: by default CUDA in float16, else the CPU in float32.
+    Raises FileNotFoundError if it cannot be found and ValueError if it is of another kind.
+    """
+    device, dtype = choose(device, dtype)
+    path = locate(what, half=dtype != torch.float32)
+    parts = _from_single_file(path) if path.is_file() else _from_folder(path, dtype)
+    parts["unet"] = place(parts["unet"], device, dtype)
+    parts["vae"] = place(parts["vae"], device, dtype)
+    # The text encoder runs once a prompt: float32 costs nothing there.
+    parts["text_encoder"] = parts["text_encoder"].to(device, torch.float32).eval()
+    return Pipeline(**parts)
+
+
+def load_unet(what: str | Path, *, device=None, dtype=None) -> UNet2DConditionModel:
+    """The UNet alone, of any checkpoint whose config is covered: folder or hub id."""
+    device, dtype = choose(device, dtype)
+    folder = locate(what, half=dtype != torch.float32)
+    folder = folder / "unet" if (folder / "unet").is_dir() else folder
+    return place(_read_unet(folder, dtype), device, dtype)
+
+
+def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
+    _verify(folder)
+    index = read_json(folder / "model_index.json")
+    needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
+    missing = [part for part in needed if not (folder / part).is_dir()]
+    if missing or index.get("text_encoder_2", [None])[0] is not None:
+        why = f"{', '.join(missing)} missing" if missing else "it has two text encoders"
+        raise ValueError(
+            f"{folder}: not a pipeline of the Stable Diffusion 1.x or 2.x kind ({why}); its UNet "
+            "alone: UNet2DConditionModel.from_pretrained, its shapes: shape_table"
+        )
+    unet = _read_unet(folder / "unet", dtype)
+
+    import diffusers
+    import transformers
+
+    half = dtype != torch.float32
+    options = {
+        part: {"variant": variant_of(folder / part, half), "local_files_only": True}
+        for part in ("text_encoder", "vae")
+    }
+    scheduler = getattr(
+        diffusers, read_json(folder / "scheduler/scheduler_config.json")["_class_name"]
+    )
+    own = read_json(folder / "unet_explained.json")
+    return {
+        "tokenizer": transformers.AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        "text_encoder": transformers.CLIPTextModel.from_pretrained(
+            folder / "text_encoder", **options["text_encoder"]
+        ),
+        "unet": unet,
+        "vae": diffusers.AutoencoderKL.from_pretrained(folder / "vae", **options["vae"]),
+        "scheduler": scheduler.from_pretrained(folder / "scheduler"),
+        **({"guidance": own["guidance"]} if "guidance" in own else {}),
+        **({"known_words": frozenset(own["known_words"])} if "known_words" in own else {}),
+    }
+
+
+def _from_single_file(path: Path) -> dict:
+    """A file with CompVis names, by diffusers' converter; it needs the kind's configs, cached."""
+    import diffusers
+
+    try:
+        reference = diffusers.StableDiffusionPipeline.from_single_file(
+            str(path), safety_checker=None, load_safety_checker=False
+        )
+    except Exception as error:
+        raise ValueError(
+            f"{path}: could not be read as a Stable Diffusion checkpoint ({error}). A single file "
+            "holds no tokenizer and no configs: those are fetched from the hub the first time"
+        ) from error
+    unet = _empty_unet(UNetConfig.load(dict(reference.unet.config)))
+    unet.load_state_dict(reference.unet.state_dict(), assign=True)
+    names = ("tokenizer", "text_encoder", "vae", "scheduler")
+    return {"unet": unet} | {name: getattr(reference, name) for name in names}
+
+
+def _read_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+    unet = _empty_unet(UNetConfig.load(folder))
+    names = [file.name for file in folder.iterdir()]
+    chosen = weights_in(names, half=dtype != torch.float32)
+    if chosen is None:
+        raise FileNotFoundError(f"{folder}: expected diffusion_pytorch_model.safetensors or .bin")
+    state = {}
+    for file in _shards(folder / chosen):
+        state |= _read_state(file)
+    result = unet.load_state_dict(state, strict=False, assign=True)
+    for what, keys in (("lacks", result.missing_keys), ("has too much:", result.unexpected_keys)):
+        if keys:
+            raise ValueError(f"{folder / chosen} {what} {len(keys)} tensors, as {keys[0]}")
+    return unet.requires_grad_(True)
+
+
+def _shards(file: Path) -> list[Path]:
+    if file.suffix != ".json":
+        return [file]
+    names = set(json.loads(file.read_text())["weight_map"].values())
+    return [file.parent / name for name in sorted(names)]
+
+
+def _read_state(file: Path) -> dict[str, torch.Tensor]:
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _empty_unet(config: UNetConfig) -> UNet2DConditionModel:
+    """On the meta device: nothing is allocated or initialised that weights will replace."""
+    with torch.device("meta"):
+        return UNet2DConditionModel(config)
+
+
+def _verify(folder: Path) -> None:
+    """Raise ValueError if a file differs from the folder's SHA256SUMS, where it has one."""
+    sums = folder / "SHA256SUMS"
+    for line in sums.read_text().splitlines() if sums.is_file() else []:
+        expected, name = line.split(maxsplit=1)
+        with open(folder / name, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
+            raise ValueError(f"{folder / name} is damaged: sha256 {found}, expected {expected}")

@@ -1,0 +1,220 @@
+"""The sampling loop, as a generator of steps; what a run keeps; one of its forwards again."""
+
+import copy
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..model import UNet2DConditionModel
+from ..model.embeddings import Timesteps
+from ..recording import Announcement, Recording, announce, record
+from .text import Prompt, embed, read_prompt, warn_of_unknown_words
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What the UNet was given once: enough to look at that moment again."""
+
+    sample: Float[Tensor, "batch channel height width"]
+    timestep: Tensor
+    encoder_hidden_states: Float[Tensor, "batch token text"]
+    timestep_cond: Float[Tensor, "batch guidance"] | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run: the latents after it and what the model then takes the picture for."""
+
+    index: int
+    total: int
+    timestep: int | float
+    latents: Float[Tensor, "1 channel height width"] = field(repr=False)
+    denoised: Float[Tensor, "1 channel height width"] = field(repr=False)
+    pipeline: "Pipeline" = field(repr=False)
+
+    def preview(self) -> Image.Image:
+        """The picture the model would arrive at if this step were the last."""
+        return self.pipeline.decode(self.denoised)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its picture, and what is needed to look at any step of it again."""
+
+    prompt: Prompt
+    negative_prompt: str
+    guidance: float
+    seed: int
+    latents: Float[Tensor, "1 channel height width"] = field(repr=False)
+    forwards: tuple[Forward, ...] = field(repr=False)
+    pipeline: "Pipeline" = field(repr=False)
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The picture, decoded by the VAE when it is first asked for."""
+        return self.pipeline.decode(self.latents)
+
+    @property
+    def timesteps(self) -> tuple[int | float, ...]:
+        return tuple(forward.timestep.item() for forward in self.forwards)
+
+    @torch.no_grad()
+    def replay(self, step: int, *patterns: str, **options) -> Recording:
+        """One forward again, under the recorder; patterns and options as for record().
+
+        Raises IndexError for a step this run did not have.
+        """
+        if not -len(self.forwards) <= step < len(self.forwards):
+            raise IndexError(f"step {step}: this run has forwards 0 to {len(self.forwards) - 1}")
+        forward, unet = self.forwards[step], self.pipeline.unet
+        with record(unet, *patterns, **options) as recording:
+            _announce(unet, self.prompt, 1, len(forward.sample))
+            unet(**vars(forward))
+        return recording
+
+
+def _announce(unet, prompt: Prompt, forwards: int, batch: int) -> None:
+    # The last entry of the batch is given the prompt; under guidance, the one before it is not.
+    conditional = slice(batch - 1, batch)
+    announce(unet, Announcement(prompt.text, prompt.spans, forwards, conditional))
+
+
+@dataclass
+class Pipeline:
+    """Text to picture with every part in reach: tokenizer, text encoder, UNet, VAE, scheduler."""
+
+    tokenizer: Any
+    text_encoder: nn.Module
+    unet: UNet2DConditionModel
+    vae: nn.Module
+    scheduler: Any
+    guidance: float = 7.5
+    known_words: frozenset[str] | None = None  # None: too many to list
+
+    def __call__(self, prompt: str, **options) -> Run:
+        """Run to the end, with a progress bar if it takes over a second; options as denoise()."""
+        steps = self.denoise(prompt, **options)
+        with tqdm(desc="denoising", unit="step", leave=False, delay=1) as bar:
+            while True:
+                try:
+                    bar.total = next(steps).total
+                except StopIteration as end:
+                    return end.value
+                bar.update()
+
+    def denoise(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        steps: int = 20,
+        guidance: float | None = None,
+        seed: int = 0,
+        height: int | None = None,
+        width: int | None = None,
+        latents: Float[Tensor, "1 channel height width"] | None = None,
+    ) -> Iterator[Step]:
+        """A generator of Step that returns the Run.
+
+        height and width are in pixels; latents: the start noise, of unit variance, instead of the
+        seed's; guidance None: the pipeline's own (classifier-free, Ho and Salimans 2022).
+        Raises ValueError or TypeError, before any work, for what does not fit.
+        """
+        _expect(isinstance(steps, int) and steps > 0, f"steps: expected 1 or more, got {steps!r}")
+        texts = [read_prompt(text, self.tokenizer) for text in (negative_prompt, prompt)]
+        if self.known_words is not None:
+            for text in texts:
+                warn_of_unknown_words(text, self.known_words)
+        generator = torch.Generator().manual_seed(seed)
+        shape = self._latent_shape(height, width)
+        if latents is None:
+            # float32 on the CPU, so that a seed means the same picture on every device and type.
+            latents = torch.randn(shape, generator=generator)
+        elif latents.shape[:2] != shape[:2] or ((height or width) and latents.shape != shape):
+            raise ValueError(f"latents: expected {shape}, got {tuple(latents.shape)}")
+        guidance = self.guidance if guidance is None else guidance
+        return self._steps(texts, steps, guidance, seed, generator, latents.float())
+
+    @torch.no_grad()
+    def _steps(self, texts, steps, guidance, seed, generator, latents) -> Iterator[Step]:
+        unet, scheduler = self.unet, copy.deepcopy(self.scheduler)
+        scheduler.set_timesteps(steps, device=unet.device)
+        latents = latents.to(unet.device) * scheduler.init_noise_sigma
+        distilled = unet.config.time_cond_proj_dim is not None  # guidance is an input (LCM)
+        guided = guidance > 1 and not distilled
+        given = texts if guided else texts[1:]
+        context = torch.cat([embed(text, self.text_encoder) for text in given]).to(unet.dtype)
+        condition = self._guidance_embedding(guidance) if distilled else None
+        total = len(scheduler.timesteps)
+        _announce(unet, texts[1], total, len(given))
+
+        forwards = []
+        for index, timestep in enumerate(scheduler.timesteps):
+            sample = scheduler.scale_model_input(torch.cat([latents] * len(given)), timestep)
+            forwards.append(Forward(sample.to(unet.dtype), timestep, context, condition))
+            prediction = unet(**vars(forwards[-1])).sample.float()
+            if guided:
+                without, with_prompt = prediction.chunk(2)
+                prediction = without + guidance * (with_prompt - without)
+            before = latents
+            latents, denoised = _advance(scheduler, prediction, timestep, before, generator)
+            yield Step(index, total, timestep.item(), latents, denoised, self)
+        return Run(texts[1], texts[0].text, guidance, seed, latents, tuple(forwards), pipeline=self)
+
+    def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int, int]:
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        size = self.unet.config.sample_size or 64
+        own = size if isinstance(size, tuple) else (size, size)
+        sides = []
+        for name, pixels, default in zip(("height", "width"), (height, width), own, strict=True):
+            pixels = default * factor if pixels is None else pixels
+            fits = pixels > 0 and pixels % factor == 0
+            _expect(fits, f"{name}: expected a multiple of {factor} pixels, got {pixels}")
+            sides.append(pixels // factor)
+        return (1, self.vae.config.latent_channels, *sides)
+
+    def _guidance_embedding(self, guidance: float) -> Float[Tensor, "1 channel"]:
+        """The guidance scale as sinusoids: how LCM is told it (Luo et al. 2023)."""
+        waves = Timesteps(self.unet.config.time_cond_proj_dim, False, freq_shift=1)
+        scale = torch.tensor([(guidance - 1) * 1000], device=self.unet.device)
+        return waves(scale).to(self.unet.dtype)
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "1 channel height width"]) -> Image.Image:
+        """Latents to a picture, eight times as high and wide for Stable Diffusion's VAE."""
+        weight = next(self.vae.parameters())
+        scaled = (latents / self.vae.config.scaling_factor).to(weight)
+        pixels = self.vae.decode(scaled).sample.float() / 2 + 0.5
+        pixels = rearrange(
+            pixels.clamp(0, 1) * 255, "1 channel height width -> height width channel"
+        )
+        return Image.fromarray(pixels.round().to("cpu", torch.uint8).numpy())
+
+
+def _advance(scheduler, prediction, timestep, latents, generator) -> tuple[Tensor, Tensor]:
+    """The latents one step on, and the picture's latents as the model now sees them (x0)."""
+    accepts = inspect.signature(scheduler.step).parameters
+    extra = {"generator": generator} if "generator" in accepts else {}
+    output = scheduler.step(prediction, timestep, latents, **extra)
+    denoised = getattr(output, "pred_original_sample", None)
+    if denoised is None:  # DDPM's equation 15, for schedulers that do not say
+        kept = scheduler.alphas_cumprod[int(timestep)].to(latents)
+        if scheduler.config.prediction_type == "v_prediction":
+            denoised = kept.sqrt() * latents - (1 - kept).sqrt() * prediction
+        else:
+            denoised = (latents - (1 - kept).sqrt() * prediction) / kept.sqrt()
+    return output.prev_sample, denoised
+
+
+def _expect(fits: bool, message: str) -> None:
+    if not fits:
+        raise ValueError(message)

@@ -1,0 +1,34 @@
+"""Where and in which type a model runs, and the layout its convolutions like."""
+
+import torch
+from torch import nn
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose(
+    device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+) -> tuple[torch.device, torch.dtype]:
+    """The device and type to run on: as asked, else CUDA in float16, else the CPU in float32.
+
+    Raises ValueError for an unknown type, CUDA where there is none, and float16 on a CPU.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda: this torch sees no CUDA device; use device='cpu'")
+    dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
+    if isinstance(dtype, str):
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+        dtype = DTYPES[dtype]
+    if device.type == "cpu" and dtype == torch.float16:
+        raise ValueError(
+            "float16 on a CPU is hundreds of times slower than float32: use dtype='bfloat16' for "
+            "half the memory, or 'float32' (a float16 checkpoint loads into either)"
+        )
+    return device, dtype
+
+
+def place(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The model on its device, in channels_last: the layout convolutions are fastest in."""
+    return model.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval()

@@ -1,0 +1,88 @@
+"""Still pictures: arrays in, Figure out; the functions that take a Run are adapters over these."""
+
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+ATTENTION = "inferno"  # the one colour map of attention throughout
+
+
+class Picture(Figure):
+    """A Figure that a notebook shows by itself, with no pyplot and no state shared by threads."""
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        self.savefig(png, format="png", dpi=110, bbox_inches="tight")
+        return png.getvalue()
+
+
+def plot_heatmaps(run, recording, *, same_scale: bool = True, **where) -> Picture:
+    """The picture and one map for each word of its prompt.
+
+    same_scale: one scale for all words, so that strong words look strong; else each word its own.
+    where: layer=, head=, step= and run= as for Recording.attention.
+    """
+    seen: dict[str, int] = {}
+    titles, maps = [], []
+    for word in run.prompt.words:
+        occurrence = seen[word] = seen.get(word, -1) + 1
+        titles.append(word)
+        maps.append(recording.attention(word, occurrence=occurrence, **where).numpy())
+    return heatmap_grid(
+        np.asarray(run.image), titles, maps, title=run.prompt.text, same_scale=same_scale
+    )
+
+
+def heatmap_grid(
+    image: np.ndarray,
+    titles: Sequence[str],
+    maps: Sequence[np.ndarray],
+    *,
+    title: str = "",
+    same_scale: bool = True,
+    columns: int = 5,
+) -> Picture:
+    """A picture, uint8 (height, width, 3), and maps, float (height, width), laid over it in grey.
+
+    The number under a map is its largest weight: what the colour bar's end stands for.
+    """
+    columns = min(columns, len(maps) + 1)
+    rows = math.ceil((len(maps) + 1) / columns)
+    aspect = image.shape[0] / image.shape[1]
+    figure = Picture(figsize=(2.3 * columns + 0.6, (2.3 * aspect + 0.45) * rows + 0.5))
+    figure.set_layout_engine("compressed")
+    figure.suptitle(f"“{title}”" if title else "", fontsize=13, parse_math=False)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    axes[0].imshow(image)
+    axes[0].set_title("the picture", fontsize=11, style="italic")
+
+    top = max(float(values.max()) for values in maps)
+    for axis, name, values in zip(axes[1:], titles, maps):
+        draw_map(axis, image, values, top if same_scale else float(values.max()))
+        axis.set_title(name, fontsize=12, fontweight="bold", parse_math=False)
+        axis.text(
+            0.5, -0.02, f"max {values.max():.3f}", transform=axis.transAxes,
+            ha="center", va="top", fontsize=8, color="0.35",
+        )  # fmt: skip
+    scale = ScalarMappable(Normalize(0, top if same_scale else 1), ATTENTION)
+    label = "attention to the word" if same_scale else "attention, share of each word's maximum"
+    figure.colorbar(scale, ax=axes.tolist(), shrink=0.6, pad=0.01).set_label(label, fontsize=9)
+    return figure
+
+
+def draw_map(axis, image: np.ndarray, values: np.ndarray, top: float) -> None:
+    """One map over the picture in grey: the colour from 0 to top, both stretched to one size."""
+    height, width = image.shape[:2]
+    grey = image.mean(axis=2)
+    axis.imshow(grey, cmap="gray", vmin=-60, vmax=255, extent=(0, width, height, 0))
+    axis.imshow(
+        values, cmap=ATTENTION, vmin=0, vmax=top or 1, alpha=0.72,
+        extent=(0, width, height, 0), interpolation="bilinear",
+    )  # fmt: skip
