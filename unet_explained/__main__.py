@@ -147,11 +147,11 @@ def heatmap(options) -> None:
 
 def lab(options) -> int:
     """JupyterLab on the notebooks: the clone's own, or a copy of the installed ones."""
-    notebooks = PACKAGE.parent / "notebooks"
-    if not notebooks.is_dir():
+    notebooks, installed = PACKAGE.parent / "notebooks", PACKAGE / "notebooks"
+    if installed.is_dir():
         notebooks = Path("unet-notebooks")
         if not notebooks.exists():
-            shutil.copytree(PACKAGE / "notebooks", notebooks)
+            shutil.copytree(installed, notebooks, ignore=shutil.ignore_patterns("*.py", "__*"))
             print(f"copied the notebooks into ./{notebooks}")
     return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebooks)])
 

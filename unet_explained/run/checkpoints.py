@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -63,17 +64,29 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
         diffusers, read_json(folder / "scheduler/scheduler_config.json")["_class_name"]
     )
     own = read_json(folder / "unet_explained.json")
+    with _no_progress_bars(transformers.utils.logging):
+        text_encoder = transformers.CLIPTextModel.from_pretrained(
+            folder / "text_encoder", **options["text_encoder"]
+        )
     return {
         "tokenizer": transformers.AutoTokenizer.from_pretrained(folder / "tokenizer"),
-        "text_encoder": transformers.CLIPTextModel.from_pretrained(
-            folder / "text_encoder", **options["text_encoder"]
-        ),
+        "text_encoder": text_encoder,
         "unet": unet,
         "vae": diffusers.AutoencoderKL.from_pretrained(folder / "vae", **options["vae"]),
         "scheduler": scheduler.from_pretrained(folder / "scheduler"),
         **({"guidance": own["guidance"]} if "guidance" in own else {}),
         **({"known_words": frozenset(own["known_words"])} if "known_words" in own else {}),
     }
+
+
+@contextmanager
+def _no_progress_bars(logging):
+    """A local file loads in less time than a bar takes to read."""
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    yield
+    if enabled:
+        logging.enable_progress_bar()
 
 
 def _from_single_file(path: Path) -> dict:

@@ -31,4 +31,5 @@ def choose(
 
 def place(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """The model on its device, in channels_last: the layout convolutions are fastest in."""
-    return model.to(device=device, dtype=dtype, memory_format=torch.channels_last).eval()
+    # nn.Module's own `to`: diffusers' warns of its float32 modules even where there are none.
+    return nn.Module.to(model, device, dtype, memory_format=torch.channels_last).eval()

@@ -1,0 +1,96 @@
+"""The command line, as a person types it."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from unet_explained.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_help_teaches_and_is_quick():
+    start = time.perf_counter()
+    shown = subprocess.run(
+        [sys.executable, "-m", "unet_explained", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert time.perf_counter() - start < 2
+    for word in ("tour", "shapes", "heatmap", "lab", "examples"):
+        assert word in shown.stdout
+
+
+def test_shapes_prints_the_table(capsys):
+    assert main(["shapes", "sd15", "--depth", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "859,520,964 parameters, 1,606.5 GFLOP" in shown
+    assert "up_blocks.3" in shown
+
+
+def test_shapes_of_one_stage_as_csv(tmp_path, capsys):
+    assert main(["shapes", "sdxl", "--stage", "mid", "--csv", str(tmp_path / "mid.csv")]) == 0
+    lines = (tmp_path / "mid.csv").read_text().splitlines()
+    assert lines[0].startswith("stage,name,class,axes")
+    assert all(line.startswith("mid,") for line in lines[1:])
+
+
+def test_heatmap_writes_one_picture(tiny_folder, tmp_path, capsys):
+    out = tmp_path / "maps" / "heat.png"
+    arguments = ["heatmap", "a red circle", "--model", str(tiny_folder), "--device", "cpu"]
+    assert main([*arguments, "--steps", "2", "--negative", "blue", "--out", str(out)]) == 0
+    assert Image.open(out).width > 500
+
+
+def test_the_tour_writes_what_it_says(tiny_folder, tmp_path, capsys):
+    out = tmp_path / "tour"
+    arguments = ["--model", str(tiny_folder), "--device", "cpu", "--steps", "2", "--out", str(out)]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    names = sorted(file.name for file in out.iterdir())
+    assert names == ["heatmaps.png", "picture.png", "shapes-of-this-run.txt", "shapes-sd15.txt"]
+    assert all(name in shown for name in names)
+    assert "Next:" in shown
+    assert "attn2" in (out / "shapes-of-this-run.txt").read_text()
+    assert "query=4096 key=77" in (out / "shapes-sd15.txt").read_text()
+
+
+def test_options_before_and_after_a_command_are_not_lost(tiny_folder, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--steps", "2", "heatmap", "a red circle", "--model", str(tiny_folder)])
+    assert "heatmap" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["heatmap", "a", "--model", "sd15"], "names an architecture"),
+        (["heatmap", "a", "--model", "./nowhere"], "no such folder or file"),
+        (["heatmap", "a", "--device", "cpu", "--dtype", "float16"], "bfloat16"),
+        (["shapes", "sd99"], "sd15"),
+        (["shapes", "sd15", "--stage", "9"], "pre-process"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_a_line(arguments, message, capsys):
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_lab_opens_the_notebooks_of_a_clone_or_a_copy(installed, tmp_path, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr("subprocess.call", lambda command: opened.append(command) or 0)
+    monkeypatch.chdir(tmp_path)
+    if installed:
+        (tmp_path / "site" / "notebooks").mkdir(parents=True)
+        (tmp_path / "site" / "notebooks" / "00_start_here.ipynb").write_text("{}")
+        monkeypatch.setattr("unet_explained.__main__.PACKAGE", tmp_path / "site")
+    assert main(["lab"]) == 0
+    (command,) = opened
+    assert command[1:3] == ["-m", "jupyterlab"]
+    assert (Path(command[3]) / "00_start_here.ipynb").is_file()
+    assert (Path(command[3]).parent == Path()) == installed

@@ -1,0 +1,40 @@
+"""Pictures of arrays: a panel for each map, the numbers on it those of the array."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unet_explained.show.plots import heatmap_grid
+
+IMAGE = np.full((64, 96, 3), 200, np.uint8)
+
+
+def panels(figure):
+    """The axes that show a map: all but the picture, the empty ones and the colour bar."""
+    return [axis for axis in figure.axes if len(axis.images) == 2]
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_a_panel_for_every_word_with_its_own_map(count):
+    maps = [np.full((8, 12), 0.1 * (i + 1)) for i in range(count)]
+    figure = heatmap_grid(IMAGE, [f"word{i}" for i in range(count)], maps)
+    shown = panels(figure)
+    assert [axis.get_title() for axis in shown] == [f"word{i}" for i in range(count)]
+    for axis, values in zip(shown, maps):
+        assert np.array_equal(axis.images[1].get_array(), values)
+
+
+def test_one_scale_for_all_or_each_its_own():
+    maps = [np.full((8, 12), 0.1), np.full((8, 12), 0.4)]
+    same = [axis.images[1].get_clim() for axis in panels(heatmap_grid(IMAGE, "ab", maps))]
+    own = panels(heatmap_grid(IMAGE, "ab", maps, same_scale=False))
+    assert same[0] == same[1]
+    assert own[0].images[1].get_clim() != own[1].images[1].get_clim()
+
+
+def test_it_shows_itself_in_a_notebook_and_takes_any_text():
+    title = r"$\frac{hostile}$ <script>"
+    png = heatmap_grid(IMAGE, [title], [np.ones((8, 12))], title=title)._repr_png_()
+    assert Image.open(io.BytesIO(png)).size[0] > 300
