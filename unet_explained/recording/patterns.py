@@ -1,0 +1,42 @@
+"""Choosing modules, layers, steps and pictures, with errors that say what there is."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from ..model import UNet2DConditionModel
+
+
+def uncompiled(model: nn.Module) -> UNet2DConditionModel:
+    """The UNet itself, out of torch.compile's wrapper. Raises TypeError for anything else."""
+    unet = getattr(model, "_orig_mod", model)
+    if not isinstance(unet, UNet2DConditionModel):
+        raise TypeError(
+            f"expected this package's UNet2DConditionModel (of a pipeline: pipe.unet), "
+            f"got {type(unet).__name__}"
+        )
+    return unet
+
+
+def matching(pattern: str, names: Iterable[str], what: str) -> list[str]:
+    """The names that a glob fits, in their order; * crosses dots. Raises ValueError if none."""
+    names = list(names)
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        raise ValueError(f"no {what} fits {pattern!r}{closest(pattern, names)}")
+    return found
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """The end of an error message: names that look like one that is not there."""
+    near = get_close_matches(name.strip("*"), names, n=3, cutoff=0.5)
+    return f"; the closest: {', '.join(near)}" if near else ""
+
+
+def pick(items: Sequence, index: int, what: str):
+    """items[index]. Raises IndexError with how many there are."""
+    if not -len(items) <= index < len(items):
+        raise IndexError(f"{what} {index} is not among the {len(items)} that were recorded")
+    return items[index]

@@ -1,0 +1,59 @@
+"""A ShapeTable for a notebook: HTML without scripts or network, readable in light and dark."""
+
+from html import escape
+
+from .rows import Row
+from .table_text import NOTE, labels, short, stages, sums, total
+
+# Tables of more rows than this start with their stages closed.
+OPEN = 100
+
+# Colours are the notebook's own, and greys that show on white and on black.
+STYLE = """
+.unet-shapes { overflow-x: auto; }
+.unet-shapes > * { min-width: 56em; }
+.unet-shapes summary { cursor: pointer; padding: .3em 0; border-top: 1px solid #8886; }
+.unet-shapes summary span { float: right; opacity: .7; }
+.unet-shapes table { width: 100%; table-layout: fixed; border-collapse: collapse; }
+.unet-shapes table, .unet-shapes tr { background: none; color: inherit; font-size: 12px; }
+.unet-shapes tbody tr:hover { background: #8883; }
+.unet-shapes :is(th, td) { padding: .1em .4em; text-align: left; white-space: nowrap; }
+.unet-shapes :is(th, td):nth-child(n + 4) { width: 6em; text-align: right; }
+.unet-shapes th:nth-child(1) { width: 18em; }
+.unet-shapes th:nth-child(2) { width: 14em; }
+.unet-shapes th, .unet-shapes small { opacity: .7; font-weight: normal; }
+.unet-shapes small { display: block; }
+"""
+HEADINGS = ("name", "class", "axes", "params", "FLOPs", "bytes")
+
+
+def as_html(table) -> str:
+    """One table for each stage, under a heading that opens and closes it."""
+    opened = " open" if len(table.rows) <= OPEN else ""
+    parts = [f"<style>{STYLE}</style><b>{escape(f'{table.title}: {table.given}')}</b>"]
+    for heading, rows in stages(table.rows):
+        lines = "".join(_line(row, label) for row, label in zip(rows, labels(rows)))
+        parts.append(
+            f"<details{opened}><summary>{heading}<span>{_counts(rows)}</span></summary>"
+            f"<table><thead>{_tr('th', HEADINGS)}</thead><tbody>{lines}</tbody></table></details>"
+        )
+    parts.append(f"<p><b>{escape(total(table))}</b><small>{escape(NOTE)}</small></p>")
+    return f'<div class="unet-shapes">{"".join(parts)}</div>'
+
+
+def _counts(rows: list[Row]) -> str:
+    params, flops = sums(rows)
+    counts = (params and f"{params} parameters", flops and f"{flops}FLOP")
+    return " · ".join(count for count in counts if count)
+
+
+def _line(row: Row, label: str) -> str:
+    name = f'<div title="{escape(row.name)}" style="padding-left:{row.depth - 1}em">{escape(label)}'
+    name += f"<small>skip {escape(row.skip)}</small></div>" if row.skip else "</div>"
+    axes = escape(str(row.tensor)) or "one number"
+    numbers = short(row.params), short(row.flops), short(row.bytes, "B")
+    return _tr("td", (name, escape(row.kind), axes, *numbers))
+
+
+def _tr(tag: str, cells: tuple[str, ...]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
