@@ -112,12 +112,18 @@ class UNetConfig:
 
     def transformer_depths(self, level: int, side: str) -> tuple[int, ...]:
         """Depth of each Transformer2DModel of the down, mid or up block at a level."""
-        depth = self.at("transformer_layers_per_block", level)
+        option, at = "transformer_layers_per_block", level
         if side == "up" and self.reverse_transformer_layers_per_block is not None:
-            depth = self.reverse_transformer_layers_per_block[self.levels - 1 - level]
-        count = {"down": 0, "mid": 1, "up": 1}[side]
-        count += 0 if side == "mid" else self.at("layers_per_block", level)
-        return depth[:count] if isinstance(depth, tuple) else (depth,) * count
+            option, at = "reverse_transformer_layers_per_block", self.levels - 1 - level
+        depth, count = self.at(option, at), 1
+        if side != "mid":
+            count = self.at("layers_per_block", level) + (side == "up")
+        if not isinstance(depth, tuple):
+            return (depth,) * count
+        if side != "mid" and len(depth) != count:
+            value = getattr(self, option)
+            raise ValueError(f"{option}={value!r}: level {level} ({side}) takes {count} depths")
+        return depth[:count]
 
     def to_dict(self) -> dict:
         """As written into config.json; diffusers reads it too."""

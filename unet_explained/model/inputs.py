@@ -59,7 +59,7 @@ def check_conditions(config: UNetConfig, class_labels, timestep_cond, kwargs, ad
 
 def check_residuals(config: UNetConfig, control_down, control_mid, adapter) -> None:
     """Raise ValueError unless ControlNet's and T2I-Adapter's residuals have their places."""
-    blocks = config.levels
+    blocks, mid = config.levels, config.mid_block_type is not None
     skips = blocks + sum(config.at("layers_per_block", level) for level in range(blocks))
     _expect(
         (control_down is None) == (control_mid is None),
@@ -68,7 +68,7 @@ def check_residuals(config: UNetConfig, control_down, control_mid, adapter) -> N
     )
     for name, given, allowed in (
         ("down_block_additional_residuals", control_down, (skips,)),
-        ("down_intrablock_additional_residuals", adapter, (blocks, blocks + 1)),
+        ("down_intrablock_additional_residuals", adapter, (blocks, blocks + 1)[: 1 + mid]),
     ):
         _expect(
             given is None or len(given) in allowed,

@@ -98,7 +98,6 @@ def trace(model: nn.Module) -> Iterator[list[Call]]:
     def enter(name, axes, module, args, kwargs):
         if module is model:
             calls.clear()
-            running.clear()
         given = _signature(type(module)).bind(*args, **kwargs).arguments
         inputs = (
             seen for key, value in given.items() for seen in see(axes.inputs[key], value, key)

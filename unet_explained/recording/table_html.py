@@ -5,7 +5,7 @@ from html import escape
 from .rows import Row
 from .table_text import NOTE, labels, short, stages, sums, total
 
-# Tables of more rows than this start with their stages closed.
+# Tables of more rows than this, and of several stages, start with the stages closed.
 OPEN = 100
 
 # Colours are the notebook's own, and greys that show on white and on black.
@@ -29,7 +29,8 @@ HEADINGS = ("name", "class", "axes", "params", "FLOPs", "bytes")
 
 def as_html(table) -> str:
     """One table for each stage, under a heading that opens and closes it."""
-    opened = " open" if len(table.rows) <= OPEN else ""
+    many = len(table.rows) > OPEN and len({row.stage for row in table.rows}) > 1
+    opened = "" if many else " open"
     parts = [f"<style>{STYLE}</style><b>{escape(f'{table.title}: {table.given}')}</b>"]
     for heading, rows in stages(table.rows):
         lines = "".join(_line(row, label) for row, label in zip(rows, labels(rows)))

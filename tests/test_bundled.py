@@ -1,0 +1,133 @@
+"""The small world: its pictures, its masks, its captions, its words."""
+
+from random import Random
+
+import numpy as np
+import pytest
+from transformers import CLIPTokenizer
+
+from unet_explained.bundled.captions import WORDS, describe, mentioned, unknown_words
+from unet_explained.bundled.draw import PALETTE, masks, render
+from unet_explained.bundled.export import WEIGHTS, verify
+from unet_explained.bundled.judge import look, match
+from unet_explained.bundled.tokenizer import TWO_TOKENS, build_tokenizer
+from unet_explained.bundled.world import (
+    COLOURS,
+    GROUNDS,
+    INVERSE,
+    KINDS,
+    Scene,
+    Thing,
+    held_out,
+    held_out_pair,
+    held_out_triple,
+    relation,
+    sample_scene,
+)
+
+
+def scenes(count=40, split="train"):
+    return [sample_scene(Random(index), split) for index in range(count)]
+
+
+def test_masks_cover_what_differs_from_the_ground():
+    for scene in scenes(20):
+        differs = (render(scene, 256) != PALETTE[scene.ground]).any(2)
+        covered = masks(scene, 256)
+        assert covered.sum(0).max() == 1, "things overlap"
+        assert (covered.any(0) & ~differs).sum() == 0
+        edges = differs & ~covered.any(0)  # pixels less than half covered
+        assert edges.sum() < 0.1 * differs.sum() + 20
+
+
+def test_a_scene_is_the_same_at_every_size():
+    for scene in scenes(6):
+        large = render(scene, 512).reshape(128, 4, 128, 4, 3).mean((1, 3))
+        assert np.abs(large - render(scene, 128)).mean() < 1
+        assert render(scene, 128).dtype == np.uint8
+
+
+def test_every_colour_stands_out_from_every_ground():
+    for colour in COLOURS:
+        for ground in GROUNDS:
+            assert np.linalg.norm(np.subtract(PALETTE[colour], PALETTE[ground])) > 45
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_stays_inside_its_circle_and_is_recognised(kind):
+    thing = Thing(kind, "blue", "large", 0.5, 0.5, 0.2)
+    mask = masks(Scene("pink", (thing,)), 256)[0]
+    rows, columns = np.nonzero(mask)
+    assert np.hypot(rows / 256 - 0.5, columns / 256 - 0.5).max() < 0.2 * 1.35
+    (found,) = match(look(render(Scene("pink", (thing,)), 512))[1], (thing,))
+    assert (found.thing.kind, found.thing.colour) == (kind, "blue")
+
+
+def test_captions_tell_the_truth():
+    rng = Random(0)
+    for scene in scenes(200):
+        caption = describe(scene, rng)
+        assert unknown_words(caption.text) == []
+        assert caption.colours == tuple(thing.colour for thing in scene.things)
+        assert sorted(mentioned(caption)) == list(range(len(scene.things)))
+        for thing, place in zip(scene.things, caption.places, strict=True):
+            assert place in (None, thing.place)
+        if caption.relation:
+            first, how, second = caption.relation
+            one, other = scene.things[first], scene.things[second]
+            distance = {"left of": other.x - one.x, "right of": one.x - other.x,
+                        "above": other.y - one.y, "below": one.y - other.y}  # fmt: skip
+            assert distance[how] > 0.1
+            assert relation(other, one) == INVERSE[how]
+
+
+def test_captions_vary():
+    scene = scenes(1)[0]
+    texts = {describe(scene, Random(index)).text for index in range(60)}
+    assert len(texts) > 20
+    assert any(scene.ground in text for text in texts)
+    assert any(scene.ground not in text for text in texts)
+
+
+def test_held_out_looks_and_relations_never_occur_in_training():
+    assert not any(held_out(scene) for scene in scenes(300))
+    assert all(held_out(scene) for scene in scenes(50, "held_out"))
+    assert 4 < sum(held_out_pair(c, k) for c in COLOURS for k in KINDS) < 12
+    for one in KINDS:
+        for other in KINDS:
+            for how, back in INVERSE.items():
+                assert held_out_triple(one, how, other) == held_out_triple(other, back, one)
+    with pytest.raises(ValueError, match="held_out"):
+        sample_scene(Random(0), "test")
+
+
+def test_scenes_are_deterministic():
+    assert scenes(5) == scenes(5)
+
+
+def test_each_word_is_one_token_and_a_few_are_two(tmp_path):
+    build_tokenizer().save_pretrained(tmp_path)
+    tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
+    for word in WORDS:
+        expected = 2 if word in TWO_TOKENS else 1
+        assert len(tokenizer.tokenize(word)) == expected, word
+        assert tokenizer.decode(tokenizer(word).input_ids[1:-1]).strip() == word
+    assert tokenizer.tokenize("triangle") == ["tri", "angle</w>"]
+
+
+def test_any_text_can_be_tokenized():
+    tokenizer = build_tokenizer()
+    ids = tokenizer("a dinosaur, très chic 日本 7!", padding="max_length").input_ids
+    assert len(ids) == tokenizer.model_max_length == 77
+    assert ids.count(tokenizer.bos_token_id) == 1
+    first_end = ids.index(tokenizer.eos_token_id)
+    assert set(ids[first_end:]) == {tokenizer.pad_token_id}
+    assert unknown_words("a Red dinosaur, très chic") == ["dinosaur", "très", "chic"]
+
+
+def test_the_weights_are_whole_and_small():
+    verify(WEIGHTS)
+    files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 30e6
+    for part in ("unet", "vae"):
+        assert list((WEIGHTS / part).glob("*.safetensors"))

@@ -1,0 +1,148 @@
+"""What would not fit is refused in the first forward, with what to drop, and is not kept."""
+
+import re
+
+import pytest
+import torch
+
+from unet_explained.model import UNet2DConditionModel
+from unet_explained.recording import Announcement, announce, record
+from unet_explained.recording.budget import BudgetError, text, to_bytes
+from unet_explained.recording.nested import size_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CONFIG = {
+    "block_out_channels": [16, 16],
+    "norm_num_groups": 8,
+    "cross_attention_dim": 24,
+    "attention_head_dim": 4,
+    "layers_per_block": 1,
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+}
+INPUTS = torch.zeros(2, 4, 16, 24), 7, torch.zeros(2, 77, 24)
+# Queries of its four cross-attentions for these latents, times 77 tokens.
+ENTRIES = 77 * (3 * 16 * 24 + 8 * 12)
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return UNet2DConditionModel.from_config(CONFIG, seed=0).requires_grad_(False)
+
+
+@pytest.fixture
+def run(unet):
+    """Announce and run some forwards under a recorder with these options; the recording."""
+
+    def go(forwards, announced=True, calls=None, patterns=(), **options):
+        go.done = 0
+        with record(unet, *patterns, **options) as rec:
+            go.rec = rec
+            if announced:
+                announce(unet, Announcement("", (), forwards, slice(1, 2)))
+            for _ in range(calls or forwards):
+                unet(*INPUTS)
+                go.done += 1
+        return rec
+
+    return go
+
+
+def kept_bytes(rec) -> int:
+    kept = [list(run.totals.values()) for run in rec.runs]
+    for step in (step for run in rec.runs for step in run.steps):
+        kept += [[*step.attention.values()], [*step.pairs.values()], [*step.values.values()]]
+    return size_of(kept)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (dict(), 3 * 2 * ENTRIES),
+        (dict(halves="both"), 3 * 4 * ENTRIES),
+        (dict(attention="heads"), 3 * 2 * 4 * ENTRIES),
+        (dict(attention="sum"), 4 * ENTRIES),
+        (dict(attention=None, self_attention=True), 3 * 4 * 2 * 16 * ENTRIES // 77),
+        (dict(attention=None, patterns=["conv_in"]), 3 * 4 * 2 * 16 * 16 * 24),
+        (dict(announced=False), 3 * 4 * ENTRIES),
+        (dict(announced=False, attention="sum"), 8 * ENTRIES),
+    ],
+    ids=str,
+)
+def test_what_is_foreseen_is_what_is_kept(run, options, expected):
+    rec = run(3, budget=expected, **options)
+    assert kept_bytes(rec) == expected
+    with pytest.raises(BudgetError):
+        run(3, budget=expected - 1, **options)
+
+
+def test_an_announced_run_is_refused_in_its_first_forward(run):
+    with pytest.raises(BudgetError) as error:
+        run(50, budget=5_000_000)
+    assert run.done == 0
+    assert not run.rec.runs
+    message = str(error.value)
+    assert "would keep 9.6 MB, 4.6 MB over the budget of 5.0 MB: attention 9.6 MB" in message
+    assert 'Pass attention="sum", run fewer steps, or pass budget="9.7 MB"' in message
+    run(50, budget="9.7 MB", calls=1)
+
+
+def test_an_unannounced_run_is_refused_when_it_gets_there(run):
+    with pytest.raises(BudgetError):
+        run(50, announced=False, budget=5 * 4 * ENTRIES)
+    assert run.done == 5
+    assert len(run.rec.timesteps) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        (dict(attention="heads"), 'Pass attention="mean"'),
+        (dict(attention="heads", halves="both"), 'Pass attention="mean" or halves="conditional"'),
+        (dict(attention="sum"), "Pass attention=None"),
+        (dict(self_attention=True, attention=None), "Drop self_attention=True"),
+        (dict(patterns=["*"]), "Choose fewer modules than *"),
+    ],
+    ids=str,
+)
+def test_the_largest_kind_is_the_one_to_drop(run, options, advice):
+    with pytest.raises(BudgetError, match=re.escape(advice)):
+        run(2, budget="100 KB", **options)
+
+
+def test_nothing_large_is_kept_on_the_way_to_the_error(run, monkeypatch):
+    from unet_explained.recording import recorder
+
+    copies = []
+    real = recorder.copied
+    monkeypatch.setattr(recorder, "copied", lambda value: copies.append(value) or real(value))
+    with pytest.raises(BudgetError):
+        run(2, patterns=["*"], budget="300 KB")
+    assert 0 < recorder.size_of(copies) <= 150_000
+
+
+def test_an_interrupted_forward_does_not_count(unet):
+    def interrupt(module, args):
+        raise KeyboardInterrupt
+
+    with record(unet, budget=4 * ENTRIES):
+        stop = unet.conv_out.register_forward_pre_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            unet(*INPUTS)
+        stop.remove()
+        unet(*INPUTS)
+        with pytest.raises(BudgetError):
+            unet(*INPUTS)
+
+
+def test_sizes_in_words():
+    assert [to_bytes(size) for size in ("2GB", "1.5 kb", 7, "3 B")] == [2_000_000_000, 1500, 7, 3]
+    assert [text(size) for size in (0, 999, 1500, 2 * 10**9)] == [
+        "0.0 B",
+        "999.0 B",
+        "1.5 KB",
+        "2.0 GB",
+    ]
+    assert to_bytes(text(5_301_000_000, up=True)) >= 5_301_000_000
+    with pytest.raises(ValueError, match="500MB"):
+        to_bytes("2 GiB")

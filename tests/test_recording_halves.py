@@ -1,0 +1,81 @@
+"""Which picture of the batch a map belongs to."""
+
+import pytest
+import torch
+from recording_helpers import Reference, announced, first_layer
+
+from unet_explained.recording import record
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def unet(tiny_unet, randomised):
+    """With sharp attention: default weights look everywhere alike and would hide any error."""
+    for name, parameter in randomised(tiny_unet).named_parameters():
+        if "to_q" in name or "to_k" in name:
+            parameter.data *= 8
+    return tiny_unet.requires_grad_(False)
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, 4, 16, 24, generator=generator)
+    return latents, 7, torch.randn(2, 77, 24, generator=generator)
+
+
+def test_both_halves(unet, inputs):
+    reference = Reference(unet)
+    with record(unet, halves="both") as rec, record(unet) as conditional:
+        announced(unet, conditional=slice(0, 1))
+        unet(*inputs)
+    layer, size = first_layer(rec)
+    for row, half in enumerate(("conditional", "unconditional")):
+        heat = rec.attention(token=3, layer=layer, half=half)
+        expected = reference.weights(layer)[row, :, :, 3].mean(dim=0).reshape(size)
+        torch.testing.assert_close(heat.double(), expected, atol=1e-3, rtol=0)
+    assert torch.equal(rec.attention(token=3), conditional.attention(token=3))
+    with pytest.raises(ValueError, match='halves="both"'):
+        conditional.attention(token=3, half="unconditional")
+    with pytest.raises(ValueError, match="half='left'"):
+        rec.attention(token=3, half="left")
+
+
+def test_both_halves_without_guidance(unet, inputs):
+    with record(unet, halves="both") as rec:
+        announced(unet, conditional=slice(0, 2))
+        unet(*inputs)
+    assert rec.attention(token=3, picture=1).shape == (16, 24)
+    with pytest.raises(ValueError, match="guidance was off"):
+        rec.attention(token=3, half="unconditional")
+
+
+def test_without_a_pipeline_pictures_are_the_rows_of_the_batch(unet, inputs):
+    reference = Reference(unet)
+    with record(unet) as rec:
+        unet(*inputs)
+    layer, size = first_layer(rec)
+    for picture in range(2):
+        heat = rec.attention(token=3, layer=layer, picture=picture)
+        expected = reference.weights(layer)[picture, :, :, 3].mean(dim=0).reshape(size)
+        torch.testing.assert_close(heat.double(), expected, atol=1e-3, rtol=0)
+    with pytest.raises(ValueError, match="2 pictures were kept: pass picture=0 to 1"):
+        rec.attention(token=3)
+    with pytest.raises(IndexError, match="picture 2"):
+        rec.attention(token=3, picture=2)
+    with pytest.raises(ValueError, match="no pipeline said which half"):
+        rec.attention(token=3, half="unconditional")
+
+
+def test_several_conditional_pictures(unet, inputs):
+    batch = [torch.cat([inputs[0], -inputs[0]]), 7, torch.cat([inputs[2], inputs[2]])]
+    reference = Reference(unet)
+    with record(unet, halves="both") as both, record(unet) as rec:
+        announced(unet, conditional=slice(2, 4))
+        unet(*batch)
+    layer, size = first_layer(rec)
+    for one in (rec, both):
+        heat = one.attention(token=3, layer=layer, picture=1)
+        expected = reference.weights(layer)[3, :, :, 3].mean(dim=0).reshape(size)
+        torch.testing.assert_close(heat.double(), expected, atol=1e-3, rtol=0)

@@ -1,0 +1,189 @@
+"""When a recorder watches, and that nothing of it is left behind."""
+
+import gc
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+
+from unet_explained.model import UNet2DConditionModel
+from unet_explained.recording import Announcement, Word, announce, record
+
+LAYER = "down_blocks.0.attentions.0"
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def unet(tiny_unet):
+    return tiny_unet.requires_grad_(False)
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, 4, 16, 24, generator=generator)
+    return latents, 7, torch.randn(2, 77, 24, generator=generator)
+
+
+def hooks(model) -> int:
+    """Hooks left on any module."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def test_hooks_are_gone_after_exceptions(unet, inputs):
+    def fail(error):
+        with record(unet, "*", self_attention=True, stats=True):
+            unet(*inputs)
+            assert hooks(unet) > 500
+            raise error
+
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error):
+            fail(error)
+        assert hooks(unet) == 0
+
+
+def test_an_interrupted_forward_leaves_nothing_behind(unet, inputs):
+    def interrupt(module, args):
+        raise KeyboardInterrupt
+
+    with record(unet, "conv_in") as rec:
+        announce(unet, Announcement("", (), 2, slice(None)))
+        unet(*inputs)
+        stop = unet.mid_block.register_forward_pre_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            unet(*inputs)
+        stop.remove()
+        assert len(rec["conv_in"]) == 1
+        unet(inputs[0], 5, inputs[2])
+    assert rec.timesteps == [7, 5]
+    assert rec.attention(token=1, picture=0).shape == (16, 24)
+
+
+def test_nested_recorders_are_independent(unet, inputs):
+    with record(unet, LAYER) as outer:
+        unet(*inputs)
+        with record(unet, "mid_block", attention=None) as inner:
+            unet(*inputs)
+        assert hooks(unet) > 0
+        unet(*inputs)
+    assert hooks(unet) == 0
+    assert (len(outer[LAYER]), len(inner["mid_block"])) == (3, 1)
+    assert not inner.layers
+
+
+def test_a_submodule_called_alone_is_no_forward(unet, inputs):
+    with record(unet, "conv_in", stats=True) as rec:
+        unet.conv_in(inputs[0])
+    assert not rec.runs
+    with pytest.raises(ValueError, match="nothing was recorded"):
+        rec.attention(token=0)
+    with record(unet, "conv_in") as rec:
+        unet(*inputs)
+        unet.conv_in(inputs[0])
+    assert list(rec.runs[0].steps[0].values) == ["conv_in"]
+
+
+def test_a_recording_does_not_keep_the_model_alive(tiny_config, inputs):
+    unet = UNet2DConditionModel.from_config(tiny_config, seed=0)
+    model = weakref.ref(unet)
+    with record(unet, LAYER, self_attention=True) as rec:
+        unet(*inputs)
+    del unet
+    gc.collect()
+    assert model() is None
+    assert rec[LAYER][0].shape == (2, 16, 16, 24)
+
+
+def test_two_runs_and_forwards_that_nobody_announced(unet, inputs):
+    def announced(prompt):
+        announce(unet, Announcement(prompt, (Word(prompt, (1,)),), 2, slice(1, 2)))
+
+    with record(unet, "conv_in") as rec:
+        announced("cat")
+        unet(inputs[0], 1, inputs[2])
+        unet(inputs[0], 2, inputs[2])
+        announced("dog")
+        unet(inputs[0], 3, inputs[2])
+        announced("fish")
+        unet(inputs[0], 4, inputs[2])
+        unet(inputs[0], 5, inputs[2])
+        unet(inputs[0], 6, inputs[2])
+    assert [run.timesteps for run in rec.runs] == [[1, 2], [3], [4, 5], [6]]
+    assert rec.runs[3].announcement is None
+    assert rec.attention("dog", run=1).shape == (16, 24)
+    assert len(rec.values("conv_in", run=2)) == 2
+    with pytest.raises(ValueError, match="dog"):
+        rec.attention("cat", run=1)
+    for read in (lambda: rec.attention("cat"), lambda: rec["conv_in"], lambda: rec.timesteps):
+        with pytest.raises(ValueError, match="4 runs were recorded: pass run=0 to 3"):
+            read()
+    with pytest.raises(IndexError, match="run 4"):
+        rec.attention("cat", run=4)
+
+
+def test_announcing_without_a_recorder_is_allowed(unet):
+    announce(unet, Announcement("", (), 1, slice(None)))
+
+
+def test_errors_before_any_forward(unet):
+    with pytest.raises(ValueError, match="no module fits 'mid_blok'; the closest: mid_block"):
+        record(unet, "mid_blok")
+    with pytest.raises(TypeError, match=r"pipe\.unet.*got Linear"):
+        record(torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="attention='max'"):
+        record(unet, attention="max")
+    with pytest.raises(ValueError, match="halves='all'"):
+        record(unet, halves="all")
+    with pytest.raises(ValueError, match="budget='much'"):
+        record(unet, budget="much")
+    rec = record(unet)
+    with rec:
+        pass
+    with pytest.raises(RuntimeError, match="used once"), rec:
+        pass
+
+
+COMPILED = """
+import torch
+from unet_explained.model import UNet2DConditionModel
+from unet_explained.recording import Announcement, announce, record
+
+unet = UNet2DConditionModel.from_config(dict(
+    block_out_channels=[8], norm_num_groups=4, cross_attention_dim=8, attention_head_dim=2,
+    down_block_types=["CrossAttnDownBlock2D"], up_block_types=["CrossAttnUpBlock2D"],
+    mid_block_type=None, layers_per_block=1,
+), seed=0)
+inputs = torch.ones(1, 4, 8, 8), torch.tensor(7), torch.ones(1, 5, 8)
+ran = []
+
+def backend(graph, inputs):
+    return lambda *args: ran.append(1) or graph.forward(*args)
+
+compiled = torch.compile(unet, backend=backend)
+with torch.no_grad():
+    compiled(*inputs)
+    for model in (compiled, unet):
+        compiled_runs = len(ran)
+        with record(model, "conv_out") as rec:
+            announce(compiled, Announcement("", (), 1, slice(None)))
+            compiled(*inputs)
+        assert len(rec.layers) == 3 and len(rec["conv_out"]) == 1, rec
+        assert rec.runs[0].announcement
+        assert len(ran) == compiled_runs > 0
+        compiled(*inputs)
+        assert len(ran) > compiled_runs, "the compiled code should be back after recording"
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_recorded(tmp_path):
+    """In a process of its own: the tests' check of annotations and torch.compile do not mix."""
+    result = subprocess.run(
+        [sys.executable, "-c", COMPILED], cwd=Path(__file__).parents[1], text=True,
+        capture_output=True, env={"JAXTYPING_DISABLE": "1", "PATH": "", "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
