@@ -94,7 +94,14 @@ OPTIONS = {
     "gelu": dict(act_fn="gelu"),
     "relu": dict(act_fn="relu"),
     "swish": dict(act_fn="swish"),
-    "acts_everywhere": dict(act_fn="gelu", class_embed_type="timestep", time_cond_proj_dim=6),
+    "act_in_time_and_class": dict(act_fn="gelu", class_embed_type="timestep", time_cond_proj_dim=6),
+    "no_act_in_projections": dict(
+        act_fn="gelu",
+        class_embed_type="projection",
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=20 + 6 * 8,
+    ),
     "no_effect": CROSS
     | dict(upcast_attention=True, resnet_skip_time_act=True, resnet_out_scale_factor=3.0),
 }

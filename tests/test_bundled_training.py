@@ -15,6 +15,7 @@ from unet_explained.bundled.averaging import start_as_averaging
 from unet_explained.bundled.card import END, START, wilson, write_card
 from unet_explained.bundled.diffusion import make_album
 from unet_explained.bundled.export import export, verify
+from unet_explained.bundled.inner import InnerUNet
 from unet_explained.bundled.loop import Stage, run_stage
 from unet_explained.bundled.models import (
     build_scheduler,
@@ -67,6 +68,20 @@ def test_smaller_latents_get_less_noise_and_the_last_step_is_noise_alone():
     assert kept[64][-1] == 0
     ratio = {side: (1 - each[500]) / each[500] for side, each in kept.items()}
     assert ratio[64] / ratio[16] == pytest.approx(16, rel=1e-4)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_an_inner_unet_trains_the_levels_it_shares(level):
+    unet = build_unet(0)
+    part = InnerUNet(unet, level)
+    nn.init.ones_(part.conv_out.weight)  # it starts at zero, which stops all other gradients
+    sample, context, time = torch.randn(1, 4, 16, 16), torch.randn(1, 77, 96), torch.tensor([10])
+    (output,) = part(sample, time, context)
+    assert output.shape == sample.shape
+    output.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in part.parameters())
+    assert unet.mid_block.resnets[0].conv1.weight.grad is not None
+    assert unet.conv_in.weight.grad is None
 
 
 class Line(nn.Module):
@@ -174,7 +189,10 @@ def test_the_whole_command_runs_and_resumes(tmp_path, monkeypatch):
     stages = dict(
         autoencoder=Stage("autoencoder", 1, 2, (64,), 1e-3),
         reading=Stage("reading", 1, 2, (), 1e-3),
-        diffusion=(Stage("mixed", 2, 4, (128, 256), 1e-3),),
+        diffusion=(
+            Stage("mixed", 2, 4, (128, 256), 1e-3),
+            Stage("inner", 1, 4, (128,), 1e-3, level=2),
+        ),
         decoder=Stage("decoder", 1, 2, (64,), 1e-3),
     )
     train(tmp_path, **stages)

@@ -83,14 +83,15 @@ def test_what_does_not_fit_is_said_in_a_line(arguments, message, capsys):
 @pytest.mark.parametrize("installed", [False, True])
 def test_lab_opens_the_notebooks_of_a_clone_or_a_copy(installed, tmp_path, monkeypatch, capsys):
     opened = []
-    monkeypatch.setattr("subprocess.call", lambda command: opened.append(command) or 0)
+    monkeypatch.setattr("subprocess.call", lambda command, env: opened.append((command, env)) or 0)
     monkeypatch.chdir(tmp_path)
     if installed:
         (tmp_path / "site" / "notebooks").mkdir(parents=True)
         (tmp_path / "site" / "notebooks" / "00_start_here.ipynb").write_text("{}")
         monkeypatch.setattr("unet_explained.__main__.PACKAGE", tmp_path / "site")
     assert main(["lab"]) == 0
-    (command,) = opened
+    ((command, env),) = opened
+    assert str(ROOT if not installed else tmp_path) in env["PYTHONPATH"]
     assert command[1:3] == ["-m", "jupyterlab"]
     assert (Path(command[3]) / "00_start_here.ipynb").is_file()
     assert (Path(command[3]).parent == Path()) == installed

@@ -1,6 +1,7 @@
 """The command line: a tour, shape tables, heatmaps and JupyterLab on the notebooks."""
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -153,7 +154,14 @@ def lab(options) -> int:
         if not notebooks.exists():
             shutil.copytree(installed, notebooks, ignore=shutil.ignore_patterns("*.py", "__*"))
             print(f"copied the notebooks into ./{notebooks}")
-    return subprocess.call([sys.executable, "-m", "jupyterlab", str(notebooks)])
+    command = [sys.executable, "-m", "jupyterlab", str(notebooks)]
+    return subprocess.call(command, env=kernel_environment())
+
+
+def kernel_environment() -> dict[str, str]:
+    """The environment in which a notebook's kernel finds this package, installed or not."""
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _record(options):

@@ -13,11 +13,20 @@ from PIL import Image, ImageDraw
 from .world import Scene, Thing
 
 PALETTE = {
-    "red": (224, 60, 58), "green": (52, 152, 86), "blue": (48, 104, 212),
-    "yellow": (252, 208, 48), "purple": (132, 72, 188), "orange": (246, 136, 40),
-    "black": (38, 40, 48), "white": (254, 254, 252),
-    "pink": (244, 192, 202), "grey": (196, 202, 210), "mint": (174, 222, 186),
-    "sand": (234, 216, 180), "lilac": (206, 192, 234), "aqua": (160, 212, 232),
+    "red": (224, 60, 58),
+    "green": (52, 152, 86),
+    "blue": (48, 104, 212),
+    "yellow": (252, 208, 48),
+    "purple": (132, 72, 188),
+    "orange": (246, 136, 40),
+    "black": (38, 40, 48),
+    "white": (254, 254, 252),
+    "pink": (244, 192, 202),
+    "grey": (196, 202, 210),
+    "mint": (174, 222, 186),
+    "sand": (234, 216, 180),
+    "lilac": (206, 192, 234),
+    "aqua": (160, 212, 232),
 }
 INK, WOOD = (34, 30, 58), (142, 98, 66)
 FINER = 4  # samples along each side of a pixel
@@ -50,8 +59,10 @@ def _mask(thing: Thing, size: int) -> np.ndarray:
 
 def _placed(outline: Outline, thing: Thing, size: int) -> list[tuple[float, float]]:
     scale = size * FINER
-    return [((thing.x + x * thing.radius) * scale, (thing.y + y * thing.radius) * scale)
-            for x, y in outline]
+    return [
+        ((thing.x + x * thing.radius) * scale, (thing.y + y * thing.radius) * scale)
+        for x, y in outline
+    ]
 
 
 @cache
@@ -59,9 +70,13 @@ def tint(colour: str, tone: str) -> tuple[int, int, int]:
     """The colour of a part: the thing's own ("main"), paler, deeper, or always the same."""
     own = PALETTE[colour]
     light = PALETTE["aqua" if colour == "white" else "white"]  # so that white shows on white
-    tones = {"main": own, "wood": WOOD, "pale": _mix(own, light, 0.3 if colour == "black" else 0.5),
-             "deep": _mix(own, INK, 0.14 if colour == "white" else 0.28),
-             "dot": PALETTE["white" if colour == "black" else "black"]}
+    tones = {
+        "main": own,
+        "wood": WOOD,
+        "pale": _mix(own, light, 0.3 if colour == "black" else 0.5),
+        "deep": _mix(own, INK, 0.14 if colour == "white" else 0.28),
+        "dot": PALETTE["white" if colour == "black" else "black"],
+    }
     return tones[tone]
 
 
@@ -79,8 +94,9 @@ def ellipse(x: float, y: float, across: float, down: float, turn: float = 0.0) -
     """An ellipse by its centre and radii, turned clockwise by `turn` radians."""
     angles = [2 * pi * step / 48 for step in range(48)]
     points = [(across * cos(angle), down * sin(angle)) for angle in angles]
-    return tuple((x + a * cos(turn) - b * sin(turn), y + a * sin(turn) + b * cos(turn))
-                 for a, b in points)
+    return tuple(
+        (x + a * cos(turn) - b * sin(turn), y + a * sin(turn) + b * cos(turn)) for a, b in points
+    )
 
 
 def rounded(corners: Outline, cut: float) -> Outline:
@@ -115,17 +131,25 @@ def _triangle():
 
 
 def _star():
-    corners = [(radius * sin(step * pi / 5), 0.04 - radius * cos(step * pi / 5))
-               for step, radius in enumerate((1.04, 0.48) * 5)]
+    corners = [
+        (radius * sin(step * pi / 5), 0.04 - radius * cos(step * pi / 5))
+        for step, radius in enumerate((1.04, 0.48) * 5)
+    ]
     yield "main", rounded(tuple(corners), 0.1)
 
 
 def _heart():
     angles = [2 * pi * step / 64 for step in range(64)]
-    yield "main", tuple(
-        (0.96 * sin(a) ** 3,
-         -0.1 - (13 * cos(a) - 5 * cos(2 * a) - 2 * cos(3 * a) - cos(4 * a)) / 16.5)
-        for a in angles)
+    yield (
+        "main",
+        tuple(
+            (
+                0.96 * sin(a) ** 3,
+                -0.1 - (13 * cos(a) - 5 * cos(2 * a) - 2 * cos(3 * a) - cos(4 * a)) / 16.5,
+            )
+            for a in angles
+        ),
+    )
 
 
 def _house():
@@ -163,6 +187,15 @@ def _butterfly():
     yield "dot", ellipse(0, 0.04, 0.1, 0.66)
 
 
-SHAPES = {"circle": _circle, "square": _square, "triangle": _triangle, "star": _star,
-          "heart": _heart, "house": _house, "tree": _tree, "fish": _fish, "boat": _boat,
-          "butterfly": _butterfly}
+SHAPES = {
+    "circle": _circle,
+    "square": _square,
+    "triangle": _triangle,
+    "star": _star,
+    "heart": _heart,
+    "house": _house,
+    "tree": _tree,
+    "fish": _fish,
+    "boat": _boat,
+    "butterfly": _butterfly,
+}

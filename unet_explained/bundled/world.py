@@ -6,16 +6,33 @@ Positions and radii are fractions of the picture's side; x grows to the right an
 from dataclasses import dataclass
 from random import Random
 
-KINDS = ("circle", "square", "triangle", "star", "heart", "house", "tree", "fish", "boat",
-         "butterfly")
+KINDS = (
+    "circle",
+    "square",
+    "triangle",
+    "star",
+    "heart",
+    "house",
+    "tree",
+    "fish",
+    "boat",
+    "butterfly",
+)
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "white")
 GROUNDS = ("pink", "grey", "mint", "sand", "lilac", "aqua")
 SIZES = {"small": (0.11, 0.13), "large": (0.18, 0.21)}  # the range of radii
 RELATIONS = ("left of", "right of", "above", "below")
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 PLACES = {  # the place's name: its column and row, each 0, 1 or 2
-    "middle": (1, 1), "left": (0, 1), "right": (2, 1), "top": (1, 0), "bottom": (1, 2),
-    "top left": (0, 0), "top right": (2, 0), "bottom left": (0, 2), "bottom right": (2, 2),
+    "middle": (1, 1),
+    "left": (0, 1),
+    "right": (2, 1),
+    "top": (1, 0),
+    "bottom": (1, 2),
+    "top left": (0, 0),
+    "top right": (2, 0),
+    "bottom left": (0, 2),
+    "bottom right": (2, 2),
 }
 CENTRES = (0.25, 0.5, 0.75)  # of the three columns, and of the three rows
 MARGIN = 0.03  # kept free at the edges and between things
@@ -33,6 +50,7 @@ class Thing:
     @property
     def place(self) -> str:
         """The name of the ninth of the picture whose centre is nearest."""
+
         def third(value):
             return min(range(3), key=lambda index: abs(value - CENTRES[index]))
 
@@ -75,10 +93,11 @@ def held_out_triple(first: str, name: str, second: str) -> bool:
 def held_out(scene: Scene) -> bool:
     """True if a colour of a thing, or a relation of two things, is kept from training."""
     things = scene.things
-    pairs = ((a, b) for index, a in enumerate(things) for b in things[index + 1:])
+    pairs = ((a, b) for index, a in enumerate(things) for b in things[index + 1 :])
     related = ((a.kind, relation(a, b), b.kind) for a, b in pairs if relation(a, b))
-    return (any(held_out_pair(thing.colour, thing.kind) for thing in things)
-            or any(held_out_triple(*triple) for triple in related))
+    return any(held_out_pair(thing.colour, thing.kind) for thing in things) or any(
+        held_out_triple(*triple) for triple in related
+    )
 
 
 def sample_scene(rng: Random, split: str = "train", count: int | None = None) -> Scene:
@@ -99,8 +118,10 @@ def _arrange(rng: Random, count: int) -> list[Thing]:
     else:
         cells = rng.sample(sorted(PLACES.values()), count)
     looks = [(rng.choice(KINDS), rng.choice(COLOURS)) for _ in cells]
-    return [_put(rng, kind, colour, cell)
-            for (kind, colour), cell in zip(looks, rng.sample(cells, count), strict=True)]
+    return [
+        _put(rng, kind, colour, cell)
+        for (kind, colour), cell in zip(looks, rng.sample(cells, count), strict=True)
+    ]
 
 
 def _put(rng: Random, kind: str, colour: str, cell: tuple[int, int]) -> Thing:
@@ -114,8 +135,9 @@ def _put(rng: Random, kind: str, colour: str, cell: tuple[int, int]) -> Thing:
 
 def _fits(things: tuple[Thing, ...]) -> bool:
     """True if the things look different and none touches another."""
-    pairs = [(a, b) for index, a in enumerate(things) for b in things[index + 1:]]
+    pairs = [(a, b) for index, a in enumerate(things) for b in things[index + 1 :]]
     looks = {(thing.colour, thing.kind) for thing in things}
-    apart = all((a.x - b.x) ** 2 + (a.y - b.y) ** 2 > (a.radius + b.radius + MARGIN) ** 2
-                for a, b in pairs)
+    apart = all(
+        (a.x - b.x) ** 2 + (a.y - b.y) ** 2 > (a.radius + b.radius + MARGIN) ** 2 for a, b in pairs
+    )
     return apart and len(looks) == len(things)

@@ -17,7 +17,7 @@ class Picture(Figure):
 
     def _repr_png_(self) -> bytes:
         png = io.BytesIO()
-        self.savefig(png, format="png", dpi=110, bbox_inches="tight")
+        self.savefig(png, format="png", dpi=96, bbox_inches="tight")
         return png.getvalue()
 
 
@@ -81,8 +81,8 @@ def draw_map(axis, image: np.ndarray, values: np.ndarray, top: float) -> None:
     """One map over the picture in grey: the colour from 0 to top, both stretched to one size."""
     height, width = image.shape[:2]
     grey = image.mean(axis=2)
-    axis.imshow(grey, cmap="gray", vmin=-60, vmax=255, extent=(0, width, height, 0))
+    axis.imshow(grey, cmap="gray", vmin=-200, vmax=255, extent=(0, width, height, 0))
     axis.imshow(
-        values, cmap=ATTENTION, vmin=0, vmax=top or 1, alpha=0.72,
+        values, cmap=ATTENTION, vmin=0, vmax=top or 1, alpha=0.78,
         extent=(0, width, height, 0), interpolation="bilinear",
     )  # fmt: skip

@@ -1,0 +1,147 @@
+"""The language of the small world: a caption for a scene, in many phrasings, and its words."""
+
+import re
+from dataclasses import dataclass
+from random import Random
+
+from .world import COLOURS, GROUNDS, KINDS, Scene, Thing, relation
+
+NOUNS = {kind: (kind,) * 4 for kind in KINDS} | {  # the plain word most often
+    "circle": ("circle",) * 3 + ("disc",),
+    "boat": ("boat",) * 3 + ("sailboat",),
+}
+SIZE_WORDS = {"small": ("small", "small", "little", "tiny"), "large": ("large", "large", "big")}
+PLACE_WORDS = {
+    "middle": ("in the middle", "in the middle", "in the centre"),
+    "left": ("on the left", "on the left", "at the left", "on the left side"),
+    "right": ("on the right", "on the right", "at the right", "on the right side"),
+    "top": ("at the top", "at the top", "on top"),
+    "bottom": ("at the bottom",),
+    **{
+        f"{row} {side}": (
+            f"in the {row} {side}",
+            f"at the {row} {side}",
+            f"in the {row} {side} corner",
+        )
+        for row in ("top", "bottom")
+        for side in ("left", "right")
+    },
+}
+RELATION_WORDS = {
+    "left of": ("left of", "left of", "to the left of"),
+    "right of": ("right of", "right of", "to the right of"),
+    "above": ("above", "above", "over"),
+    "below": ("below", "below", "under"),
+}
+GROUND_WORDS = ("ground", "ground", "background")
+OPENINGS = ("",) * 6 + ("a picture of ", "a drawing of ")
+
+_PHRASES = (
+    *PLACE_WORDS.values(),
+    *RELATION_WORDS.values(),
+    *SIZE_WORDS.values(),
+    *NOUNS.values(),
+    COLOURS,
+    GROUNDS,
+    OPENINGS,
+    GROUND_WORDS,
+    ("a an and next to beside",),
+)
+WORDS = tuple(
+    sorted(
+        {
+            word
+            for phrases in _PHRASES
+            for phrase in phrases
+            for word in re.findall("[a-z]+", phrase)
+        }
+    )
+)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption, and the words in it that name each thing, in the order of `Scene.things`.
+
+    `relation` is (first thing, name, second thing) with the things' indices, if one is told.
+    """
+
+    text: str
+    nouns: tuple[str, ...]
+    colours: tuple[str, ...]
+    places: tuple[str | None, ...]
+    relation: tuple[int, str, int] | None = None
+
+
+def unknown_words(prompt: str) -> list[str]:
+    """The words of a prompt that the bundled model was never taught, in order."""
+    return [word for word in re.findall(r"[^\W\d_]+", prompt.lower()) if word not in WORDS]
+
+
+def describe(scene: Scene, rng: Random) -> Caption:
+    """One of the many true captions of a scene."""
+    nouns = tuple(rng.choice(NOUNS[thing.kind]) for thing in scene.things)
+    names = [_name(thing, noun, rng) for thing, noun in zip(scene.things, nouns, strict=True)]
+    told, body, related = _body(scene.things, names, rng)
+    text = _with_ground(body, scene.ground, rng)
+    places = tuple(
+        thing.place if index in told else None for index, thing in enumerate(scene.things)
+    )
+    return Caption(text, nouns, tuple(thing.colour for thing in scene.things), places, related)
+
+
+def _name(thing: Thing, noun: str, rng: Random) -> str:
+    size = rng.choice(SIZE_WORDS[thing.size]) + " " if rng.random() < 0.4 else ""
+    return _article(f"{size}{thing.colour} {noun}")
+
+
+def _article(phrase: str) -> str:
+    return ("an " if phrase[0] in "aeiou" else "a ") + phrase
+
+
+def _body(things: tuple, names: list[str], rng: Random) -> tuple[set, str, tuple | None]:
+    """Which things' places are told, the caption without its ground, and the relation told."""
+    order = rng.sample(range(len(things)), len(things))
+    first, second = order[0], order[min(1, len(order) - 1)]
+    how = relation(things[first], things[second]) if len(things) > 1 else None
+    if how and rng.random() < 0.6:
+        told, body = set(), f"{names[first]} {_relation_words(how, rng)} {names[second]}"
+        if len(things) == 3:
+            told, body = {order[2]}, f"{body} and {_with_place(things, names, order[2], rng)}"
+        return told, body, (first, how, second)
+    told = set(order) if rng.random() < 0.75 else set()
+    phrases = [_with_place(things, names, index, rng) if told else names[index] for index in order]
+    return told, " and ".join([", ".join(phrases[:-1])] * (len(phrases) > 1) + phrases[-1:]), None
+
+
+def _relation_words(how: str, rng: Random) -> str:
+    beside = how in ("left of", "right of") and rng.random() < 0.1
+    return rng.choice(("next to", "beside") if beside else RELATION_WORDS[how])
+
+
+def _with_place(things: tuple, names: list[str], index: int, rng: Random) -> str:
+    return f"{names[index]} {rng.choice(PLACE_WORDS[things[index].place])}"
+
+
+def _with_ground(body: str, ground: str, rng: Random) -> str:
+    """Half of the captions tell the ground's colour, before or after the rest."""
+    ground = _article(f"{ground} {rng.choice(GROUND_WORDS)}")
+    opening = rng.choice(OPENINGS)
+    return rng.choice(
+        (
+            opening + body,
+            opening + body,
+            f"{opening}{body} on {ground}",
+            f"{opening}{body} on {ground}",
+            f"on {ground}, {body}",
+        )
+    )
+
+
+def mentioned(caption: Caption) -> list[int]:
+    """The things' indices in the order in which the caption names them."""
+    starts = [
+        caption.text.index(f"{colour} {noun}")
+        for colour, noun in zip(caption.colours, caption.nouns, strict=True)
+    ]
+    return sorted(range(len(starts)), key=starts.__getitem__)

@@ -1,0 +1,111 @@
+"""The model card: what was measured, as a table with confidence intervals, put in its place."""
+
+from collections.abc import Iterable
+from math import sqrt
+from pathlib import Path
+
+START, END = "<!-- measured -->", "<!-- /measured -->"
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a share (Wilson 1927)."""
+    if trials == 0:
+        return 0.0, 1.0
+    z, share = 1.96, successes / trials
+    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = (
+        z
+        / (1 + z * z / trials)
+        * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    )
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def write_card(folder: Path, rows: list[dict], psnr: float) -> None:
+    """Replaces the measured part of the folder's README.md."""
+    card = folder / "README.md"
+    text = card.read_text() if card.exists() else f"{START}\n{END}\n"
+    before, _, rest = text.partition(START)
+    after = rest.partition(END)[2]
+    card.write_text(f"{before}{START}\n{measured(rows, psnr)}\n{END}{after}")
+
+
+def measured(rows: list[dict], psnr: float) -> str:
+    """The figures of graded rows, as Markdown."""
+    looks = [(row["colour"], row["kind"]) for row in rows]
+    two = [(colour, kind) for colour, kind in looks if len(colour) == 2]
+    lines = [
+        f"{len(rows)} captions of held-out scenes, one picture each; 20 steps; 95 % intervals.",
+        "",
+        "| the picture shows | share | interval | of |",
+        "|---|---|---|---|",
+        _share("every thing in its colour", (all(colour) for colour, _ in looks)),
+        _share("every thing in its kind", (all(kind) for _, kind in looks)),
+        _share("every thing in its colour and kind", (all(c + k) for c, k in looks)),
+        _share("two things asked for: both in their colours", (all(colour) for colour, _ in two)),
+        _share("two things asked for: both in their kinds", (all(kind) for _, kind in two)),
+        _share(
+            "a told relation holds (chance: a quarter at most)",
+            (row["relation"] for row in rows if "relation" in row),
+        ),
+        _share("a thing is at its told place", (hit for row in rows for hit in row["place"])),
+        _share(
+            "the judge is right about a thing of a render",
+            (hit for row in rows for hit in row["judge_render"]),
+        ),
+        _share(
+            "the judge is right about a thing of a VAE round trip",
+            (hit for row in rows for hit in row["judge_round_trip"]),
+        ),
+        "",
+        f"VAE round trip at 512 x 512: {psnr:.1f} dB PSNR.",
+        "",
+        "| heatmap of | on | points at its thing | interval | chance | IoU | chance | maps |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for role in ("noun", "colour"):
+        times = rows[0]["rendered"] if rows else ()
+        for time in times:
+            lines.append(
+                _heat(
+                    role,
+                    f"renders noised to t = {time}",
+                    [each for row in rows for each in row["rendered"][time]],
+                )
+            )
+        lines.append(
+            _heat(
+                role,
+                "sampled pictures, things the judge finds",
+                [each for row in rows for each in row["sampled"]],
+            )
+        )
+    return "\n".join(lines)
+
+
+def _share(what: str, hits: Iterable[bool]) -> str:
+    hits = list(hits)
+    return f"| {what} | {_percent(hits)} | {len(hits)} |"
+
+
+def _percent(hits: list[bool]) -> str:
+    """A share and its interval, as two columns."""
+    if not hits:
+        return "none | "
+    low, high = wilson(sum(hits), len(hits))
+    return f"{100 * sum(hits) / len(hits):.0f} % | {100 * low:.0f} to {100 * high:.0f} %"
+
+
+def _heat(role: str, where: str, maps: list[dict]) -> str:
+    maps = [each for each in maps if each["role"] == role]
+    columns = _percent([each["points"] for each in maps])
+    if not maps:
+        return f"| {role} | {where} | {columns} | | | | 0 |"
+
+    def mean(key: str) -> float:
+        return sum(each[key] for each in maps) / len(maps)
+
+    return (
+        f"| {role} | {where} | {columns} | {100 * mean('area'):.0f} % | {mean('iou'):.2f} | "
+        f"{mean('chance_iou'):.2f} | {len(maps)} |"
+    )

@@ -1,0 +1,159 @@
+"""Grades the bundled pipeline: python -m unet_explained.bundled.evaluate
+
+Held-out captions are painted and judged, and the words' heatmaps are compared with masks. Rows go
+to a file as they come, so an interrupted run continues; the figures go into the model card.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..recording import Announcement, announce, record
+from ..recording.heatmaps import iou, pointing_game
+from ..run.checkpoints import load
+from ..run.denoise import Pipeline
+from ..run.text import embed, read_prompt
+from .autoencoder import psnr, to_pictures, to_tensor
+from .captions import Caption, describe, mentioned
+from .card import write_card
+from .draw import masks, render
+from .export import SUMS, WEIGHTS
+from .judge import SIDE, Found, look, match
+from .world import Scene, relation, sample_scene
+
+TIMES = (900, 700, 500, 300)  # the timesteps to which rendered scenes are noised
+
+
+def evaluate(
+    folder: Path = WEIGHTS, count: int = 100, out: Path = Path("runs/evaluation"), seed: int = 0
+) -> None:
+    """Grades `count` held-out captions, or those of them that `out` lacks; updates the card."""
+    pipe = load(folder)
+    weights = (folder / SUMS).read_text()
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / SUMS).exists():
+        (out / SUMS).write_text(weights)
+    if (out / SUMS).read_text() != weights:
+        raise ValueError(f"{out} holds rows of other weights: choose another folder")
+    rows = out / "rows.jsonl"
+    done = len(rows.read_text().splitlines()) if rows.exists() else 0
+    with open(rows, "a") as file:
+        for index in tqdm(range(done, count), "evaluating", initial=done, total=count):
+            file.write(json.dumps(grade(pipe, index, seed)) + "\n")
+            file.flush()
+    graded = [json.loads(line) for line in rows.read_text().splitlines()[:count]]
+    write_card(folder, graded, psnr(pipe.vae, Random(seed)))
+
+
+def grade(pipe: Pipeline, index: int, seed: int) -> dict:
+    """One held-out scene: what a picture of its caption shows, and where its words look."""
+    rng = Random(f"evaluation/{seed}/{index}")
+    scene = sample_scene(rng, "held_out")
+    caption = describe(scene, rng)
+    with record(pipe.unet, attention="sum") as recording:
+        run = pipe(caption.text, steps=20, seed=index)
+    found = match(look(np.asarray(run.image))[1], scene.things)
+    row = {"prompt": caption.text, **_painted(scene, caption, found)}
+    right = [
+        blob.mask if blob and _same(blob, thing) else None
+        for blob, thing in zip(found, scene.things, strict=True)
+    ]
+    row["sampled"] = list(_pointing(recording, caption, right))
+    row["rendered"] = {
+        str(time): list(
+            _pointing(_look_at(pipe, scene, caption, time), caption, list(masks(scene, SIDE)))
+        )
+        for time in TIMES
+    }
+    return row | _judged(pipe, scene)
+
+
+def _same(blob: Found, thing) -> bool:
+    return (blob.thing.colour, blob.thing.kind) == (thing.colour, thing.kind)
+
+
+def _painted(scene: Scene, caption: Caption, found: list[Found | None]) -> dict:
+    """For each thing whether it is there in its colour and kind; told places and relation."""
+    pairs = list(zip(found, scene.things, strict=True))
+    row = {
+        "colour": [bool(blob and blob.thing.colour == thing.colour) for blob, thing in pairs],
+        "kind": [bool(blob and blob.thing.kind == thing.kind) for blob, thing in pairs],
+        "place": [
+            bool(blob and blob.thing.place == place)
+            for blob, place in zip(found, caption.places, strict=True)
+            if place
+        ],
+    }
+    if caption.relation:
+        first, how, second = caption.relation
+        one, other = found[first], found[second]
+        row["relation"] = bool(one and other and relation(one.thing, other.thing) == how)
+    return row
+
+
+def _pointing(recording, caption: Caption, truth: list) -> Iterator[dict]:
+    """Pointing game and IoU of each thing's words, for the things that have a mask."""
+    order = mentioned(caption)
+    for role, words in (("noun", caption.nouns), ("colour", caption.colours)):
+        for position, index in enumerate(order):
+            if truth[index] is None:
+                continue
+            occurrence = [words[other] for other in order[:position]].count(words[index])
+            heat = recording.attention(words[index], occurrence=occurrence)
+            mask = torch.from_numpy(np.asarray(truth[index]))
+            area = mask.float().mean().item()
+            yield {
+                "role": role,
+                "points": pointing_game(heat, mask),
+                "iou": iou(heat, mask),
+                "area": area,
+                "chance_iou": area / (2 - area),
+            }
+
+
+@torch.no_grad()
+def _look_at(pipe: Pipeline, scene: Scene, caption: Caption, time: int):
+    """A recording of one forward on the rendered scene, noised to a timestep."""
+    latents = pipe.vae.encode(to_tensor([render(scene, 512)])).latent_dist.mean
+    latents = latents * pipe.vae.config.scaling_factor
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(time))
+    timestep = torch.tensor([time])
+    noisy = pipe.scheduler.add_noise(latents, noise, timestep)
+    prompt = read_prompt(caption.text, pipe.tokenizer)
+    with record(pipe.unet) as recording:
+        announce(pipe.unet, Announcement(prompt.text, prompt.spans, 1, slice(0, 1)))
+        pipe.unet(noisy, timestep, embed(prompt, pipe.text_encoder))
+    return recording
+
+
+@torch.no_grad()
+def _judged(pipe: Pipeline, scene: Scene) -> dict:
+    """Whether the judge names everything right in the true picture and in its round trip."""
+    picture = render(scene, 512)
+    latents = pipe.vae.encode(to_tensor([picture])).latent_dist.mean
+    back = to_pictures(pipe.vae.decode(latents).sample)[0]
+    return {
+        name: [
+            bool(blob and _same(blob, thing))
+            for blob, thing in zip(match(look(shown)[1], scene.things), scene.things, strict=True)
+        ]
+        for name, shown in (("judge_render", picture), ("judge_round_trip", back))
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
+    options = parser.parse_args()
+    evaluate(count=options.count, out=options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Writes the pipeline as a folder in diffusers' layout, and checks that such a folder is whole."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from diffusers import AutoencoderKL, __version__
+from safetensors.torch import save_file
+from torch import nn
+from transformers import CLIPTextModel
+
+from .captions import WORDS
+from .models import UNET_CONFIG, build_scheduler
+from .tokenizer import build_tokenizer
+
+WEIGHTS = Path(__file__).parent / "weights"
+SUMS = "SHA256SUMS"
+INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "_diffusers_version": __version__,
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def export(
+    folder: Path,
+    text_encoder: CLIPTextModel,
+    unet: nn.Module,
+    vae: AutoencoderKL,
+    guidance: float,
+) -> None:
+    """Replaces `folder`, all at once, by the pipeline; its model card, if it has one, is kept."""
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    _write_json(new / "model_index.json", INDEX)
+    _write_json(new / "unet_explained.json", {"guidance": guidance, "known_words": list(WORDS)})
+    _save_tokenizer(new / "tokenizer")
+    text_encoder.save_pretrained(new / "text_encoder")  # float32: see the model card
+    build_scheduler().save_pretrained(new / "scheduler")
+    _copy_half(vae, AutoencoderKL.from_config(vae.config)).save_pretrained(new / "vae")
+    (new / "unet").mkdir()
+    _write_json(new / "unet" / "config.json", UNET_CONFIG)
+    half = {name: weight.half().contiguous() for name, weight in unet.state_dict().items()}
+    save_file(half, new / "unet" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    if (folder / "README.md").exists():
+        shutil.copy(folder / "README.md", new)
+    for path in new.rglob("*.safetensors"):
+        path.chmod(0o644)  # some writers make them readable by their owner alone
+    seal(new)
+    old = folder.with_name(folder.name + ".old")
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _copy_half(module: nn.Module, copy: nn.Module) -> nn.Module:
+    copy.load_state_dict(module.state_dict())
+    return copy.half()
+
+
+def _save_tokenizer(folder: Path) -> None:
+    """As tokenizer.json, and as the vocab.json and merges.txt that older transformers read."""
+    build_tokenizer().save_pretrained(folder)  # a used one would save how it last padded
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    _write_json(folder / "vocab.json", model["vocab"])
+    merges = "\n".join(" ".join(pair) for pair in model["merges"])
+    (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
+
+
+def seal(folder: Path) -> None:
+    """Writes the sums of all files but the model card, which may be edited."""
+    lines = [f"{_sum(folder / name)}  {name}\n" for name in _sealed(folder)]
+    (folder / SUMS).write_text("".join(lines))
+
+
+def verify(folder: Path = WEIGHTS) -> None:
+    """Raises ValueError if a file of the pipeline is missing, new or changed."""
+    lines = (folder / SUMS).read_text().splitlines()
+    expected = {name: total for total, name in (line.split(maxsplit=1) for line in lines)}
+    if set(expected) != set(_sealed(folder)):
+        differing = sorted(set(expected) ^ set(_sealed(folder)))
+        raise ValueError(f"{folder}: missing or not listed in {SUMS}: {', '.join(differing)}")
+    for name, total in expected.items():
+        if _sum(folder / name) != total:
+            raise ValueError(f"{folder / name} is damaged: its sha256 is not the one in {SUMS}")
+
+
+def _sealed(folder: Path) -> list[str]:
+    names = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+    return [name for name in names if name not in (SUMS, "README.md")]
+
+
+def _sum(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")

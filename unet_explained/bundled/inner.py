@@ -1,0 +1,52 @@
+"""The UNet from one of its levels inwards, to train what decides the layout for a small price.
+
+At full size that happens on the 16 x 16 and 8 x 8 grids of levels 2 and 3. Trained on small
+pictures the whole UNet does it in its outer levels, and must relearn it; this part of it, given
+latents of 16 x 16 at level 2, learns it where it will stay.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..model.blocks import Prompt
+from ..model.unet import UNet2DConditionModel
+
+
+class InnerUNet(nn.Module):
+    """Levels `level` and below, shared with `unet`, between two convolutions of its own."""
+
+    def __init__(self, unet: UNet2DConditionModel, level: int):
+        super().__init__()
+        config = unet.config
+        above, width = config.block_out_channels[level - 1 : level + 1]
+        self.conv_in = nn.Conv2d(config.in_channels, above, 3, padding=1)
+        self.time_proj, self.time_embedding = unet.time_proj, unet.time_embedding
+        self.down_blocks = nn.ModuleList(list(unet.down_blocks)[level:])
+        self.mid_block = unet.mid_block
+        self.up_blocks = nn.ModuleList(list(unet.up_blocks)[: config.levels - level])
+        self.norm_out = nn.GroupNorm(config.norm_num_groups, width)
+        self.conv_out = nn.Conv2d(width, config.out_channels, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+
+    def forward(
+        self,
+        sample: Float[Tensor, "batch channel height width"],
+        timestep: Tensor,
+        encoder_hidden_states: Float[Tensor, "batch token text"],
+        return_dict: bool = False,
+    ) -> tuple[Float[Tensor, "batch channel height width"]]:
+        emb = self.time_embedding(self.time_proj(timestep.expand(len(sample))))
+        prompt = Prompt(encoder_hidden_states, None, None)
+        sample = self.conv_in(sample)
+        skips = [sample]
+        for block in self.down_blocks:
+            sample, new = block(sample, emb, prompt)
+            skips += new
+        sample = self.mid_block(sample, emb, prompt)
+        for block in self.up_blocks:
+            skips, taken = skips[: -len(block.resnets)], skips[-len(block.resnets) :]
+            # the last block's upsampler keeps the size: there is no level above
+            size = tuple((skips or [sample])[-1].shape[-2:])
+            sample = block(sample, taken, emb, prompt, size)
+        return (self.conv_out(torch.nn.functional.silu(self.norm_out(sample))),)

@@ -1,0 +1,130 @@
+"""Says what is in a picture of the small world: no network, only colours and outlines.
+
+Pixels that differ from the ground form blobs; a blob's colour is what most of its pixels are
+nearest to, and its kind the one whose outline, laid over the blob, covers it best.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
+
+import numpy as np
+
+from .draw import PALETTE, masks
+from .world import COLOURS, GROUNDS, KINDS, Scene, Thing
+
+SIDE = 128  # pictures are judged at this size
+TEMPLATE = 40  # the side of a blob's window, in pixels
+SMALLEST = 0.004  # of the picture's area: less is a speck
+CONTRAST = 34.0  # from the ground, in RGB levels
+
+
+@dataclass(frozen=True)
+class Found:
+    """A blob as a Thing (its size is left open), its mask, and how well its outline fits (IoU)."""
+
+    thing: Thing
+    mask: np.ndarray
+    fit: float
+
+
+def look(picture: np.ndarray) -> tuple[str, list[Found]]:
+    """The ground and the things in a picture, uint8 (height, width, 3), largest first."""
+    small = _shrink(picture)
+    ground = np.median(
+        np.concatenate(
+            [
+                small[:3].reshape(-1, 3),
+                small[-3:].reshape(-1, 3),
+                small[:, :3].reshape(-1, 3),
+                small[:, -3:].reshape(-1, 3),
+            ]
+        ),
+        axis=0,
+    )
+    differs = np.linalg.norm(small - ground, axis=2) > CONTRAST
+    blobs = sorted(_blobs(differs), key=np.sum, reverse=True)
+    name = GROUNDS[_nearest(ground[None], GROUNDS)[0]]
+    return name, [_judge(small, blob) for blob in blobs if blob.mean() > SMALLEST]
+
+
+def match(found: list[Found], things: tuple[Thing, ...]) -> list[Found | None]:
+    """For each thing the blob that is meant to be it: as many looks as possible agree."""
+    choices = [*found[:6], *[None] * len(things)]
+
+    def agreement(chosen):
+        return sum(
+            (blob.thing.colour == thing.colour) + (blob.thing.kind == thing.kind)
+            for blob, thing in zip(chosen, things, strict=True)
+            if blob
+        )
+
+    return list(max(permutations(choices, len(things)), key=agreement))
+
+
+def _shrink(picture: np.ndarray) -> np.ndarray:
+    step = len(picture) // SIDE
+    return picture.reshape(SIDE, step, SIDE, step, 3).mean((1, 3))
+
+
+def _nearest(pixels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    colours = np.array([PALETTE[name] for name in names], float)
+    return np.linalg.norm(pixels[:, None] - colours, axis=2).argmin(1)
+
+
+def _blobs(mask: np.ndarray) -> list[np.ndarray]:
+    """The connected parts of a mask: each takes the highest number among its pixels."""
+    numbers = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
+    while True:
+        padded = np.pad(numbers, 1)
+        spread = (
+            np.max(
+                [
+                    padded[1:-1, 1:-1],
+                    padded[:-2, 1:-1],
+                    padded[2:, 1:-1],
+                    padded[1:-1, :-2],
+                    padded[1:-1, 2:],
+                ],
+                axis=0,
+            )
+            * mask
+        )
+        if (spread == numbers).all():
+            return [numbers == number for number in np.unique(numbers) if number]
+        numbers = spread
+
+
+def _judge(small: np.ndarray, blob: np.ndarray) -> Found:
+    votes = np.bincount(_nearest(small[blob], COLOURS), minlength=len(COLOURS))
+    fits = [_overlap(_window(blob), template) for template in _templates()]
+    best = int(np.argmax(fits))
+    rows, columns = np.nonzero(blob)
+    y, x = ((line.min() + line.max() + 1) / 2 / SIDE for line in (rows, columns))
+    radius = max(np.ptp(rows), np.ptp(columns)) / 2 / SIDE
+    thing = Thing(KINDS[best], COLOURS[votes.argmax()], "", x, y, radius)
+    return Found(thing, blob, fits[best])
+
+
+def _window(mask: np.ndarray) -> np.ndarray:
+    """The mask's bounding box in the middle of a square of TEMPLATE pixels, its longer side full"""
+    rows, columns = np.nonzero(mask)
+    top, left = rows.min(), columns.min()
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    side = max(height, width)
+    steps = (np.arange(TEMPLATE) + 0.5) / TEMPLATE * side
+    down = np.floor(steps - (side - height) / 2).astype(int)
+    across = np.floor(steps - (side - width) / 2).astype(int)
+    inside = ((down >= 0) & (down < height))[:, None] & (across >= 0) & (across < width)
+    box = mask[top : top + height, left : left + width]
+    return inside & box[down.clip(0, height - 1)][:, across.clip(0, width - 1)]
+
+
+@cache
+def _templates() -> list[np.ndarray]:
+    things = [Thing(kind, "red", "large", 0.5, 0.5, 0.4) for kind in KINDS]
+    return [_window(masks(Scene("grey", (thing,)), 256)[0]) for thing in things]
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one & other).sum() / (one | other).sum())

@@ -1,0 +1,124 @@
+"""One stage of training: seeded batches, an average of the weights, checkpoints, progress."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, pi
+from pathlib import Path
+from random import Random
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import nn
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    steps: int
+    batch: int  # samples a step on each process
+    sides: tuple[int, ...]  # of the pictures, in pixels, in turn
+    rate: float  # the highest learning rate
+    level: int = 0  # of the UNet, from which inwards it is trained
+    decay: float = 0.995  # of the average of the weights
+
+
+def batch_seed(seed: int, stage: str, step: int, process: int) -> Random:
+    """The random numbers of one batch: they depend on nothing else, so a resumed run repeats.
+
+    torch is seeded along, for the noise and the timesteps.
+    """
+    rng = Random(f"{seed}/{stage}/{step}/{process}")
+    torch.manual_seed(rng.getrandbits(32))
+    return rng
+
+
+def run_stage(
+    accelerator: Accelerator,
+    stage: Stage,
+    model: nn.Module,
+    inputs: Callable[[Random, int], dict],
+    folder: Path,
+    seed: int = 0,
+    save_every: int = 200,
+    on_save: Callable[[nn.Module, int], None] = lambda model, step: None,
+) -> nn.Module:
+    """Minimises `model(**inputs(rng, step))`, a scalar; leaves the averaged weights in `model`.
+
+    Continues from the last checkpoint in `folder`, if there is one. `on_save(model, step)` is
+    called with the averaged weights in place at each checkpoint.
+    """
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=stage.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
+    model, optimizer = accelerator.prepare(model, optimizer)
+    plain = accelerator.unwrap_model(model)
+    average = EMAModel(plain.parameters(), decay=stage.decay)
+    average.to(accelerator.device)
+    start = _restore(accelerator, average, folder)
+    bar = tqdm(
+        range(start, stage.steps),
+        stage.name,
+        initial=start,
+        total=stage.steps,
+        mininterval=10,
+        disable=not accelerator.is_main_process,
+    )
+    smooth = None
+    for step in bar:
+        rate = stage.rate * learning_rate(step, stage.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        rng = batch_seed(seed, stage.name, step, accelerator.process_index)
+        with accelerator.autocast():
+            loss = model(**inputs(rng, step))
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.step(plain.parameters())
+        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
+        bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+        if (step + 1) % save_every == 0 or step + 1 == stage.steps:
+            _checkpoint(accelerator, average, folder, step + 1, smooth)
+            if accelerator.is_main_process:
+                _with_average(average, plain, on_save, step + 1)
+    average.copy_to(plain.parameters())
+    accelerator.free_memory()
+    return plain
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """The share of the highest rate: 50 steps of warm-up, then half a cosine to a twentieth."""
+    warm = min(1.0, (step + 1) / 50)
+    return warm * (0.05 + 0.95 * 0.5 * (1 + cos(pi * step / steps)))
+
+
+def _with_average(average: EMAModel, plain: nn.Module, on_save: Callable, step: int) -> None:
+    average.store(plain.parameters())
+    average.copy_to(plain.parameters())
+    on_save(plain, step)
+    average.restore(plain.parameters())
+
+
+def _checkpoint(accelerator, average, folder: Path, step: int, loss: float) -> None:
+    accelerator.save_state(folder / "state")
+    if accelerator.is_main_process:
+        torch.save(average.state_dict(), folder / "average.pt")
+        with open(folder / "log.jsonl", "a") as log:
+            log.write(json.dumps({"step": step, "loss": round(loss, 5)}) + "\n")
+        (folder / "step.json").write_text(json.dumps({"step": step}))
+    accelerator.wait_for_everyone()
+
+
+def _restore(accelerator, average, folder: Path) -> int:
+    """Loads the last checkpoint of the stage, if any, and says how many steps it had done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "step.json").exists():
+        return 0
+    accelerator.load_state(folder / "state")
+    average.load_state_dict(torch.load(folder / "average.pt", weights_only=True))
+    average.to(accelerator.device)
+    return json.loads((folder / "step.json").read_text())["step"]

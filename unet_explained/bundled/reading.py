@@ -1,0 +1,81 @@
+"""The second stage of training: the text encoder learns what a caption says, before any picture.
+
+Each token's embedding must tell what has been said so far: the ground, and of each thing that has
+been named its kind, colour, size and (as well as the words allow) its place. That takes minutes,
+where learning it through the UNet would take most of the training.
+"""
+
+from random import Random
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from .captions import NOUNS, Caption, describe, mentioned
+from .world import COLOURS, KINDS, SIZES, Scene, sample_scene
+
+SLOTS = 3  # the most things in a scene
+FIELDS = (len(KINDS), len(COLOURS), len(SIZES), 2)  # logits of the looks, then x and y
+LONGEST = 40  # no caption has more tokens
+
+
+class ReadingLoss(nn.Module):
+    """How badly `fields` can be read from the embedding of each token by one linear layer."""
+
+    def __init__(self, text_encoder: CLIPTextModel):
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.read = nn.Linear(text_encoder.config.hidden_size, SLOTS * sum(FIELDS))
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch token"],
+        said: Float[Tensor, "batch token slot"],
+        looks: Int[Tensor, "batch slot look"],
+        places: Float[Tensor, "batch slot 2"],
+    ) -> Float[Tensor, ""]:
+        answer = self.read(self.text_encoder(ids).last_hidden_state).unflatten(2, (SLOTS, -1))
+        *logits, place = answer.split(FIELDS, dim=3)
+        total = 10 * (place - places[:, None]).square().sum(3)
+        for index, logit in enumerate(logits):
+            target = looks[:, None, :, index].expand(logit.shape[:3])
+            total = total + F.cross_entropy(logit.movedim(3, 1), target, reduction="none")
+        return (total * said).sum() / said.sum()
+
+
+def reading_batch(rng: Random, batch: int, tokenizer: CLIPTokenizer) -> dict[str, Tensor]:
+    """Captions as ids, and what each of their tokens should know: the inputs of ReadingLoss."""
+    scenes = [sample_scene(rng) for _ in range(batch)]
+    captions = [describe(scene, rng) for scene in scenes]
+    ids = tokenizer(
+        [caption.text for caption in captions],
+        padding="max_length",
+        max_length=LONGEST,
+        return_tensors="pt",
+    ).input_ids
+    facts = [_facts(scene, caption) for scene, caption in zip(scenes, captions, strict=True)]
+    looks, places = (torch.tensor(column) for column in zip(*facts, strict=True))
+    return {"ids": ids, "said": _said(ids, tokenizer), "looks": looks, "places": places}
+
+
+def _facts(scene: Scene, caption: Caption) -> tuple[list, list]:
+    """Looks (slot, 3) as indices and places (slot, 2) around 0, in the order of the caption."""
+    things = [scene.things[index] for index in mentioned(caption)]
+    looks = [
+        (KINDS.index(thing.kind), COLOURS.index(thing.colour), list(SIZES).index(thing.size))
+        for thing in things
+    ]
+    places = [(2 * thing.x - 1, 2 * thing.y - 1) for thing in things]
+    missing = SLOTS - len(things)
+    return looks + [(0, 0, 0)] * missing, places + [(0.0, 0.0)] * missing
+
+
+def _said(ids: Tensor, tokenizer: CLIPTokenizer) -> Float[Tensor, "batch token slot"]:
+    """1 where a slot's noun has been said and the caption has not ended, else 0."""
+    last = [tokenizer(noun).input_ids[-2] for nouns in NOUNS.values() for noun in nouns]
+    count = torch.isin(ids, torch.tensor(last)).cumsum(1)
+    running = (ids == tokenizer.eos_token_id).cumsum(1) <= 1
+    said = count[:, :, None] > torch.arange(SLOTS)
+    return (said & running[:, :, None]).float()

@@ -1,0 +1,163 @@
+"""Trains the bundled pipeline from nothing: accelerate launch -m unet_explained.bundled.train
+
+Stages, each resumable: the autoencoder; the text encoder's reading; the UNet and the text encoder
+together, on small pictures first, where a sample costs little; at last the decoder alone, sharper.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ..model.unet import UNet2DConditionModel
+from .autoencoder import AutoencoderLoss, calibrate, crops
+from .averaging import start_as_averaging
+from .diffusion import Album, DiffusionLoss, make_album, sample
+from .export import export
+from .inner import InnerUNet
+from .loop import Stage, run_stage
+from .models import build_text_encoder, build_unet, build_vae
+from .reading import ReadingLoss, reading_batch
+from .tokenizer import build_tokenizer
+
+GUIDANCE = 5.0
+AUTOENCODER = Stage("autoencoder", steps=500, batch=8, sides=(64,), rate=1e-3)
+READING = Stage("reading", steps=1500, batch=64, sides=(), rate=2e-3)
+DIFFUSION = (  # what is learnt of words and colours on small pictures stays useful, the layout not
+    Stage("small", steps=1000, batch=8, sides=(128,), rate=1e-3),
+    Stage("medium", steps=500, batch=16, sides=(256,), rate=7e-4),
+    Stage("large", steps=300, batch=16, sides=(512,), rate=5e-4),
+    Stage("inner", steps=2000, batch=8, sides=(128,), rate=1e-3, level=2),
+    Stage("middle", steps=800, batch=16, sides=(256,), rate=7e-4, level=1),
+    Stage("whole", steps=1200, batch=16, sides=(512,), rate=5e-4),
+)
+DECODER = Stage("decoder", steps=1000, batch=8, sides=(64,), rate=1e-3)
+SCENES = {128: 6144, 256: 1536, 512: 384}  # encoded once each, and captioned anew each time
+SHOWN = (
+    "a red circle left of a blue square",
+    "a green tree above a yellow house",
+    "a large purple star in the middle",
+    "an orange fish right of a black heart",
+    "a small white boat at the bottom",
+    "a blue butterfly in the top left corner",
+    "a yellow triangle below a red star on a mint ground",
+    "a black house and a white tree",
+)
+
+
+@dataclass
+class Training:
+    """One run of the command: what its stages share."""
+
+    accelerator: Accelerator
+    out: Path
+    seed: int
+    tokenizer: CLIPTokenizer
+
+    def run(self, stage: Stage, loss: nn.Module, inputs, **options) -> None:
+        run_stage(
+            self.accelerator, stage, loss, inputs, self.out / stage.name, self.seed, **options
+        )
+
+    def train_vae(self, vae: AutoencoderKL, stage: Stage) -> None:
+        def inputs(rng: Random, step: int) -> dict[str, Tensor]:
+            pictures = crops(rng, stage.batch, stage.sides[0])
+            return {"pictures": pictures.to(self.accelerator.device)}
+
+        self.run(stage, AutoencoderLoss(vae), inputs)
+
+    def train_reading(self, loss: ReadingLoss, stage: Stage) -> None:
+        def inputs(rng: Random, step: int) -> dict[str, Tensor]:
+            batch = reading_batch(rng, stage.batch, self.tokenizer)
+            return {name: each.to(self.accelerator.device) for name, each in batch.items()}
+
+        self.run(stage, loss, inputs)
+
+    def train_unet(
+        self,
+        unet: UNet2DConditionModel,
+        text_encoder: CLIPTextModel,
+        vae: AutoencoderKL,
+        stage: Stage,
+    ) -> None:
+        albums = {side: self.album(vae, side) for side in sorted(set(stage.sides))}
+        part = InnerUNet(unet, stage.level) if stage.level else unet
+
+        def inputs(rng: Random, step: int) -> dict[str, Tensor]:
+            side = stage.sides[step % len(stage.sides)]
+            size = max(1, stage.batch * 128**2 // side**2)  # fewer of those that cost more
+            return albums[side].batch(rng, size, self.tokenizer, self.accelerator.device)
+
+        def on_save(model: DiffusionLoss, step: int) -> None:
+            self.export(text_encoder, unet, vae)
+            self.sheet(model, vae, max(stage.sides), self.out / stage.name / f"{step:05d}.png")
+
+        self.run(stage, DiffusionLoss(part, text_encoder), inputs, on_save=on_save)
+
+    def album(self, vae: AutoencoderKL, side: int) -> Album:
+        """Encoded scenes: made by the first process, kept for the others and for later."""
+        path = self.out / f"album-{side}.pt"
+        with self.accelerator.main_process_first():
+            if not path.exists():
+                album = make_album(vae, Random(f"{self.seed}/{side}"), SCENES[side], side)
+                torch.save(vars(album), path)
+        return Album(**torch.load(path, weights_only=False))
+
+    def export(self, text_encoder: CLIPTextModel, unet: nn.Module, vae: AutoencoderKL) -> None:
+        if self.accelerator.is_main_process:
+            export(self.out / "pipeline", text_encoder, unet, vae, GUIDANCE)
+
+    def sheet(self, model: DiffusionLoss, vae: AutoencoderKL, side: int, path: Path) -> None:
+        """What the prompts in SHOWN give now; fewer of them where a picture takes longer."""
+        shown = list(SHOWN[: 8 * 128 // side])
+        pictures = sample(model, vae, self.tokenizer, shown, side // 8, guidance=GUIDANCE)
+        rows = [np.concatenate(row, axis=1) for row in np.split(pictures, 2)]
+        Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def train(
+    out: Path,
+    seed: int = 0,
+    autoencoder: Stage = AUTOENCODER,
+    reading: Stage = READING,
+    diffusion: tuple[Stage, ...] = DIFFUSION,
+    decoder: Stage = DECODER,
+) -> None:
+    """Runs or resumes all stages; `out` gets checkpoints, sample sheets and the pipeline."""
+    torch.manual_seed(seed)
+    training = Training(Accelerator(), out, seed, build_tokenizer())
+    vae = build_vae()
+    start_as_averaging(vae)
+    training.train_vae(vae, autoencoder)
+    vae.encoder.requires_grad_(False)  # the UNet will know its latents
+    calibrate(vae, Random(seed))
+
+    text_encoder = build_text_encoder(training.tokenizer)
+    training.train_reading(ReadingLoss(text_encoder), reading)
+    unet = build_unet(seed)
+    for stage in diffusion:
+        training.train_unet(unet, text_encoder, vae, stage)
+
+    vae.quant_conv.requires_grad_(False)
+    training.train_vae(vae, decoder)
+    training.export(text_encoder, unet, vae)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/bundled"))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    train(options.out, options.seed)
+
+
+if __name__ == "__main__":
+    main()
