@@ -101,11 +101,11 @@ class Stop(Exception):
 
 
 def fit(folder, **options) -> nn.Module:
-    def inputs(rng, step):
+    def inputs(rng):
         return {"x": torch.tensor([[rng.random() for _ in range(3)] for _ in range(8)])}
 
     torch.manual_seed(0)
-    stage = Stage("line", 60, 8, (), 0.1, decay=0.9)
+    stage = Stage("line", 60, 8, 0, 0.1, decay=0.9)
     return run_stage(Accelerator(cpu=True), stage, Line(), inputs, folder, save_every=30, **options)
 
 
@@ -187,20 +187,20 @@ def test_the_whole_command_runs_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr("unet_explained.bundled.train.SCENES", {128: 4, 256: 2})
     monkeypatch.setattr("unet_explained.bundled.train.SHOWN", ("a red star", "a blue boat"))
     stages = dict(
-        autoencoder=Stage("autoencoder", 1, 2, (64,), 1e-3),
-        reading=Stage("reading", 1, 2, (), 1e-3),
+        autoencoder=Stage("autoencoder", 1, 2, 64, 1e-3),
+        reading=Stage("reading", 1, 2, 0, 1e-3),
         diffusion=(
-            Stage("mixed", 2, 4, (128, 256), 1e-3),
-            Stage("inner", 1, 4, (128,), 1e-3, level=2),
+            Stage("inner", 1, 2, 128, 1e-3, level=2),
+            Stage("whole", 2, 2, 256, 1e-3),
         ),
-        decoder=Stage("decoder", 1, 2, (64,), 1e-3),
+        decoder=Stage("decoder", 1, 2, 64, 1e-3),
     )
     train(tmp_path, **stages)
     verify(tmp_path / "pipeline")
     first = (tmp_path / "pipeline" / "SHA256SUMS").read_text()
     train(tmp_path, **stages)
     assert (tmp_path / "pipeline" / "SHA256SUMS").read_text() == first
-    assert list((tmp_path / "mixed").glob("*.png"))
+    assert list((tmp_path / "whole").glob("*.png"))
 
 
 def test_an_album_gives_scenes_with_captions():

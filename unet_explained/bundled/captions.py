@@ -73,11 +73,6 @@ class Caption:
     relation: tuple[int, str, int] | None = None
 
 
-def unknown_words(prompt: str) -> list[str]:
-    """The words of a prompt that the bundled model was never taught, in order."""
-    return [word for word in re.findall(r"[^\W\d_]+", prompt.lower()) if word not in WORDS]
-
-
 def describe(scene: Scene, rng: Random) -> Caption:
     """One of the many true captions of a scene."""
     nouns = tuple(rng.choice(NOUNS[thing.kind]) for thing in scene.things)

@@ -19,7 +19,7 @@ class Stage:
     name: str
     steps: int
     batch: int  # samples a step on each process
-    sides: tuple[int, ...]  # of the pictures, in pixels, in turn
+    side: int  # of the pictures, in pixels
     rate: float  # the highest learning rate
     level: int = 0  # of the UNet, from which inwards it is trained
     decay: float = 0.995  # of the average of the weights
@@ -39,13 +39,13 @@ def run_stage(
     accelerator: Accelerator,
     stage: Stage,
     model: nn.Module,
-    inputs: Callable[[Random, int], dict],
+    inputs: Callable[[Random], dict],
     folder: Path,
     seed: int = 0,
     save_every: int = 200,
     on_save: Callable[[nn.Module, int], None] = lambda model, step: None,
 ) -> nn.Module:
-    """Minimises `model(**inputs(rng, step))`, a scalar; leaves the averaged weights in `model`.
+    """Minimises `model(**inputs(rng))`, a scalar; leaves the averaged weights in `model`.
 
     Continues from the last checkpoint in `folder`, if there is one. `on_save(model, step)` is
     called with the averaged weights in place at each checkpoint.
@@ -73,7 +73,7 @@ def run_stage(
             group["lr"] = rate
         rng = batch_seed(seed, stage.name, step, accelerator.process_index)
         with accelerator.autocast():
-            loss = model(**inputs(rng, step))
+            loss = model(**inputs(rng))
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -1,7 +1,7 @@
 """Trains the bundled pipeline from nothing: accelerate launch -m unet_explained.bundled.train
 
 Stages, each resumable: the autoencoder; the text encoder's reading; the UNet and the text encoder
-together, on small pictures first, where a sample costs little; at last the decoder alone, sharper.
+together, its inner levels first, where a sample costs little; at last the decoder alone, sharper.
 """
 
 import argparse
@@ -29,17 +29,14 @@ from .reading import ReadingLoss, reading_batch
 from .tokenizer import build_tokenizer
 
 GUIDANCE = 5.0
-AUTOENCODER = Stage("autoencoder", steps=500, batch=8, sides=(64,), rate=1e-3)
-READING = Stage("reading", steps=1500, batch=64, sides=(), rate=2e-3)
-DIFFUSION = (  # what is learnt of words and colours on small pictures stays useful, the layout not
-    Stage("small", steps=1000, batch=8, sides=(128,), rate=1e-3),
-    Stage("medium", steps=500, batch=16, sides=(256,), rate=7e-4),
-    Stage("large", steps=300, batch=16, sides=(512,), rate=5e-4),
-    Stage("inner", steps=2000, batch=8, sides=(128,), rate=1e-3, level=2),
-    Stage("middle", steps=800, batch=16, sides=(256,), rate=7e-4, level=1),
-    Stage("whole", steps=1200, batch=16, sides=(512,), rate=5e-4),
+AUTOENCODER = Stage("autoencoder", steps=500, batch=8, side=64, rate=1e-3)
+READING = Stage("reading", steps=1500, batch=64, side=0, rate=2e-3)
+DIFFUSION = (  # from the inside out: each level learns on the grid that it has at full size
+    Stage("inner", steps=4000, batch=16, side=128, rate=1e-3, level=2),
+    Stage("middle", steps=2000, batch=8, side=256, rate=7e-4, level=1),
+    Stage("whole", steps=2000, batch=4, side=512, rate=5e-4),
 )
-DECODER = Stage("decoder", steps=1000, batch=8, sides=(64,), rate=1e-3)
+DECODER = Stage("decoder", steps=1000, batch=8, side=64, rate=1e-3)
 SCENES = {128: 6144, 256: 1536, 512: 384}  # encoded once each, and captioned anew each time
 SHOWN = (
     "a red circle left of a blue square",
@@ -68,14 +65,14 @@ class Training:
         )
 
     def train_vae(self, vae: AutoencoderKL, stage: Stage) -> None:
-        def inputs(rng: Random, step: int) -> dict[str, Tensor]:
-            pictures = crops(rng, stage.batch, stage.sides[0])
+        def inputs(rng: Random) -> dict[str, Tensor]:
+            pictures = crops(rng, stage.batch, stage.side)
             return {"pictures": pictures.to(self.accelerator.device)}
 
         self.run(stage, AutoencoderLoss(vae), inputs)
 
     def train_reading(self, loss: ReadingLoss, stage: Stage) -> None:
-        def inputs(rng: Random, step: int) -> dict[str, Tensor]:
+        def inputs(rng: Random) -> dict[str, Tensor]:
             batch = reading_batch(rng, stage.batch, self.tokenizer)
             return {name: each.to(self.accelerator.device) for name, each in batch.items()}
 
@@ -88,17 +85,15 @@ class Training:
         vae: AutoencoderKL,
         stage: Stage,
     ) -> None:
-        albums = {side: self.album(vae, side) for side in sorted(set(stage.sides))}
+        album = self.album(vae, stage.side)
         part = InnerUNet(unet, stage.level) if stage.level else unet
 
-        def inputs(rng: Random, step: int) -> dict[str, Tensor]:
-            side = stage.sides[step % len(stage.sides)]
-            size = max(1, stage.batch * 128**2 // side**2)  # fewer of those that cost more
-            return albums[side].batch(rng, size, self.tokenizer, self.accelerator.device)
+        def inputs(rng: Random) -> dict[str, Tensor]:
+            return album.batch(rng, stage.batch, self.tokenizer, self.accelerator.device)
 
         def on_save(model: DiffusionLoss, step: int) -> None:
             self.export(text_encoder, unet, vae)
-            self.sheet(model, vae, max(stage.sides), self.out / stage.name / f"{step:05d}.png")
+            self.sheet(model, vae, stage.side, self.out / stage.name / f"{step:05d}.png")
 
         self.run(stage, DiffusionLoss(part, text_encoder), inputs, on_save=on_save)
 
