@@ -10,6 +10,7 @@ import torch
 
 import unet_explained as ux
 from unet_explained.run.denoise import Pipeline
+from unet_explained.run.hub import BUNDLED
 from unet_explained.run.text import read_prompt
 
 PROMPT = "a red circle left of a blue square"
@@ -218,3 +219,12 @@ def test_weights_that_do_not_fit_the_config_are_refused(tiny_folder, tmp_path):
     (tmp_path / "unet/config.json").write_text(json.dumps(config | {"mid_block_type": None}))
     with pytest.raises(ValueError, match="has too much"):
         ux.UNet2DConditionModel.from_pretrained(tmp_path / "unet")
+
+
+def test_the_bundled_model_gives_stock_diffusers_the_same_latents():
+    pipe = ux.load(device="cpu")
+    ours = pipe(PROMPT, steps=2)
+    reference = reference_latents(
+        BUNDLED, pipe, num_inference_steps=2, guidance_scale=pipe.guidance
+    )
+    assert relative(ours.latents, reference) < 1e-5
