@@ -28,7 +28,7 @@ def main() -> None:
     ):
         parts.append(part())
         print(parts[-1], flush=True)
-    RESULTS.write_text("\n".join(parts))
+        RESULTS.write_text("\n".join(parts))  # each as it comes: a full run takes long
     print(f"wrote {RESULTS}")
 
 

@@ -169,6 +169,7 @@ def _record(options):
     from .run.hub import locate
 
     folder = locate(options.model, half=options.dtype in ("float16", "bfloat16"))
+    print(f"loading {options.model or 'the bundled model'} ...", flush=True)
     from .recording import record
     from .run.checkpoints import load
 
