@@ -11,7 +11,7 @@ import torch
 import unet_explained as ux
 from unet_explained.run.denoise import Pipeline
 from unet_explained.run.hub import BUNDLED
-from unet_explained.run.text import read_prompt
+from unet_explained.run.text import embed, read_prompt
 
 PROMPT = "a red circle left of a blue square"
 SCHEDULERS = {
@@ -228,3 +228,21 @@ def test_the_bundled_model_gives_stock_diffusers_the_same_latents():
         BUNDLED, pipe, num_inference_steps=2, guidance_scale=pipe.guidance
     )
     assert relative(ours.latents, reference) < 1e-5
+
+
+@torch.no_grad()
+def test_words_are_read_from_the_half_that_was_given_the_prompt(tiny_pipe):
+    for name, weight in tiny_pipe.unet.named_parameters():
+        if "attn2.to_q" in name or "attn2.to_k" in name:
+            weight.mul_(5)  # the maps of a fresh random network are nearly flat
+    run = tiny_pipe(PROMPT, steps=2, negative_prompt="a green fish")
+    (token,) = run.prompt.spans[2].tokens
+    seen, forward = run.replay(1).attention("circle"), run.forwards[1]
+    prompted = embed(run.prompt, tiny_pipe.text_encoder)
+    with ux.record(tiny_pipe.unet) as alone:
+        tiny_pipe.unet(forward.sample[:1], forward.timestep, prompted)
+    with ux.record(tiny_pipe.unet) as other:
+        tiny_pipe.unet(forward.sample[:1], forward.timestep, forward.encoder_hidden_states[:1])
+    near = (seen - alone.attention(token=token)).abs().max()
+    far = (seen - other.attention(token=token)).abs().max()
+    assert near < 0.1 * far
