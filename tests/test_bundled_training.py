@@ -12,10 +12,11 @@ from torch import nn
 
 from unet_explained.bundled.autoencoder import calibrate, crops, guide, psnr
 from unet_explained.bundled.averaging import start_as_averaging
-from unet_explained.bundled.card import END, START, wilson, write_card
-from unet_explained.bundled.diffusion import make_album
+from unet_explained.bundled.captions import describe
+from unet_explained.bundled.card import END, START, by_layer, wilson, write_card
+from unet_explained.bundled.diffusion import fewer_keys, make_album, noise_like
 from unet_explained.bundled.export import export, verify
-from unet_explained.bundled.inner import InnerUNet
+from unet_explained.bundled.inner import InnerUNet, hand_over
 from unet_explained.bundled.loop import Stage, run_stage
 from unet_explained.bundled.models import (
     build_scheduler,
@@ -23,9 +24,11 @@ from unet_explained.bundled.models import (
     build_unet,
     build_vae,
 )
+from unet_explained.bundled.pointing import Pointing, lost, misplaced, word_tokens
 from unet_explained.bundled.reading import ReadingLoss, reading_batch
 from unet_explained.bundled.tokenizer import build_tokenizer
 from unet_explained.bundled.train import train
+from unet_explained.bundled.world import Scene, Thing
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +65,34 @@ def test_text_encoder_knows_where_a_prompt_ends():
     assert torch.equal(output.pooler_output[0], output.last_hidden_state[0, end])
 
 
-def test_smaller_latents_get_less_noise_and_the_last_step_is_noise_alone():
-    kept = {side: build_scheduler(side).alphas_cumprod for side in (16, 64)}
-    assert (kept[16] >= kept[64]).all()
-    assert kept[64][-1] == 0
-    ratio = {side: (1 - each[500]) / each[500] for side, each in kept.items()}
-    assert ratio[64] / ratio[16] == pytest.approx(16, rel=1e-4)
+def test_the_last_step_is_noise_alone():
+    assert build_scheduler().alphas_cumprod[-1] == 0
+
+
+def test_noise_of_small_latents_is_what_averaging_leaves():
+    torch.manual_seed(0)
+    whole = noise_like(torch.zeros(8, 4, 64, 64))
+    assert whole.std() == pytest.approx(1, rel=0.01)
+    averaged = nn.functional.avg_pool2d(whole, 4)
+    small = noise_like(torch.zeros(8, 4, 16, 16))
+    assert small.std() == pytest.approx(averaged.std().item(), rel=0.05)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_the_next_level_first_gives_the_trained_ones_what_they_know(level):
+    unet = build_unet(0)
+    part = InnerUNet(unet, level)
+    nn.init.normal_(part.conv_in.weight)
+    nn.init.normal_(part.conv_in.bias)
+    hand_over(unet, part, level)
+    around = InnerUNet(unet, level - 1) if level > 1 else unet
+    given = []
+    unet.down_blocks[level].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    sample = torch.randn(2, 4, 16, 16)
+    with torch.no_grad():
+        around(sample, torch.tensor(5), torch.randn(2, 77, 96), return_dict=False)
+        known = part.conv_in(nn.functional.avg_pool2d(sample, 2))
+    assert torch.allclose(given[0], known, atol=1e-5)
 
 
 @pytest.mark.parametrize("level", [1, 2])
@@ -169,16 +194,29 @@ def test_a_changed_byte_is_noticed(folder, tmp_path):
 
 
 def test_the_card_gets_its_figures(tmp_path):
-    heat = {"role": "noun", "points": True, "iou": 0.4, "area": 0.1, "chance_iou": 0.05}
+    heat = {"role": "noun", "points": True, "layers": [True, False], "iou": 0.4, "area": 0.1,
+            "chance_iou": 0.05}  # fmt: skip
+    heats = [heat, heat | {"role": "colour", "points": False}]
     row = {"colour": [True], "kind": [False], "place": [True], "judge_render": [True],
-           "judge_round_trip": [True], "rendered": {"500": [heat]}, "sampled": []}  # fmt: skip
+           "judge_round_trip": [True], "layers": ["down", "up"],
+           "rendered": {"500": heats, "100": heats}, "sampled": []}  # fmt: skip
     (tmp_path / "README.md").write_text(f"before\n{START}\nold\n{END}\nafter\n")
-    write_card(tmp_path, [row] * 3, 33.0)
+    write_card(tmp_path, [row] * 3, 10, 33.0)
     card = (tmp_path / "README.md").read_text()
     assert card.startswith("before")
     assert card.endswith("after\n")
     assert "\nold\n" not in card
     assert "| every thing in its colour | 100 % | 44 to 100 % | 3 |" in card
+    assert [line.split() for line in by_layer([row] * 3).splitlines()] == [
+        ["noun,", "by", "layer", "and", "timestep", "500", "100"],
+        ["down", "100", "100"],
+        ["up", "0", "0"],
+        ["all,", "averaged", "100", "100"],
+        ["colour,", "by", "layer", "and", "timestep", "500", "100"],
+        ["down", "100", "100"],
+        ["up", "0", "0"],
+        ["all,", "averaged", "0", "0"],
+    ]
     assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-3)
 
 
@@ -210,3 +248,74 @@ def test_an_album_gives_scenes_with_captions():
     batch = album.batch(Random(0), 5, tokenizer, torch.device("cpu"))
     assert batch["latents"].shape == (5, 4, 8, 8)
     assert batch["ids"].shape == (5, 77)
+    assert batch["words"].shape == (5, 2, 3, 77)
+    assert batch["masks"].shape == (5, 3, 8, 8)
+    told = batch["words"].sum((1, 3)) > 0
+    assert torch.equal(told, batch["masks"].sum((2, 3)) > 0), "words and masks belong together"
+
+
+def test_words_are_found_among_the_tokens():
+    things = (Thing("triangle", "red", "large", 0.25, 0.5, 0.2),
+              Thing("circle", "red", "large", 0.75, 0.5, 0.2))  # fmt: skip
+    caption = describe(Scene("pink", things), Random(3))
+    tokenizer = build_tokenizer()
+    (told,) = word_tokens([caption], tokenizer)
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer(caption.text).input_ids)
+    read = [
+        ["".join(tokens[i] for i in told[role, thing].nonzero()) for role in range(2)]
+        for thing in range(3)
+    ]
+    assert [[word.replace("</w>", "") for word in pair] for pair in read] == [
+        ["red", "triangle"],
+        ["red", caption.nouns[1]],
+        ["", ""],
+    ]
+    assert not (told[:, 0] * told[:, 1]).any(), "the two reds are different tokens"
+
+
+def test_attention_on_the_right_words_costs_less():
+    """Queries and keys made by hand: pixels of the thing look at its words, or at others."""
+    words = torch.zeros(1, 2, 3, 77)
+    words[0, 0, 0, 4] = words[0, 1, 0, 5] = 1
+    masks = torch.zeros(1, 3, 4, 4)
+    masks[0, 0, :2] = 1
+
+    def cost(pixels: torch.Tensor, tokens: list[int]) -> float:
+        q = torch.zeros(1, 2, 16, 8)
+        q[:, :, pixels.flatten().bool(), 0] = 8.0
+        q[:, :, ~pixels.flatten().bool(), 1] = 8.0
+        k = torch.zeros(1, 2, 77, 8)
+        k[:, :, tokens, 0] = 8.0
+        k[:, :, 0, 1] = 8.0  # everything else looks at the start token
+        return misplaced(q, k, words, masks).item()
+
+    right = cost(masks[0, 0], [4, 5])
+    assert right == pytest.approx(0.69, abs=0.01)  # log 2: half of each word is all there is
+    assert cost(1 - masks[0, 0], [4, 5]) > right + 3
+    assert cost(masks[0, 0], [7, 8]) > right + 3
+
+
+def test_training_watches_the_taught_layers_and_thins_the_keys_of_large_pictures():
+    unet = build_unet(0)
+    keys = []
+    attend = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.attend
+    attend.register_forward_hook(lambda _, inputs, output: keys.append(inputs[1].shape[2]))
+    inputs = torch.randn(1, 4, 32, 32), torch.tensor(5), torch.randn(1, 77, 96)
+    pointing = Pointing(unet)
+    with torch.no_grad(), pointing.watching() as seen, fewer_keys(unet):
+        unet(*inputs)
+    with torch.no_grad():
+        unet(*inputs)
+    assert [(h.shape[1], q.shape[2], k.shape[2]) for h, q, k in seen] == [
+        *[(64, 64, 77)] * 3,
+        *[(256, 256, 77)] * 3,
+    ]
+    assert keys == [512, 1024], "and every key is back afterwards"
+    loss = pointing(seen, torch.zeros(1, 2, 3, 77), torch.zeros(1, 3, 32, 32))
+    assert loss.isfinite()
+
+
+def test_a_place_is_the_middle_of_its_pixel():
+    right = torch.tensor([[[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]])
+    assert lost(right) == 0
+    assert lost(right.flip(2)) == pytest.approx(0.5)

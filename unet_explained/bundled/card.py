@@ -21,21 +21,21 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def write_card(folder: Path, rows: list[dict], psnr: float) -> None:
+def write_card(folder: Path, rows: list[dict], steps: int, psnr: float) -> None:
     """Replaces the measured part of the folder's README.md."""
     card = folder / "README.md"
     text = card.read_text() if card.exists() else f"{START}\n{END}\n"
     before, _, rest = text.partition(START)
     after = rest.partition(END)[2]
-    card.write_text(f"{before}{START}\n{measured(rows, psnr)}\n{END}{after}")
+    card.write_text(f"{before}{START}\n{measured(rows, steps, psnr)}\n{END}{after}")
 
 
-def measured(rows: list[dict], psnr: float) -> str:
+def measured(rows: list[dict], steps: int, psnr: float) -> str:
     """The figures of graded rows, as Markdown."""
     looks = [(row["colour"], row["kind"]) for row in rows]
     two = [(colour, kind) for colour, kind in looks if len(colour) == 2]
     lines = [
-        f"{len(rows)} captions of held-out scenes, one picture each; 20 steps; 95 % intervals.",
+        f"{len(rows)} captions of held-out scenes, a picture each; {steps} steps; 95 % intervals.",
         "",
         "| the picture shows | share | interval | of |",
         "|---|---|---|---|",
@@ -80,7 +80,35 @@ def measured(rows: list[dict], psnr: float) -> str:
                 [each for row in rows for each in row["sampled"]],
             )
         )
+    return "\n".join([*lines, "", "```", by_layer(rows), "```"])
+
+
+def by_layer(rows: list[dict]) -> str:
+    """How often a word's map points at its thing, in percent, by layer and timestep of renders."""
+    names = rows[0]["layers"]
+    width = max(map(len, names))
+    lines = []
+    for role in ("noun", "colour"):
+        shares = pointing_shares(rows, role)
+        times = "".join(f"{time:>6}" for time in rows[0]["rendered"])
+        lines += [f"{role + ', by layer and timestep':{width}}{times}"]
+        lines += [
+            f"{name:{width}}" + "".join(f"{100 * share:6.0f}" for share in line)
+            for name, line in zip([*names, "all, averaged"], shares, strict=True)
+        ]
     return "\n".join(lines)
+
+
+def pointing_shares(rows: list[dict], role: str) -> list[list[float]]:
+    """The share of maps that point right: [layer][timestep], the average of layers as the last."""
+
+    def share(time: str, layer: int | None) -> float:
+        maps = [each for row in rows for each in row["rendered"][time] if each["role"] == role]
+        hits = [each["points"] if layer is None else each["layers"][layer] for each in maps]
+        return sum(hits) / len(hits)
+
+    layers = [*range(len(rows[0]["layers"])), None]
+    return [[share(time, layer) for time in rows[0]["rendered"]] for layer in layers]
 
 
 def _share(what: str, hits: Iterable[bool]) -> str:

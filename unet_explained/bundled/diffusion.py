@@ -1,27 +1,35 @@
 """The last stage of training: the UNet learns to remove noise, and the text encoder with it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .autoencoder import to_pictures, to_tensor
-from .captions import describe
-from .draw import render
-from .models import build_scheduler
+from .captions import Caption, describe
+from .draw import masks, render
+from .models import LATENT_SIDE, build_scheduler
+from .pointing import THINGS, Pointing, word_tokens
 from .world import Scene, sample_scene
 
 EMPTY_SHARE = 0.1  # of the captions are dropped, for classifier-free guidance
+POINTING_WEIGHT = 0.05
+KEYS = 512  # the most pixels that a pixel's self-attention looks at in training
 
 
 class DiffusionLoss(nn.Module):
-    """Squared error of the velocity that the UNet predicts, at random timesteps.
+    """Squared error of the velocity that the UNet predicts, at random timesteps, and Pointing.
+
+    Smaller latents stand for latents of full size that were averaged down to them: a mean of four
+    pixels has half their noise. So what an inner level learns from them holds at full size.
 
     Where less than a fifth of the variance is noise, the error is weighted by its effect on the
     picture: as in min-SNR (Hang et al. 2023) with gamma 5, but for that side only.
@@ -29,23 +37,58 @@ class DiffusionLoss(nn.Module):
 
     def __init__(self, unet: nn.Module, text_encoder: CLIPTextModel):
         super().__init__()
-        self.unet, self.text_encoder = unet, text_encoder
+        self.unet, self.text_encoder, self.pointing = unet, text_encoder, Pointing(unet)
 
     def forward(
         self,
         latents: Float[Tensor, "batch 4 height width"],
         ids: Int[Tensor, "batch token"],
+        words: Float[Tensor, "batch role thing token"],
+        masks: Float[Tensor, "batch thing height width"],
     ) -> Float[Tensor, ""]:
-        scheduler = build_scheduler(latents.shape[-1])
-        scheduler.alphas_cumprod = kept = scheduler.alphas_cumprod.to(latents.device)
+        scheduler = build_scheduler()
+        kept = scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(latents.device)
         times = _timesteps(latents, len(kept))
-        noise = torch.randn_like(latents)
+        noise = noise_like(latents)
         noisy = scheduler.add_noise(latents, noise, times)
         velocity = scheduler.get_velocity(latents, noise, times)
         context = self.text_encoder(ids).last_hidden_state
-        output = self.unet(noisy, times, context, return_dict=False)[0]
+        with self.pointing.watching() as seen, fewer_keys(self.unet):
+            output = self.unet(noisy, times, context, return_dict=False)[0]
         error = (output - velocity).square().mean((1, 2, 3))
-        return (error * (5 * (1 - kept[times])).clamp(max=1)).mean()
+        error = (error * (5 * (1 - kept[times])).clamp(max=1)).mean()
+        return error + POINTING_WEIGHT * self.pointing(seen, words, masks)
+
+
+def noise_like(
+    latents: Float[Tensor, "batch 4 height width"], generator: torch.Generator | None = None
+) -> Float[Tensor, "batch 4 height width"]:
+    """Gaussian noise as it would be left of full-size noise averaged down to these latents."""
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    return noise * (latents.shape[-1] / LATENT_SIDE)
+
+
+@contextmanager
+def fewer_keys(unet: nn.Module) -> Iterator[None]:
+    """Lets self-attention look at KEYS random pixels only: most of its time at 4096, saved."""
+
+    def thin(module, inputs):
+        q, k, v, mask = inputs
+        if k.shape[2] <= KEYS:
+            return inputs
+        chosen = torch.randperm(k.shape[2], device=k.device)[:KEYS]
+        return q, k[:, :, chosen], v[:, :, chosen], mask
+
+    hooks = [
+        module.register_forward_pre_hook(thin)
+        for name, module in unet.named_modules()
+        if name.endswith("attn1.attend")
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _timesteps(latents: Tensor, count: int) -> Int[Tensor, " batch"]:
@@ -60,22 +103,29 @@ def _timesteps(latents: Tensor, count: int) -> Int[Tensor, " batch"]:
 
 @dataclass
 class Album:
-    """Scenes and their scaled latents, encoded once: (scene, 4, height, width)."""
+    """Scenes with their scaled latents, encoded once (scene, 4, height, width), and masks."""
 
     scenes: list[Scene]
     latents: Tensor
+    masks: Tensor  # (scene, thing, height, width): all False for things that a scene lacks
 
     def batch(
         self, rng: Random, size: int, tokenizer: CLIPTokenizer, device: torch.device
     ) -> dict[str, Tensor]:
         """Random scenes with fresh captions: the inputs of DiffusionLoss."""
         chosen = [rng.randrange(len(self.scenes)) for _ in range(size)]
-        texts = [
-            "" if rng.random() < EMPTY_SHARE else describe(self.scenes[index], rng).text
+        captions: list[Caption | None] = [
+            None if rng.random() < EMPTY_SHARE else describe(self.scenes[index], rng)
             for index in chosen
         ]
-        ids = token_ids(texts, tokenizer)
-        return {"latents": self.latents[chosen].float().to(device), "ids": ids.to(device)}
+        told = torch.tensor([caption is not None for caption in captions])
+        batch = {
+            "latents": self.latents[chosen].float(),
+            "ids": token_ids([caption.text if caption else "" for caption in captions], tokenizer),
+            "words": word_tokens(captions, tokenizer),
+            "masks": (self.masks[chosen] & told[:, None, None, None]).float(),
+        }
+        return {name: each.to(device) for name, each in batch.items()}
 
 
 def token_ids(texts: list[str], tokenizer: CLIPTokenizer) -> Int[Tensor, "batch token"]:
@@ -91,7 +141,13 @@ def make_album(vae: AutoencoderKL, rng: Random, count: int, side: int, batch: in
         pictures = to_tensor([render(scene, side) for scene in scenes[start : start + batch]])
         mean = vae.encode(pictures.to(vae.device)).latent_dist.mean
         latents.append((mean * vae.config.scaling_factor).half().cpu())
-    return Album(scenes, torch.cat(latents))
+    return Album(scenes, torch.cat(latents), torch.stack([_masks(s, side // 8) for s in scenes]))
+
+
+def _masks(scene: Scene, side: int) -> Bool[Tensor, "thing side side"]:
+    found = torch.zeros(THINGS, side, side, dtype=torch.bool)
+    found[: len(scene.things)] = torch.from_numpy(masks(scene, side))
+    return found
 
 
 @torch.no_grad()
@@ -106,11 +162,11 @@ def sample(
     seed: int = 0,
 ) -> np.ndarray:
     """Pictures of the prompts, uint8 (batch, 8 side, 8 side, 3), for latents of any side."""
-    scheduler = build_scheduler(side)
+    scheduler = build_scheduler()
     scheduler.set_timesteps(steps)
     context = model.text_encoder(token_ids([""] * len(texts) + texts, tokenizer).to(vae.device))[0]
     generator = torch.Generator().manual_seed(seed)
-    latents = torch.randn((len(texts), 4, side, side), generator=generator).to(vae.device)
+    latents = noise_like(torch.empty(len(texts), 4, side, side, device=vae.device), generator)
     for timestep in scheduler.timesteps:
         output = model.unet(latents.repeat(2, 1, 1, 1), timestep, context, return_dict=False)[0]
         empty, told = output.chunk(2)

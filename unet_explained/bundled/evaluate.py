@@ -7,71 +7,87 @@ to a file as they come, so an interrupted run continues; the figures go into the
 import argparse
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from PIL.Image import Image
+from torch import Tensor
 from tqdm import tqdm
 
-from ..recording import Announcement, announce, record
+from ..recording import Announcement, Recording, announce, record
 from ..recording.heatmaps import iou, pointing_game
 from ..run.checkpoints import load
 from ..run.denoise import Pipeline
 from ..run.text import embed, read_prompt
 from .autoencoder import psnr, to_pictures, to_tensor
 from .captions import Caption, describe, mentioned
-from .card import write_card
+from .card import by_layer, write_card
 from .draw import masks, render
 from .export import SUMS, WEIGHTS
 from .judge import SIDE, Found, look, match
 from .world import Scene, relation, sample_scene
 
-TIMES = (900, 700, 500, 300)  # the timesteps to which rendered scenes are noised
+TIMES = (900, 700, 500, 300, 100)  # the timesteps to which rendered scenes are noised
 
 
 def evaluate(
-    folder: Path = WEIGHTS, count: int = 100, out: Path = Path("runs/evaluation"), seed: int = 0
-) -> None:
-    """Grades `count` held-out captions, or those of them that `out` lacks; updates the card."""
+    folder: Path = WEIGHTS,
+    count: int = 100,
+    steps: int = 20,
+    out: Path = Path("runs/evaluation"),
+    seed: int = 0,
+) -> str:
+    """Grades `count` held-out captions, or those of them that `out` lacks; updates the card.
+
+    Returns the table of where the words' maps point right. ValueError if `out` holds rows of other
+    weights or of another number of steps.
+    """
     pipe = load(folder)
-    weights = (folder / SUMS).read_text()
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / SUMS).exists():
-        (out / SUMS).write_text(weights)
-    if (out / SUMS).read_text() != weights:
-        raise ValueError(f"{out} holds rows of other weights: choose another folder")
+    of = f"{steps} steps\n{(folder / SUMS).read_text()}"
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    if not (out / "of.txt").exists():
+        (out / "of.txt").write_text(of)
+    if (out / "of.txt").read_text() != of:
+        raise ValueError(f"{out} holds rows of other weights or steps: choose another folder")
     rows = out / "rows.jsonl"
     done = len(rows.read_text().splitlines()) if rows.exists() else 0
     with open(rows, "a") as file:
         for index in tqdm(range(done, count), "evaluating", initial=done, total=count):
-            file.write(json.dumps(grade(pipe, index, seed)) + "\n")
+            row, picture = grade(pipe, index, steps, seed)
+            picture.resize((128, 128)).save(out / "pictures" / f"{index:05d}.png")
+            file.write(json.dumps(row) + "\n")
             file.flush()
     graded = [json.loads(line) for line in rows.read_text().splitlines()[:count]]
-    write_card(folder, graded, psnr(pipe.vae, Random(seed)))
+    write_card(folder, graded, steps, psnr(pipe.vae, Random(seed)))
+    return by_layer(graded)
 
 
-def grade(pipe: Pipeline, index: int, seed: int) -> dict:
-    """One held-out scene: what a picture of its caption shows, and where its words look."""
+def grade(pipe: Pipeline, index: int, steps: int, seed: int) -> tuple[dict, Image]:
+    """One held-out scene: its picture, what that shows and where the words of its caption look."""
     rng = Random(f"evaluation/{seed}/{index}")
     scene = sample_scene(rng, "held_out")
     caption = describe(scene, rng)
     with record(pipe.unet, attention="sum") as recording:
-        run = pipe(caption.text, steps=20, seed=index)
+        run = pipe(caption.text, steps=steps, seed=index)
     found = match(look(np.asarray(run.image))[1], scene.things)
     row = {"prompt": caption.text, **_painted(scene, caption, found)}
     right = [
         blob.mask if blob and _same(blob, thing) else None
         for blob, thing in zip(found, scene.things, strict=True)
     ]
+    row["layers"] = list(recording.layers)
     row["sampled"] = list(_pointing(recording, caption, right))
+    latents = _encode(pipe, render(scene, 512))
+    looked, truth = _look_at(pipe, latents, caption), list(masks(scene, SIDE))
     row["rendered"] = {
-        str(time): list(
-            _pointing(_look_at(pipe, scene, caption, time), caption, list(masks(scene, SIDE)))
-        )
-        for time in TIMES
+        str(time): list(_pointing(looked, caption, truth, picture))
+        for picture, time in enumerate(TIMES)
     }
-    return row | _judged(pipe, scene)
+    return row | _judged(pipe, scene, latents), run.image
 
 
 def _same(blob: Found, thing) -> bool:
@@ -97,7 +113,9 @@ def _painted(scene: Scene, caption: Caption, found: list[Found | None]) -> dict:
     return row
 
 
-def _pointing(recording, caption: Caption, truth: list) -> Iterator[dict]:
+def _pointing(
+    recording: Recording, caption: Caption, truth: list, picture: int | None = None
+) -> Iterator[dict]:
     """Pointing game and IoU of each thing's words, for the things that have a mask."""
     order = mentioned(caption)
     for role, words in (("noun", caption.nouns), ("colour", caption.colours)):
@@ -105,54 +123,61 @@ def _pointing(recording, caption: Caption, truth: list) -> Iterator[dict]:
             if truth[index] is None:
                 continue
             occurrence = [words[other] for other in order[:position]].count(words[index])
-            heat = recording.attention(words[index], occurrence=occurrence)
+            read = partial(
+                recording.attention, words[index], occurrence=occurrence, picture=picture
+            )
             mask = torch.from_numpy(np.asarray(truth[index]))
             area = mask.float().mean().item()
             yield {
                 "role": role,
-                "points": pointing_game(heat, mask),
-                "iou": iou(heat, mask),
+                "points": pointing_game(read(), mask),
+                "layers": [pointing_game(read(layer=name), mask) for name in recording.layers],
+                "iou": iou(read(), mask),
                 "area": area,
                 "chance_iou": area / (2 - area),
             }
 
 
 @torch.no_grad()
-def _look_at(pipe: Pipeline, scene: Scene, caption: Caption, time: int):
-    """A recording of one forward on the rendered scene, noised to a timestep."""
-    latents = pipe.vae.encode(to_tensor([render(scene, 512)])).latent_dist.mean
-    latents = latents * pipe.vae.config.scaling_factor
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(time))
-    timestep = torch.tensor([time])
-    noisy = pipe.scheduler.add_noise(latents, noise, timestep)
+def _encode(pipe: Pipeline, picture: np.ndarray) -> Float[Tensor, "1 4 height width"]:
+    mean = pipe.vae.encode(to_tensor([picture])).latent_dist.mean
+    return mean * pipe.vae.config.scaling_factor
+
+
+@torch.no_grad()
+def _look_at(pipe: Pipeline, latents: Tensor, caption: Caption) -> Recording:
+    """A recording of one forward on a scene's latents, noised to each of TIMES."""
+    count, times = len(TIMES), torch.tensor(TIMES)
+    latents = latents.expand(count, -1, -1, -1)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    noisy = pipe.scheduler.add_noise(latents, noise, times)
     prompt = read_prompt(caption.text, pipe.tokenizer)
     with record(pipe.unet) as recording:
-        announce(pipe.unet, Announcement(prompt.text, prompt.spans, 1, slice(0, 1)))
-        pipe.unet(noisy, timestep, embed(prompt, pipe.text_encoder))
+        announce(pipe.unet, Announcement(prompt.text, prompt.spans, 1, slice(0, count)))
+        pipe.unet(noisy, times, embed(prompt, pipe.text_encoder).expand(count, -1, -1))
     return recording
 
 
 @torch.no_grad()
-def _judged(pipe: Pipeline, scene: Scene) -> dict:
+def _judged(pipe: Pipeline, scene: Scene, latents: Tensor) -> dict:
     """Whether the judge names everything right in the true picture and in its round trip."""
-    picture = render(scene, 512)
-    latents = pipe.vae.encode(to_tensor([picture])).latent_dist.mean
-    back = to_pictures(pipe.vae.decode(latents).sample)[0]
+    back = to_pictures(pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample)[0]
     return {
         name: [
             bool(blob and _same(blob, thing))
             for blob, thing in zip(match(look(shown)[1], scene.things), scene.things, strict=True)
         ]
-        for name, shown in (("judge_render", picture), ("judge_round_trip", back))
+        for name, shown in (("judge_render", render(scene, 512)), ("judge_round_trip", back))
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
     options = parser.parse_args()
-    evaluate(count=options.count, out=options.out)
+    print(evaluate(WEIGHTS, options.count, options.steps, options.out))
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def run_stage(
         mininterval=10,
         disable=not accelerator.is_main_process,
     )
-    smooth = None
+    smooth, curve = None, []
     for step in bar:
         rate = stage.rate * learning_rate(step, stage.steps)
         for group in optimizer.param_groups:
@@ -81,8 +81,12 @@ def run_stage(
         average.step(plain.parameters())
         smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
         bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+        if (step + 1) % 10 == 0:
+            seen = (step + 1) * stage.batch * accelerator.num_processes
+            curve.append({"step": step + 1, "samples": seen, "loss": round(smooth, 5)})
         if (step + 1) % save_every == 0 or step + 1 == stage.steps:
-            _checkpoint(accelerator, average, folder, step + 1, smooth)
+            _checkpoint(accelerator, average, folder, step + 1, curve)
+            curve = []
             if accelerator.is_main_process:
                 _with_average(average, plain, on_save, step + 1)
     average.copy_to(plain.parameters())
@@ -103,12 +107,12 @@ def _with_average(average: EMAModel, plain: nn.Module, on_save: Callable, step: 
     average.restore(plain.parameters())
 
 
-def _checkpoint(accelerator, average, folder: Path, step: int, loss: float) -> None:
+def _checkpoint(accelerator, average, folder: Path, step: int, curve: list) -> None:
     accelerator.save_state(folder / "state")
     if accelerator.is_main_process:
         torch.save(average.state_dict(), folder / "average.pt")
         with open(folder / "log.jsonl", "a") as log:
-            log.write(json.dumps({"step": step, "loss": round(loss, 5)}) + "\n")
+            log.writelines(json.dumps(point) + "\n" for point in curve)
         (folder / "step.json").write_text(json.dumps({"step": step}))
     accelerator.wait_for_everyone()
 

@@ -17,7 +17,7 @@ UNET_CONFIG = {
     "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
     "mid_block_type": "UNetMidBlock2DCrossAttn",
     "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
-    "block_out_channels": [24, 64, 128, 128],
+    "block_out_channels": [24, 48, 96, 128],
     "layers_per_block": 2,
     "cross_attention_dim": TEXT_WIDTH,
     "attention_head_dim": [1, 2, 4, 4],  # the number of heads: one where there are 4096 queries
@@ -67,14 +67,12 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
-def build_scheduler(side: int = LATENT_SIDE) -> DDIMScheduler:
-    """Noise for latents of `side` x `side`: Stable Diffusion's betas doubled, ending in pure noise.
+def build_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's betas doubled, ending in pure noise.
 
-    Flat shapes shine through much noise, since a viewer can average many equal pixels. Smaller
-    latents offer fewer pixels to average, so at each timestep they get less noise: as much as
-    would be left of it if noisy latents of full size were averaged down to theirs.
+    Doubled because flat shapes shine through much noise: there are many equal pixels to average.
     """
-    scheduler = DDIMScheduler(
+    return DDIMScheduler(
         beta_start=0.0017,
         beta_end=0.024,
         beta_schedule="scaled_linear",
@@ -84,7 +82,3 @@ def build_scheduler(side: int = LATENT_SIDE) -> DDIMScheduler:
         steps_offset=1,  # unused with trailing steps; diffusers warns of any other value
         rescale_betas_zero_snr=True,
     )
-    kept = scheduler.alphas_cumprod
-    ratio = (1 - kept) / kept * (side / LATENT_SIDE) ** 2
-    scheduler.alphas_cumprod = 1 / (1 + ratio)
-    return scheduler

@@ -22,7 +22,7 @@ from .autoencoder import AutoencoderLoss, calibrate, crops
 from .averaging import start_as_averaging
 from .diffusion import Album, DiffusionLoss, make_album, sample
 from .export import export
-from .inner import InnerUNet
+from .inner import InnerUNet, hand_over
 from .loop import Stage, run_stage
 from .models import build_text_encoder, build_unet, build_vae
 from .reading import ReadingLoss, reading_batch
@@ -32,12 +32,12 @@ GUIDANCE = 5.0
 AUTOENCODER = Stage("autoencoder", steps=500, batch=8, side=64, rate=1e-3)
 READING = Stage("reading", steps=1500, batch=64, side=0, rate=2e-3)
 DIFFUSION = (  # from the inside out: each level learns on the grid that it has at full size
-    Stage("inner", steps=4000, batch=16, side=128, rate=1e-3, level=2),
-    Stage("middle", steps=2000, batch=8, side=256, rate=7e-4, level=1),
-    Stage("whole", steps=2000, batch=4, side=512, rate=5e-4),
+    Stage("inner", steps=3000, batch=8, side=128, rate=1.2e-3, level=2),
+    Stage("middle", steps=900, batch=6, side=256, rate=8e-4, level=1),
+    Stage("whole", steps=700, batch=4, side=512, rate=6e-4),
 )
 DECODER = Stage("decoder", steps=1000, batch=8, side=64, rate=1e-3)
-SCENES = {128: 6144, 256: 1536, 512: 384}  # encoded once each, and captioned anew each time
+SCENES = {128: 16384, 256: 4096, 512: 1024}  # encoded once each, and captioned anew each time
 SHOWN = (
     "a red circle left of a blue square",
     "a green tree above a yellow house",
@@ -96,6 +96,8 @@ class Training:
             self.sheet(model, vae, stage.side, self.out / stage.name / f"{step:05d}.png")
 
         self.run(stage, DiffusionLoss(part, text_encoder), inputs, on_save=on_save)
+        if stage.level:
+            hand_over(unet, part, stage.level)
 
     def album(self, vae: AutoencoderKL, side: int) -> Album:
         """Encoded scenes: made by the first process, kept for the others and for later."""

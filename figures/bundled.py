@@ -1,0 +1,119 @@
+"""The bundled model's own pictures, from an evaluation's folder and a training's: arrays in."""
+
+import json
+from pathlib import Path
+from random import Random
+from textwrap import fill
+
+import numpy as np
+from PIL import Image
+
+from unet_explained.bundled.card import pointing_shares
+from unet_explained.bundled.draw import render
+from unet_explained.bundled.train import DIFFUSION
+from unet_explained.bundled.world import sample_scene
+from unet_explained.show.plots import Picture
+
+SIDE = 96  # of one picture in a sheet, in pixels
+
+
+def samples(evaluation: Path, count: int = 64, columns: int = 8) -> Picture:
+    """The first pictures of an evaluation on the left, the drawings asked for on the right."""
+    painted = [_open(evaluation, index) for index in range(count)]
+    drawn = [render(scene_of(index), SIDE) for index in range(count)]
+    sheet = np.concatenate([_sheet(painted, columns), _sheet(drawn, columns)], axis=1)
+    figure = Picture(figsize=(16.4, 8.6))
+    figure.set_layout_engine("compressed")
+    axis = figure.subplots()
+    axis.imshow(sheet)
+    axis.axvline(sheet.shape[1] / 2, color="white", linewidth=6)
+    axis.set_xticks([sheet.shape[1] / 4, sheet.shape[1] * 3 / 4])
+    axis.set_xticklabels(["painted by the bundled model", "the scenes that were asked for"])
+    axis.set_yticks([])
+    axis.tick_params(length=0, labelsize=13)
+    axis.spines[:].set_visible(False)
+    return figure
+
+
+def failures(evaluation: Path, count: int = 8) -> Picture:
+    """The first pictures with something wrong, their captions and what is wrong."""
+    rows = rows_of(evaluation)
+    wrong = [(index, faults(row)) for index, row in enumerate(rows) if faults(row)][:count]
+    figure = Picture(figsize=(10, 2.9 * ((len(wrong) + 3) // 4)))
+    figure.set_layout_engine("compressed")
+    axes = figure.subplots(max(1, (len(wrong) + 3) // 4), 4, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (index, what) in zip(axes, wrong):
+        axis.imshow(_open(evaluation, index))
+        axis.set_title(fill(rows[index]["prompt"], 34), fontsize=8, parse_math=False)
+        axis.text(0.5, -0.04, what, transform=axis.transAxes, ha="center", va="top", fontsize=8,
+                  color="#b3261e")  # fmt: skip
+    return figure
+
+
+def pointing(evaluation: Path) -> Picture:
+    """Where the words' maps point at their things: a row a layer, a column a timestep."""
+    rows = rows_of(evaluation)
+    names, times = [*rows[0]["layers"], "all, averaged"], list(rows[0]["rendered"])
+    figure = Picture(figsize=(11, 0.34 * len(names) + 1.2))
+    figure.set_layout_engine("compressed")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, role in zip(axes, ("noun", "colour")):
+        shares = 100 * np.array(pointing_shares(rows, role))
+        drawn = axis.imshow(shares, "viridis", vmin=0, vmax=100, aspect="auto")
+        axis.set_xticks(range(len(times)), times)
+        axis.set_yticks(range(len(names)), [name.removesuffix(".attn2") for name in names])
+        axis.set_xlabel("timestep of the noised scene")
+        axis.set_title(f"{role} words: maps whose peak is on their thing, %", fontsize=11)
+        axis.axhline(len(names) - 1.5, color="white", linewidth=3)
+        for (row, column), share in np.ndenumerate(shares):
+            colour = "black" if share > 55 else "white"
+            axis.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour)
+    figure.colorbar(drawn, ax=axes.tolist(), shrink=0.5, pad=0.01)
+    return figure
+
+
+def training(logs: Path) -> Picture:
+    """The loss of each stage of the UNet's training against the samples that it had seen."""
+    figure = Picture(figsize=(10, 3.2))
+    figure.set_layout_engine("compressed")
+    axes = figure.subplots(1, len(DIFFUSION), sharey=True)
+    for axis, stage in zip(axes, DIFFUSION):
+        points = [json.loads(line) for line in (logs / f"{stage.name}.jsonl").open()]
+        axis.plot([p["samples"] for p in points], [p["loss"] for p in points], color="#2a9d8f")
+        axis.set_title(f"{stage.name}: latents of {stage.side // 8} x {stage.side // 8}")
+        axis.set_xlabel("samples")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("loss, smoothed")
+    return figure
+
+
+def rows_of(evaluation: Path) -> list[dict]:
+    return [json.loads(line) for line in (evaluation / "rows.jsonl").read_text().splitlines()]
+
+
+def scene_of(index: int, seed: int = 0):
+    """The scene behind a row of an evaluation."""
+    return sample_scene(Random(f"evaluation/{seed}/{index}"), "held_out")
+
+
+def faults(row: dict) -> str:
+    """What a graded picture lacks, in words."""
+    lacks = {
+        "colour": not all(row["colour"]),
+        "kind": not all(row["kind"]),
+        "place": not all(row["place"]),
+        "relation": not row.get("relation", True),
+    }
+    return ", ".join(name for name, lacking in lacks.items() if lacking)
+
+
+def _open(evaluation: Path, index: int) -> np.ndarray:
+    picture = Image.open(evaluation / "pictures" / f"{index:05d}.png")
+    return np.asarray(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
+def _sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
+    rows = [np.concatenate(pictures[i : i + columns], 1) for i in range(0, len(pictures), columns)]
+    return np.concatenate(rows)
