@@ -1,5 +1,6 @@
-"""python -m notebooks: execute every notebook again, in place, as it is committed."""
+"""python -m notebooks [FILE ...]: execute notebooks, all unless named, as they are committed."""
 
+import sys
 from pathlib import Path
 
 import nbformat
@@ -25,13 +26,15 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 
 def as_committed(output: dict) -> dict | None:
-    """An output as a page without a kernel can show it: no widgets, each picture once."""
+    """An output as a page without a kernel can show it: of widgets their still picture."""
     data = output.get("data", {})
     data.pop("image/jpeg", None)
-    return None if WIDGET in data else output
+    if data.pop(WIDGET, None) and "image/png" not in data:
+        return None
+    return output
 
 
 if __name__ == "__main__":
-    for path in sorted(HERE.glob("*.ipynb")):
+    for path in map(Path, sys.argv[1:]) if sys.argv[1:] else sorted(HERE.glob("*.ipynb")):
         nbformat.write(execute(path), path)
         print(f"executed {path.name}")

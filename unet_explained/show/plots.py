@@ -9,7 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-ATTENTION = "inferno"  # the one colour map of attention throughout
+from .colours import ATTENTION
 
 
 class Picture(Figure):

@@ -1,0 +1,12 @@
+"""The package's own code, shown where a lesson speaks of it."""
+
+import inspect
+
+from IPython.display import Code
+
+
+def source(thing) -> Code:
+    """The source of a class, function or module of the package, or of an object's class."""
+    if not (inspect.isclass(thing) or inspect.isroutine(thing) or inspect.ismodule(thing)):
+        thing = type(thing)
+    return Code(inspect.getsource(thing), language="python")

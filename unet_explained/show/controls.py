@@ -1,0 +1,95 @@
+"""A picture with controls: one slider, menu or box for each choice, drawn anew when it is moved."""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+from ipywidgets import HTML, Checkbox, Dropdown, Image, Layout, SelectionSlider, VBox
+from matplotlib.figure import Figure
+
+DPI = 96
+
+
+def png(figure: Figure) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=DPI)
+    return data.getvalue()
+
+
+class Controls(VBox):
+    """What `controls` returns. Where no kernel runs, a page shows the first picture."""
+
+    def __init__(
+        self, draw: Callable[..., Figure], choices: dict[str, Sequence], first: dict[str, Any]
+    ) -> None:
+        self._draw, self._drawn = draw, {}
+        self._inputs = {
+            name: _input(name, options, first.get(name, options[0]))
+            for name, options in choices.items()
+        }
+        self._status = HTML()
+        self._picture = Image(format="png", value=self._png(), layout=Layout(max_width="100%"))
+        for each in self._inputs.values():
+            each.observe(self._redraw, "value")
+        super().__init__([*self._inputs.values(), self._status, self._picture])
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is chosen now, by name."""
+        return {name: each.value for name, each in self._inputs.items()}
+
+    def choose(self, **values: Any) -> None:
+        """Moves controls, as a hand would."""
+        for name, value in values.items():
+            self._inputs[name].value = value
+
+    def _png(self) -> bytes:
+        key = tuple(self.values.values())
+        if key not in self._drawn:
+            self._drawn[key] = png(self._draw(**self.values))
+        return self._drawn[key]
+
+    def _redraw(self, change: dict) -> None:
+        if tuple(self.values.values()) not in self._drawn:
+            self._status.value = "<em>drawing …</em>"
+        try:
+            self._picture.value = self._png()
+            self._status.value = ""
+        except Exception as error:  # a callback's traceback would be shown nowhere
+            self._status.value = f"<b>{escape(type(error).__name__)}:</b> {escape(str(error))}"
+
+    def _repr_mimebundle_(self, **options: Any) -> dict:
+        bundle = dict(super()._repr_mimebundle_(**options))
+        return bundle | {"image/png": base64.b64encode(self._picture.value).decode()}
+
+
+def controls(
+    draw: Callable[..., Figure], first: dict[str, Any] | None = None, **choices: Sequence
+) -> Controls:
+    """`draw(**chosen)`, a Figure, under one control for each of `choices`.
+
+    A choice is the sequence of its values: (False, True) becomes a box to tick, numbers a slider,
+    anything else a menu. `first` says where controls start, if not at their first value. A picture
+    is drawn once and kept. ValueError for an empty choice, or a start that is not among it.
+    """
+    choices = {name: tuple(options) for name, options in choices.items()}
+    first = first or {}
+    for name, options in choices.items():
+        if not options:
+            raise ValueError(f"{name}: expected at least one value to choose, got none")
+        if name in first and first[name] not in options:
+            raise ValueError(f"{name}: {first[name]!r} is not one of {options}")
+    if unknown := set(first) - set(choices):
+        raise ValueError(f"first: no control is named {', '.join(sorted(unknown))}")
+    return Controls(draw, choices, first)
+
+
+def _input(name: str, options: tuple, value: Any):
+    style = {"description_width": "6em"}
+    layout = Layout(width="32em", max_width="100%")
+    kind = SelectionSlider if all(isinstance(each, int | float) for each in options) else Dropdown
+    if all(isinstance(each, bool) for each in options):
+        return Checkbox(value=value, description=name, indent=True, style=style)
+    return kind(options=options, value=value, description=name, style=style, layout=layout)

@@ -1,0 +1,64 @@
+"""Feature maps, pictures and differences side by side."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .plots import Picture
+
+SIGNED, POSITIVE = "RdBu_r", "viridis"  # the colour maps of values around 0, and from 0 up
+
+
+def feature_grid(
+    maps: Sequence[np.ndarray],
+    titles: Sequence[str] = (),
+    *,
+    title: str = "",
+    columns: int = 8,
+    same_scale: bool = False,
+    bar: bool = False,
+) -> Picture:
+    """Feature maps, each (height, width): red above 0 and blue below; or all of one sign, viridis.
+
+    same_scale: one scale for all, so that they can be compared; bar: a colour bar for that scale.
+    """
+    columns = min(columns, len(maps))
+    rows = math.ceil(len(maps) / columns)
+    side = min(2.4, 9.6 / columns)
+    figure = Picture(figsize=(side * columns + 0.9 * bar, (side + 0.3) * rows + 0.5 * bool(title)))
+    figure.set_layout_engine("compressed")
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    signed = any(each.min() < 0 for each in maps)
+    top = max(np.abs(each).max() for each in maps)
+    for axis in axes:
+        axis.set_axis_off()
+    for index, (axis, values) in enumerate(zip(axes, maps)):
+        reach = max(top if same_scale else np.abs(values).max(), 1e-12)
+        drawn = axis.imshow(
+            values, SIGNED if signed else POSITIVE, vmin=-reach if signed else 0, vmax=reach
+        )
+        if index < len(titles):
+            axis.set_title(titles[index], fontsize=10, parse_math=False)
+    if bar:
+        figure.colorbar(drawn, ax=axes.tolist(), shrink=0.7, pad=0.02)
+    return figure
+
+
+def pictures_row(
+    images: Sequence[np.ndarray], titles: Sequence[str], *, title: str = "", columns: int = 4
+) -> Picture:
+    """Pictures, uint8 (height, width, 3), with a line of text under each."""
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    figure = Picture(figsize=(2.6 * columns, 2.95 * rows + 0.4 * bool(title)))
+    figure.set_layout_engine("compressed")
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, image, text in zip(axes, images, titles):
+        axis.imshow(image)
+        axis.set_title(text, fontsize=10, y=-0.13, parse_math=False)
+    return figure
