@@ -12,6 +12,7 @@ from unet_explained.bundled.card import pointing_shares
 from unet_explained.bundled.draw import render
 from unet_explained.bundled.train import DIFFUSION
 from unet_explained.bundled.world import sample_scene
+from unet_explained.run.checkpoints import load
 from unet_explained.show.plots import Picture
 
 SIDE = 96  # of one picture in a sheet, in pixels
@@ -87,6 +88,19 @@ def training(logs: Path) -> Picture:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("loss, smoothed")
     return figure
+
+
+REFERENCE = {  # name: prompt and seed; kept in tests/reference
+    "circle_and_square": ("a red circle left of a blue square", 0),
+    "house_and_tree": ("a yellow house below a green tree on a pink ground", 1),
+    "fish": ("a large orange fish in the middle", 2),
+}
+
+
+def reference(name: str) -> Image.Image:
+    """A picture that a test compares with the kept one: 10 steps, made small."""
+    prompt, seed = REFERENCE[name]
+    return load(device="cpu")(prompt, steps=10, seed=seed).image.resize((128, 128))
 
 
 def rows_of(evaluation: Path) -> list[dict]:

@@ -248,7 +248,7 @@ def test_an_album_gives_scenes_with_captions():
     batch = album.batch(Random(0), 5, tokenizer, torch.device("cpu"))
     assert batch["latents"].shape == (5, 4, 8, 8)
     assert batch["ids"].shape == (5, 77)
-    assert batch["words"].shape == (5, 2, 3, 77)
+    assert batch["words"].shape == (5, 3, 3, 77)
     assert batch["masks"].shape == (5, 3, 8, 8)
     told = batch["words"].sum((1, 3)) > 0
     assert torch.equal(told, batch["masks"].sum((2, 3)) > 0), "words and masks belong together"
@@ -262,7 +262,7 @@ def test_words_are_found_among_the_tokens():
     (told,) = word_tokens([caption], tokenizer)
     tokens = tokenizer.convert_ids_to_tokens(tokenizer(caption.text).input_ids)
     read = [
-        ["".join(tokens[i] for i in told[role, thing].nonzero()) for role in range(2)]
+        ["".join(tokens[i] for i in told[role, thing].nonzero().flatten()) for role in range(2)]
         for thing in range(3)
     ]
     assert [[word.replace("</w>", "") for word in pair] for pair in read] == [
@@ -271,28 +271,33 @@ def test_words_are_found_among_the_tokens():
         ["", ""],
     ]
     assert not (told[:, 0] * told[:, 1]).any(), "the two reds are different tokens"
+    padding = told[2, :, len(tokens) :]
+    assert padding[:2].sum() == pytest.approx(padding.shape[1] * 2 / 3, abs=1)
+    assert not told[2, :, : len(tokens)].any()
 
 
 def test_attention_on_the_right_words_costs_less():
     """Queries and keys made by hand: pixels of the thing look at its words, or at others."""
-    words = torch.zeros(1, 2, 3, 77)
-    words[0, 0, 0, 4] = words[0, 1, 0, 5] = 1
+    words = torch.zeros(1, 3, 3, 77)
+    words[0, 0, 0, 4] = words[0, 1, 0, 5] = words[0, 2, 0, 20] = 1
     masks = torch.zeros(1, 3, 4, 4)
     masks[0, 0, :2] = 1
 
-    def cost(pixels: torch.Tensor, tokens: list[int]) -> float:
+    def cost(pixels: torch.Tensor, tokens: list[int], shown: float = 1.0) -> float:
         q = torch.zeros(1, 2, 16, 8)
         q[:, :, pixels.flatten().bool(), 0] = 8.0
         q[:, :, ~pixels.flatten().bool(), 1] = 8.0
         k = torch.zeros(1, 2, 77, 8)
         k[:, :, tokens, 0] = 8.0
         k[:, :, 0, 1] = 8.0  # everything else looks at the start token
-        return misplaced(q, k, words, masks).item()
+        return misplaced(q, k, words, masks, torch.tensor([shown])).item()
 
     right = cost(masks[0, 0], [4, 5])
     assert right == pytest.approx(0.69, abs=0.01)  # log 2: half of each word is all there is
     assert cost(1 - masks[0, 0], [4, 5]) > right + 3
     assert cost(masks[0, 0], [7, 8]) > right + 3
+    assert cost(masks[0, 0], [20], shown=0) < 0.1, "lost in noise: the padding tells of it"
+    assert cost(masks[0, 0], [4, 5], shown=0) > 3
 
 
 def test_training_watches_the_taught_layers_and_thins_the_keys_of_large_pictures():
@@ -311,7 +316,7 @@ def test_training_watches_the_taught_layers_and_thins_the_keys_of_large_pictures
         *[(256, 256, 77)] * 3,
     ]
     assert keys == [512, 1024], "and every key is back afterwards"
-    loss = pointing(seen, torch.zeros(1, 2, 3, 77), torch.zeros(1, 3, 32, 32))
+    loss = pointing(seen, torch.zeros(1, 3, 3, 77), torch.zeros(1, 3, 32, 32), torch.ones(1))
     assert loss.isfinite()
 
 

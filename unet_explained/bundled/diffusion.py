@@ -22,6 +22,7 @@ from .world import Scene, sample_scene
 
 EMPTY_SHARE = 0.1  # of the captions are dropped, for classifier-free guidance
 POINTING_WEIGHT = 0.05
+THING = 256  # latent pixels: over so many the noise is averaged when a thing of usual size is seen
 KEYS = 512  # the most pixels that a pixel's self-attention looks at in training
 
 
@@ -57,7 +58,8 @@ class DiffusionLoss(nn.Module):
             output = self.unet(noisy, times, context, return_dict=False)[0]
         error = (output - velocity).square().mean((1, 2, 3))
         error = (error * (5 * (1 - kept[times])).clamp(max=1)).mean()
-        return error + POINTING_WEIGHT * self.pointing(seen, words, masks)
+        signal = THING * kept[times] / (1 - kept[times])
+        return error + POINTING_WEIGHT * self.pointing(seen, words, masks, signal / (1 + signal))
 
 
 def noise_like(

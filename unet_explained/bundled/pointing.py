@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from ..model.attention import attention_weights
-from .captions import Caption
+from .captions import Caption, mentioned
+from .reading import retold
 
 TAUGHT = ("up_blocks.1.", "up_blocks.2.")  # the ways up through 16 x 16 and 32 x 32
 THINGS = 3  # the most in a scene
@@ -32,20 +33,25 @@ SMALL = 1e-6
 def word_tokens(
     captions: list[Caption | None], tokenizer: CLIPTokenizer
 ) -> Float[Tensor, "batch role thing token"]:
-    """1 where a token belongs to a thing's colour word (role 0) or its noun (role 1)."""
+    """1 where a token is of a thing's colour word (role 0), its noun (1) or its padding (2)."""
     texts = ["" if caption is None else caption.text for caption in captions]
-    offsets = tokenizer(texts, padding="max_length", return_offsets_mapping=True).offset_mapping
-    told = torch.zeros(len(captions), 2, THINGS, tokenizer.model_max_length)
+    read = tokenizer(
+        texts, padding="max_length", return_offsets_mapping=True, return_tensors="pt"
+    )  # fmt: skip
+    counts = torch.tensor([len(caption.nouns) if caption else 0 for caption in captions])
+    padding = retold(read.input_ids, counts, tokenizer)
+    told = torch.zeros(len(captions), 3, THINGS, padding.shape[1])
     for row, caption in enumerate(captions):
         if caption is None:
             continue
+        for slot, thing in enumerate(mentioned(caption)):
+            told[row, 2, thing] = padding[row, :, slot]
         for thing, words in enumerate(zip(caption.colours, caption.nouns, strict=True)):
             start = caption.text.index(" ".join(words))
             for role, word in enumerate(words):
-                stop = start + len(word)
-                for token, (left, right) in enumerate(offsets[row]):
-                    told[row, role, thing, token] = start < right and left < stop
-                start = stop + 1
+                left, right = read.offset_mapping[row].unbind(1)
+                told[row, role, thing] = ((start < right) & (left < start + len(word))).float()
+                start += len(word) + 1
     return told
 
 
@@ -85,9 +91,10 @@ class Pointing(nn.Module):
         seen: list[tuple[Tensor, Tensor, Tensor]],
         words: Float[Tensor, "batch role thing token"],
         masks: Float[Tensor, "batch thing height width"],
+        shown: Float[Tensor, " batch"],
     ) -> Float[Tensor, ""]:
         losses = [
-            misplaced(q, k, words, masks) + PLACE_WEIGHT * lost(place(hidden_states))
+            misplaced(q, k, words, masks, shown) + PLACE_WEIGHT * lost(place(hidden_states))
             for place, (hidden_states, q, k) in zip(self.place, seen, strict=True)
         ]
         return torch.stack(losses).mean()
@@ -106,10 +113,12 @@ def misplaced(
     k: Float[Tensor, "batch head key channel"],
     words: Float[Tensor, "batch role thing key"],
     masks: Float[Tensor, "batch thing height width"],
+    shown: Float[Tensor, " batch"],
 ) -> Float[Tensor, ""]:
     """Cross-entropy of where the heads' mean looks from each pixel.
 
-    On a thing it should look half at its colour word and half at its noun, elsewhere at neither.
+    As far as a thing is `shown` (0 to 1), its pixels should look half at its colour word and half
+    at its noun; while it is lost in noise, at the padding that tells of it; all others at neither.
     """
     weights = attention_weights(q, k).mean(1)
     side = isqrt(weights.shape[1])
@@ -118,8 +127,10 @@ def misplaced(
         weights, words, "batch query key, batch role thing key -> batch role thing query"
     )
     areas = inside.sum(2)
-    on_words = (shares + SMALL).log().mean(1)
-    missed = -((on_words * inside).sum(2) / areas.clamp(min=1)).sum() / (areas > 0).sum().clamp(1)
+    colour, noun, padding = (shares + SMALL).log().unbind(1)
+    shown = shown[:, None, None]
+    right = shown * (colour + noun) / 2 + (1 - shown) * padding
+    missed = -((right * inside).sum(2) / areas.clamp(min=1)).sum() / (areas > 0).sum().clamp(1)
     outside = 1 - inside.sum(1).clamp(max=1)
-    strayed = -((1 - shares.sum((1, 2)) + SMALL).log() * outside).mean()
+    strayed = -((1 - shares.sum((1, 2))).clamp(min=SMALL).log() * outside).mean()
     return missed + strayed

@@ -3,6 +3,10 @@
 Each token's embedding must tell what has been said so far: the ground, and of each thing that has
 been named its kind, colour, size and (as well as the words allow) its place. That takes minutes,
 where learning it through the UNet would take most of the training.
+
+CLIP's text encoder looks back only: in "a circle left of a square" no word of the circle knows that
+it is on the left. The padding after the caption does; it retells the things one by one, in turn, so
+that a pixel finds each of them by its place.
 """
 
 from random import Random
@@ -18,31 +22,50 @@ from .world import COLOURS, KINDS, SIZES, Scene, sample_scene
 
 SLOTS = 3  # the most things in a scene
 FIELDS = (len(KINDS), len(COLOURS), len(SIZES), 2)  # logits of the looks, then x and y
-LONGEST = 40  # no caption has more tokens
 
 
 class ReadingLoss(nn.Module):
-    """How badly `fields` can be read from the embedding of each token by one linear layer."""
+    """How badly things can be read from the embedding of each token by one linear layer.
+
+    `said`: the things that a token should know, told apart by their slot in one long answer.
+    `retold`: the thing that a token of the padding is to tell of, in an answer that is the same for
+    all slots.
+    """
 
     def __init__(self, text_encoder: CLIPTextModel):
         super().__init__()
         self.text_encoder = text_encoder
         self.read = nn.Linear(text_encoder.config.hidden_size, SLOTS * sum(FIELDS))
+        self.retell = nn.Linear(text_encoder.config.hidden_size, sum(FIELDS))
 
     def forward(
         self,
         ids: Int[Tensor, "batch token"],
         said: Float[Tensor, "batch token slot"],
+        retold: Float[Tensor, "batch token slot"],
         looks: Int[Tensor, "batch slot look"],
         places: Float[Tensor, "batch slot 2"],
     ) -> Float[Tensor, ""]:
-        answer = self.read(self.text_encoder(ids).last_hidden_state).unflatten(2, (SLOTS, -1))
-        *logits, place = answer.split(FIELDS, dim=3)
-        total = 10 * (place - places[:, None]).square().sum(3)
-        for index, logit in enumerate(logits):
-            target = looks[:, None, :, index].expand(logit.shape[:3])
-            total = total + F.cross_entropy(logit.movedim(3, 1), target, reduction="none")
-        return (total * said).sum() / said.sum()
+        embeddings = self.text_encoder(ids).last_hidden_state
+        one_each = self.read(embeddings).unflatten(2, (SLOTS, -1))
+        same = self.retell(embeddings)[:, :, None].expand_as(one_each)
+        return sum(
+            (_wrong(answer, looks, places) * where).sum() / where.sum()
+            for answer, where in ((one_each, said), (same, retold))
+        )
+
+
+def _wrong(
+    answer: Float[Tensor, "batch token slot field"],
+    looks: Int[Tensor, "batch slot look"],
+    places: Float[Tensor, "batch slot 2"],
+) -> Float[Tensor, "batch token slot"]:
+    *logits, place = answer.split(FIELDS, dim=3)
+    total = 10 * (place - places[:, None]).square().sum(3)
+    for index, logit in enumerate(logits):
+        target = looks[:, None, :, index].expand(logit.shape[:3])
+        total = total + F.cross_entropy(logit.movedim(3, 1), target, reduction="none")
+    return total
 
 
 def reading_batch(rng: Random, batch: int, tokenizer: CLIPTokenizer) -> dict[str, Tensor]:
@@ -52,12 +75,18 @@ def reading_batch(rng: Random, batch: int, tokenizer: CLIPTokenizer) -> dict[str
     ids = tokenizer(
         [caption.text for caption in captions],
         padding="max_length",
-        max_length=LONGEST,
         return_tensors="pt",
     ).input_ids
     facts = [_facts(scene, caption) for scene, caption in zip(scenes, captions, strict=True)]
     looks, places = (torch.tensor(column) for column in zip(*facts, strict=True))
-    return {"ids": ids, "said": _said(ids, tokenizer), "looks": looks, "places": places}
+    counts = torch.tensor([len(scene.things) for scene in scenes])
+    return {
+        "ids": ids,
+        "said": _said(ids, tokenizer),
+        "retold": retold(ids, counts, tokenizer),
+        "looks": looks,
+        "places": places,
+    }
 
 
 def _facts(scene: Scene, caption: Caption) -> tuple[list, list]:
@@ -79,3 +108,13 @@ def _said(ids: Tensor, tokenizer: CLIPTokenizer) -> Float[Tensor, "batch token s
     running = (ids == tokenizer.eos_token_id).cumsum(1) <= 1
     said = count[:, :, None] > torch.arange(SLOTS)
     return (said & running[:, :, None]).float()
+
+
+def retold(
+    ids: Int[Tensor, "batch token"], counts: Int[Tensor, " batch"], tokenizer: CLIPTokenizer
+) -> Float[Tensor, "batch token slot"]:
+    """1 where a token of the padding tells of a slot's thing: they take turns."""
+    ended = (ids == tokenizer.eos_token_id).cumsum(1) > 1
+    turn = torch.arange(ids.shape[1])[:, None] % SLOTS == torch.arange(SLOTS)
+    there = torch.arange(SLOTS) < counts[:, None]
+    return (ended[:, :, None] & turn & there[:, None]).float()
