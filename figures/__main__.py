@@ -1,10 +1,19 @@
-"""python -m figures: make every picture of this folder again, on the bundled model."""
+"""python -m figures [NAME ...]: make pictures of this folder again, all unless named.
 
+Those of the bundled model's quality need the rows and pictures of its evaluation in EVALUATION:
+python -m unet_explained.bundled.evaluate --count 100
+"""
+
+import sys
+from functools import partial
 from pathlib import Path
 
 import unet_explained as ux
 
+from . import bundled
+
 HERE = Path(__file__).parent
+EVALUATION = Path("runs/evaluation")
 PROMPT = "a red circle left of a blue square"
 
 
@@ -16,9 +25,35 @@ def heatmaps():
     return ux.plot_heatmaps(run, recording)
 
 
-PICTURES = {"heatmaps.png": heatmaps}
+def u():
+    """Stable Diffusion 1.5 in one picture: every block, every skip, every shape."""
+    from unet_explained.show.diagram import draw_u
+
+    return draw_u("sd15")
+
+
+PICTURES = {
+    "heatmaps": heatmaps,
+    "u": u,
+    "training": partial(bundled.training, HERE / "training"),
+    "samples": partial(bundled.samples, EVALUATION),
+    "failures": partial(bundled.failures, EVALUATION),
+    "pointing": partial(bundled.pointing, EVALUATION),
+}
+
+
+def main() -> None:
+    names = sys.argv[1:] or [*PICTURES, "reference"]
+    if unknown := set(names) - {*PICTURES, "reference"}:
+        raise SystemExit(f"no picture {', '.join(unknown)}; there are: {', '.join(PICTURES)}")
+    for name in names:
+        if name == "reference":
+            for each in bundled.REFERENCE:
+                bundled.reference(each).save(HERE.parent / "tests" / "reference" / f"{each}.png")
+        else:
+            PICTURES[name]().savefig(HERE / f"{name}.png", dpi=100, bbox_inches="tight")
+        print(f"made {name}")
+
 
 if __name__ == "__main__":
-    for name, make in PICTURES.items():
-        make().savefig(HERE / name, dpi=100, bbox_inches="tight")
-        print(f"wrote {HERE / name}")
+    main()

@@ -8,7 +8,7 @@ from textwrap import fill
 import numpy as np
 from PIL import Image
 
-from unet_explained.bundled.card import pointing_shares
+from unet_explained.bundled.card import AVERAGE, pointing_shares
 from unet_explained.bundled.draw import render
 from unet_explained.bundled.train import DIFFUSION
 from unet_explained.bundled.world import sample_scene
@@ -56,7 +56,7 @@ def failures(evaluation: Path, count: int = 8) -> Picture:
 def pointing(evaluation: Path) -> Picture:
     """Where the words' maps point at their things: a row a layer, a column a timestep."""
     rows = rows_of(evaluation)
-    names, times = [*rows[0]["layers"], "all, averaged"], list(rows[0]["rendered"])
+    names, times = [*rows[0]["layers"], AVERAGE], list(rows[0]["rendered"])
     figure = Picture(figsize=(11, 0.34 * len(names) + 1.2))
     figure.set_layout_engine("compressed")
     axes = figure.subplots(1, 2, sharey=True)

@@ -37,6 +37,7 @@ def folder(tmp_path_factory):
     torch.manual_seed(0)
     vae = build_vae()
     start_as_averaging(vae)
+    vae.register_to_config(scaling_factor=2.5)
     path = tmp_path_factory.mktemp("bundled") / "pipeline"
     export(path, build_text_encoder(build_tokenizer()), build_unet(0), vae, 5.0)
     return path
@@ -177,6 +178,10 @@ def test_stock_diffusers_and_this_package_run_the_folder(folder):
     assert np.allclose(stock * 255, np.asarray(ours.image), atol=1.01)
 
 
+def test_the_scale_of_the_latents_is_kept(folder):
+    assert json.loads((folder / "vae" / "config.json").read_text())["scaling_factor"] == 2.5
+
+
 def test_a_changed_byte_is_noticed(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     verify(copy)
@@ -194,8 +199,8 @@ def test_a_changed_byte_is_noticed(folder, tmp_path):
 
 
 def test_the_card_gets_its_figures(tmp_path):
-    heat = {"role": "noun", "points": True, "layers": [True, False], "iou": 0.4, "area": 0.1,
-            "chance_iou": 0.05}  # fmt: skip
+    heat = {"role": "noun", "points": True, "layers": [True, False],
+            "iou": 0.4, "area": 0.1, "chance_iou": 0.05}  # fmt: skip
     heats = [heat, heat | {"role": "colour", "points": False}]
     row = {"colour": [True], "kind": [False], "place": [True], "judge_render": [True],
            "judge_round_trip": [True], "layers": ["down", "up"],

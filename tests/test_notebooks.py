@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, and what is committed is what they give."""
+"""The notebooks run from top to bottom, are committed executed, and lead from one to the next."""
 
 from pathlib import Path
 
@@ -27,3 +27,34 @@ def test_it_is_committed_executed_and_small(path: Path):
     assert "widgets" not in notebook.metadata
     assert path.stat().st_size < 1_500_000
     assert all(len(cell.source.splitlines()) <= 12 for cell in code)
+
+
+def cells(path: Path, kind: str) -> list[str]:
+    notebook = nbformat.read(path, as_version=4)
+    return [cell.source for cell in notebook.cells if cell.cell_type == kind]
+
+
+@pytest.mark.parametrize("number", range(len(NOTEBOOKS)), ids=lambda number: f"{number:02}")
+def test_it_leads_to_its_neighbours_and_asks_before_it_shows(number):
+    prose = cells(NOTEBOOKS[number], "markdown")
+    for neighbour in NOTEBOOKS[max(0, number - 1) : number] + NOTEBOOKS[number + 1 : number + 2]:
+        assert f"({neighbour.name})" in prose[0]
+        assert f"({neighbour.name})" in prose[-1]
+    assert "(glossary.md)" in prose[0]
+    for part in ("# ", "**What you will see:**", "**How long it takes:**"):
+        assert part in prose[0]
+    assert sum(text.count("**Predict") for text in prose) >= 3
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_it_has_an_exercise_with_a_folded_solution(number):
+    path = NOTEBOOKS[number]
+    assert any("ux.check(" in code for code in cells(path, "code"))
+    assert any("<summary>A solution</summary>" in text for text in cells(path, "markdown"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_shows_the_package_and_defines_no_class(path):
+    assert not any(
+        line.startswith("class ") for code in cells(path, "code") for line in code.splitlines()
+    )

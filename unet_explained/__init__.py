@@ -22,7 +22,11 @@ _HOME = {
     "Pipeline": ".run.denoise",
     "Run": ".run.denoise",
     "Step": ".run.denoise",
+    "controls": ".show.controls",
     "plot_heatmaps": ".show.plots",
+    "check": ".lessons.check",
+    "source": ".lessons.source",
+    "intervene": ".recording.intervene",
 }
 __all__ = ["__version__", *_HOME]
 

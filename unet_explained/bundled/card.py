@@ -1,9 +1,12 @@
 """The model card: what was measured, as a table with confidence intervals, put in its place."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from math import sqrt
+from operator import itemgetter
 from pathlib import Path
 
+AVERAGE = "all, averaged"  # the last line of the table
 START, END = "<!-- measured -->", "<!-- /measured -->"
 
 
@@ -94,21 +97,22 @@ def by_layer(rows: list[dict]) -> str:
         lines += [f"{role + ', by layer and timestep':{width}}{times}"]
         lines += [
             f"{name:{width}}" + "".join(f"{100 * share:6.0f}" for share in line)
-            for name, line in zip([*names, "all, averaged"], shares, strict=True)
+            for name, line in zip([*names, AVERAGE], shares, strict=True)
         ]
     return "\n".join(lines)
 
 
 def pointing_shares(rows: list[dict], role: str) -> list[list[float]]:
-    """The share of maps that point right: [layer][timestep], the average of layers as the last."""
+    """The share of maps that point right: [layer, then the average][timestep]."""
 
-    def share(time: str, layer: int | None) -> float:
+    def share(time: str, hit: Callable[[dict], bool]) -> float:
         maps = [each for row in rows for each in row["rendered"][time] if each["role"] == role]
-        hits = [each["points"] if layer is None else each["layers"][layer] for each in maps]
-        return sum(hits) / len(hits)
+        return sum(map(hit, maps)) / len(maps)
 
-    layers = [*range(len(rows[0]["layers"])), None]
-    return [[share(time, layer) for time in rows[0]["rendered"]] for layer in layers]
+    layers = range(len(rows[0]["layers"]))
+    hits = [partial(lambda layer, each: each["layers"][layer], layer) for layer in layers]
+    hits.append(itemgetter("points"))
+    return [[share(time, hit) for time in rows[0]["rendered"]] for hit in hits]
 
 
 def _share(what: str, hits: Iterable[bool]) -> str:

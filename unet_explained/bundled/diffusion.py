@@ -94,13 +94,15 @@ def fewer_keys(unet: nn.Module) -> Iterator[None]:
 
 
 def _timesteps(latents: Tensor, count: int) -> Int[Tensor, " batch"]:
-    """Random timesteps, late ones more often: there it is decided what goes where.
+    """Random timesteps; for the inner levels late ones more often: there they decide what is where.
 
     One from each of `batch` equally likely parts, which makes the loss less noisy.
     """
     parts = torch.arange(len(latents), device=latents.device)
-    uniform = (parts + torch.rand(len(latents), device=latents.device)) / len(latents)
-    return (uniform.sqrt() * count).long().clamp(max=count - 1)
+    share = (parts + torch.rand(len(latents), device=latents.device)) / len(latents)
+    if latents.shape[-1] < LATENT_SIDE:
+        share = share.sqrt()
+    return (share * count).long().clamp(max=count - 1)
 
 
 @dataclass

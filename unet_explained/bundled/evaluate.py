@@ -13,16 +13,14 @@ from random import Random
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from PIL.Image import Image
-from torch import Tensor
 from tqdm import tqdm
 
-from ..recording import Announcement, Recording, announce, record
+from ..recording import Recording, record
 from ..recording.heatmaps import iou, pointing_game
 from ..run.checkpoints import load
 from ..run.denoise import Pipeline
-from ..run.text import embed, read_prompt
+from ..run.look import look_at
 from .autoencoder import psnr, to_pictures, to_tensor
 from .captions import Caption, describe, mentioned
 from .card import by_layer, write_card
@@ -81,13 +79,13 @@ def grade(pipe: Pipeline, index: int, steps: int, seed: int) -> tuple[dict, Imag
     ]
     row["layers"] = list(recording.layers)
     row["sampled"] = list(_pointing(recording, caption, right))
-    latents = _encode(pipe, render(scene, 512))
-    looked, truth = _look_at(pipe, latents, caption), list(masks(scene, SIDE))
+    looked = look_at(pipe, render(scene, 512), caption.text, TIMES)
+    truth = list(masks(scene, SIDE))
     row["rendered"] = {
         str(time): list(_pointing(looked, caption, truth, picture))
         for picture, time in enumerate(TIMES)
     }
-    return row | _judged(pipe, scene, latents), run.image
+    return row | _judged(pipe, scene), run.image
 
 
 def _same(blob: Found, thing) -> bool:
@@ -139,35 +137,17 @@ def _pointing(
 
 
 @torch.no_grad()
-def _encode(pipe: Pipeline, picture: np.ndarray) -> Float[Tensor, "1 4 height width"]:
-    mean = pipe.vae.encode(to_tensor([picture])).latent_dist.mean
-    return mean * pipe.vae.config.scaling_factor
-
-
-@torch.no_grad()
-def _look_at(pipe: Pipeline, latents: Tensor, caption: Caption) -> Recording:
-    """A recording of one forward on a scene's latents, noised to each of TIMES."""
-    count, times = len(TIMES), torch.tensor(TIMES)
-    latents = latents.expand(count, -1, -1, -1)
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
-    noisy = pipe.scheduler.add_noise(latents, noise, times)
-    prompt = read_prompt(caption.text, pipe.tokenizer)
-    with record(pipe.unet) as recording:
-        announce(pipe.unet, Announcement(prompt.text, prompt.spans, 1, slice(0, count)))
-        pipe.unet(noisy, times, embed(prompt, pipe.text_encoder).expand(count, -1, -1))
-    return recording
-
-
-@torch.no_grad()
-def _judged(pipe: Pipeline, scene: Scene, latents: Tensor) -> dict:
+def _judged(pipe: Pipeline, scene: Scene) -> dict:
     """Whether the judge names everything right in the true picture and in its round trip."""
-    back = to_pictures(pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample)[0]
+    picture = render(scene, 512)
+    latents = pipe.vae.encode(to_tensor([picture])).latent_dist.mean
+    back = to_pictures(pipe.vae.decode(latents).sample)[0]
     return {
         name: [
             bool(blob and _same(blob, thing))
             for blob, thing in zip(match(look(shown)[1], scene.things), scene.things, strict=True)
         ]
-        for name, shown in (("judge_render", render(scene, 512)), ("judge_round_trip", back))
+        for name, shown in (("judge_render", picture), ("judge_round_trip", back))
     }
 
 

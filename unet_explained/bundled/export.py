@@ -43,11 +43,15 @@ def export(
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     _write_json(new / "model_index.json", INDEX)
-    _write_json(new / "unet_explained.json", {"guidance": guidance, "known_words": list(WORDS)})
+    own = {"guidance": guidance, "known_words": list(WORDS)}
+    _write_json(new / "unet_explained.json", own)
     _save_tokenizer(new / "tokenizer")
     text_encoder.save_pretrained(new / "text_encoder")  # float32: see the model card
     build_scheduler().save_pretrained(new / "scheduler")
-    _copy_half(vae, AutoencoderKL.from_config(vae.config)).save_pretrained(new / "vae")
+    # from_config forgets a value that was a default when the autoencoder was built: name it.
+    scale = vae.config.scaling_factor
+    copy = AutoencoderKL.from_config(vae.config, scaling_factor=scale)
+    _copy_half(vae, copy).save_pretrained(new / "vae")
     (new / "unet").mkdir()
     _write_json(new / "unet" / "config.json", UNET_CONFIG)
     half = {name: weight.half().contiguous() for name, weight in unet.state_dict().items()}

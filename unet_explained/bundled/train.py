@@ -28,11 +28,11 @@ from .models import build_text_encoder, build_unet, build_vae
 from .reading import ReadingLoss, reading_batch
 from .tokenizer import build_tokenizer
 
-GUIDANCE = 5.0
+GUIDANCE = 3.5
 AUTOENCODER = Stage("autoencoder", steps=500, batch=8, side=64, rate=1e-3)
-READING = Stage("reading", steps=1500, batch=64, side=0, rate=2e-3)
+READING = Stage("reading", steps=2400, batch=64, side=0, rate=2e-3)
 DIFFUSION = (  # from the inside out: each level learns on the grid that it has at full size
-    Stage("inner", steps=3000, batch=8, side=128, rate=1.2e-3, level=2),
+    Stage("inner", steps=4000, batch=8, side=128, rate=1.2e-3, level=2),
     Stage("middle", steps=900, batch=6, side=256, rate=8e-4, level=1),
     Stage("whole", steps=700, batch=4, side=512, rate=6e-4),
 )

@@ -76,6 +76,11 @@ def controls(
     """
     choices = {name: tuple(options) for name, options in choices.items()}
     first = first or {}
+    if not isinstance(first, dict):
+        raise TypeError(
+            f"first: expected where controls start, by name, got {first!r}; "
+            "no control can be named first"
+        )
     for name, options in choices.items():
         if not options:
             raise ValueError(f"{name}: expected at least one value to choose, got none")

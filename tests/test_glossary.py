@@ -1,0 +1,69 @@
+"""The glossary names every class and stage of the network, and its links lead somewhere."""
+
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from unet_explained.show.colours import STAGES
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = (
+    "00_start_here", "01_time", "02_conv_in_and_resnet", "03_attention", "04_down", "05_mid",
+    "06_up", "07_post_process_and_the_loop", "08_words_to_pixels", "09_full_size", "10_what_if",
+    "11_traps",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return (FOLDER / "glossary.md").read_text()
+
+
+def classes() -> set[str]:
+    """The modules of the network, but for the two names that only bundle arguments or results."""
+    names = set()
+    for room in ("embeddings", "resnet", "attention", "blocks", "unet"):
+        module = import_module(f"unet_explained.model.{room}")
+        found = inspect.getmembers(module, inspect.isclass)
+        names |= {name for name, each in found if each.__module__ == module.__name__}
+    return names - {"Prompt", "UNet2DConditionOutput"}
+
+
+@pytest.mark.parametrize("name", sorted(classes()))
+def test_every_class_of_the_network_is_a_term(text, name):
+    assert re.search(rf"^- <a id=.*\*\*{name}\*\*", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("number", "stage"), enumerate([name for name in STAGES if name != "input"], 1)
+)
+def test_every_stage_is_a_heading(text, number, stage):
+    assert f"\n## Stage {number}: {stage}\n" in text
+
+
+def test_every_term_is_a_line_with_its_own_anchor_and_a_notebook(text):
+    lines = [line for line in text.splitlines() if line.startswith("- ")]
+    parts = [
+        re.match(r'- <a id="([a-z0-9-]+)"></a>\*\*.+\]\(\w+\.ipynb\)$', line) for line in lines
+    ]
+    assert [line for line, part in zip(lines, parts) if not part] == []
+    anchors = [part.group(1) for part in parts]
+    assert len(set(anchors)) == len(anchors)
+
+
+def test_links_lead_to_notebooks_and_headings_that_exist(text):
+    files = set(re.findall(r"\]\((\w+)\.ipynb\)", text))
+    assert files == set(NOTEBOOKS)
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings}
+    assert set(re.findall(r"\]\(#([a-z0-9-]+)\)", text)) == slugs
+
+
+def test_notebooks_link_to_anchors_that_exist(text):
+    anchors = set(re.findall(r'<a id="([^"]+)"', text))
+    for path in FOLDER.glob("*.ipynb"):
+        wanted = set(re.findall(r"glossary\.md#([\w-]+)", path.read_text(encoding="utf-8")))
+        assert wanted <= anchors, path.name

@@ -1,0 +1,83 @@
+"""Pictures of a run, of word maps beside the truth, and of what a model costs."""
+
+import numpy as np
+import pytest
+
+from unet_explained.show.colours import STAGES
+from unet_explained.show.run_plots import (
+    HIT,
+    MISS,
+    layer_bars,
+    map_grid,
+    picture_strip,
+    spreads,
+    stage_bars,
+    step_view,
+    token_bars,
+)  # fmt: skip
+
+IMAGE = np.full((64, 96, 3), 200, np.uint8)
+LAYER = "{}.attentions.0.transformer_blocks.0.attn2"
+
+
+def a_map(row: int, column: int) -> np.ndarray:
+    """8 x 12, largest at one place."""
+    values = np.zeros((8, 12), np.float32)
+    values[row, column] = 0.5
+    return values
+
+
+@pytest.mark.parametrize(("column", "colour"), [(2, HIT), (9, MISS)])
+def test_the_cross_says_whether_a_map_points_into_the_true_mask(column, colour):
+    mask = np.zeros((64, 96), bool)
+    mask[:, :48] = True
+    axis = map_grid(IMAGE, [a_map(3, column)], ["word"], truths=[mask]).axes[0]
+    assert axis.lines[-1].get_color() == colour
+    assert abs(axis.lines[-1].get_xdata()[0] - (column + 0.5) * 8) <= 4
+
+
+def test_maps_keep_their_numbers_and_their_own_scale_or_share_one():
+    maps = [a_map(1, 1), 2 * a_map(2, 2)]
+    own, same = (map_grid(IMAGE, maps, "ab", same_scale=each) for each in (False, True))
+    assert [axis.images[1].get_clim()[1] for axis in own.axes] == [0.5, 1.0]
+    assert [axis.images[1].get_clim()[1] for axis in same.axes] == [1.0, 1.0]
+    assert [axis.get_title() for axis in own.axes] == ["a\nmax 0.500", "b\nmax 1.000"]
+
+
+def test_padding_is_one_bar_and_nothing_is_lost():
+    axis = token_bars(["<start>", "$a_1</w>", "<end>"], [0.5, *[0.1] * 5]).axes[0]
+    heights = [bar.get_height() for bar in axis.patches]
+    assert heights == pytest.approx([0.5, 0.1, 0.1, 0.3])
+    assert axis.get_xticklabels()[1].get_text() == "$a_1"
+
+
+def test_bars_of_layers_have_the_colours_of_their_stages():
+    names = [LAYER.format("down_blocks.0"), LAYER.format("mid_block"), "mean of all layers"]
+    axis = layer_bars(names, [0.1, 0.2, 0.3], "title", "share", chance=0.06).axes[0]
+    colours = [bar.get_facecolor() for bar in axis.patches]
+    expected = layer_bars(names, [1, 1, 1], "", "").axes[0].patches
+    assert colours == [bar.get_facecolor() for bar in expected]
+    assert len(set(colours)) == 3
+    assert axis.get_yticklabels()[1].get_text() == "mid_block.attentions.0"
+
+
+def test_stages_stand_behind_each_other_and_empty_ones_are_left_out():
+    axis = stage_bars({"a": {"input": 0, "down": 2.0, "up": 3.0}}, "title", "unit").axes[0]
+    assert [(bar.get_x(), bar.get_width()) for bar in axis.patches] == [(0, 2), (2, 3)]
+
+
+def test_a_step_shows_all_four_channels_and_its_levels():
+    latents = np.stack([np.full((4, 6), i, np.float32) for i in range(4)])
+    left, middle, right = step_view(latents, IMAGE, [0.0, 0.36, 1.0], 1).axes
+    four = np.asarray(left.images[0].get_array())
+    assert four.shape == (8, 12)
+    assert [four[0, 0], four[0, 11], four[7, 0], four[7, 11]] == [0, 1, 2, 3]
+    assert middle.images[0].get_array().shape == IMAGE.shape
+    dots = [line.get_ydata()[0] for line in right.lines if line.get_marker() == "o"]
+    assert dots == pytest.approx([0.6, 0.8])
+
+
+def test_strips_and_spreads_have_a_panel_for_each():
+    assert len(picture_strip([IMAGE] * 3, "abc").axes) == 3
+    rows = spreads({"a": np.arange(9.0), "b": -np.arange(9.0)}, STAGES["up"]).axes
+    assert [axis.texts[0].get_text().split("\n")[0] for axis in rows] == ["a", "b"]

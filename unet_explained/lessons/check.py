@@ -1,0 +1,181 @@
+"""check(): a reader's own answer beside the real module, and in a line or two what is different."""
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..recording.axes import axes_of, see
+from ..recording.nested import copied
+from .hints import at, excess, hint, shape_hint
+
+# Of the largest absolute value: sums in another order differ by less than this.
+TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
+USUAL_TOLERANCE = 1e-5
+MARKS = {"right": ("✓", "#2a9d8f"), "wrong": ("✗", "#ee6c4d"), "missing": ("…", "#8d99ae")}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `check` found: true if the answer is right."""
+
+    state: str  # "right", "wrong" or "missing"
+    text: str
+    hint: str = ""
+    difference: float = 0.0  # the largest, as a share of the largest value
+
+    def __bool__(self) -> bool:
+        return self.state == "right"
+
+    def __repr__(self) -> str:
+        second = f"\n  {self.hint}" if self.hint else ""
+        return f"{MARKS[self.state][0]} {self.text}{second}"
+
+    def _repr_html_(self) -> str:
+        mark, colour = MARKS[self.state]
+        # The text keeps the page's own colour, so that it reads on white and on black.
+        second = f'<br><span style="opacity:.8">{escape(self.hint)}</span>' if self.hint else ""
+        return (
+            f'<div style="border-left:4px solid {colour};padding:.2em .8em">'
+            f'<b style="color:{colour}">{mark}</b> {escape(self.text)}{second}</div>'
+        )
+
+
+def check(
+    answer: Callable, reference: nn.Module | Callable, *inputs: Any, **options: Any
+) -> Verdict:
+    """Whether answer(*inputs, **options) gives what the reference gives, and if not, what differs.
+
+    Each is given its own copies of the tensors. Numbers may differ by 1e-5 of the largest one (in
+    half precision more). An answer that raises is reported too; only a reference may raise.
+    """
+    with torch.no_grad():
+        expected = reference(*_fresh(inputs), **_fresh(options))
+        try:
+            given = answer(*_fresh(inputs), **_fresh(options))
+        except NotImplementedError:
+            given = None
+        except Exception as error:
+            return Verdict("wrong", *_told(error, answer))
+        if given is None or given is ...:
+            return Verdict("missing", "not written yet: the answer returned nothing")
+        return _compare_all(given, expected, list(_axes(reference, expected)))
+
+
+def _compare_all(given, expected, axes: list[tuple[str, ...]]) -> Verdict:
+    """Tensor by tensor: the first that is wrong, or else the one with the largest difference."""
+    answers, references = list(_tensors(given)), list(_tensors(expected))
+    if not references:  # words, names: things that are equal or are not
+        same, got = given == expected, f"expected {expected!r}, got {given!r}"
+        return Verdict("right", "equal") if same else Verdict("wrong", _short(got))
+    if not answers:
+        kind = type(given).__name__
+        return Verdict("wrong", f"expected a tensor, got {kind}: {_short(repr(given))}")
+    if len(answers) != len(references):
+        return Verdict("wrong", f"expected {len(references)} tensors, got {len(answers)}")
+    verdicts = []
+    for i, (one, other, names) in enumerate(zip(answers, references, axes)):
+        verdict = _compare(one, other, names)
+        if not verdict and len(references) > 1:
+            return Verdict(verdict.state, f"tensor {i}: {verdict.text}", verdict.hint)
+        verdicts.append(verdict)
+    return max(verdicts, key=lambda verdict: verdict.difference)
+
+
+def _compare(given: Tensor, expected: Tensor, axes: tuple[str, ...]) -> Verdict:
+    sizes = tuple(given.shape)
+    if given.ndim != expected.ndim:
+        wanted = f"{expected.ndim} axes ({', '.join(axes)}), got {given.ndim}: {sizes}"
+        return Verdict("wrong", f"expected {wanted}", shape_hint(given, expected, axes))
+    if given.shape != expected.shape:
+        wrong = [
+            f"axis {name}: expected {wanted}, got {got}"
+            for name, wanted, got in zip(_unlike(axes), expected.shape, sizes)
+            if wanted != got
+        ]
+        return Verdict("wrong", "; ".join(wrong), shape_hint(given, expected, axes))
+    if given.dtype != expected.dtype:
+        wanted, got = (str(each.dtype).removeprefix("torch.") for each in (expected, given))
+        return Verdict("wrong", f"dtype: expected {wanted}, got {got}")
+    return _compare_numbers(given, expected, axes)
+
+
+def _compare_numbers(given: Tensor, expected: Tensor, axes: tuple[str, ...]) -> Verdict:
+    tolerance = TOLERANCE.get(expected.dtype, USUAL_TOLERANCE)
+    given, expected = given.double().cpu(), expected.double().cpu()
+    broken = (~given.isfinite() & expected.isfinite()).sum().item()
+    if broken:
+        counted = f"{broken} of {given.numel()} numbers are NaN or infinite"
+        return Verdict("wrong", f"{counted}, first at {at(~given.isfinite(), axes)}")
+    off, scale = excess(given, expected)
+    largest = off.max().item() if off.numel() else 0.0
+    if largest <= tolerance * scale:
+        if largest == 0:
+            return Verdict("right", "equal: bit for bit")
+        share = largest / scale
+        told = f"equal: the largest difference is {share:.1e} of the largest value"
+        return Verdict("right", told, difference=share)
+    part = (off > tolerance * scale).double().mean().item()
+    wrong = "all" if part == 1 else f"{part:.2%} of the"
+    share = f" ({largest / scale:.1%} of the largest value)" if scale else ""
+    text = f"off by up to {largest:.3g}{share} at {at(off, axes)}; {wrong} numbers differ"
+    return Verdict("wrong", text, hint(given, expected, axes, tolerance * scale))
+
+
+def _axes(reference: nn.Module | Callable, expected) -> Iterator[tuple[str, ...]]:
+    """The names of the axes of each tensor that the reference gave: the signature's, or usual."""
+    if isinstance(reference, nn.Module):
+        spec = axes_of(reference).output
+    else:
+        try:
+            spec = getattr(inspect.signature(reference).return_annotation, "dim_str", None)
+        except ValueError:  # some functions of torch have no signature
+            spec = None
+    seen = [one.axes for one in see(spec, expected)]
+    plain = [tuple("_" * each.ndim) for each in _tensors(expected)]  # numbers, not tensors
+    yield from (_unlike(one) for one in (seen if len(seen) == len(plain) else plain))
+
+
+def _unlike(axes: tuple[str, ...]) -> tuple[str, ...]:
+    """An axis without a name of its own ("1", "_") is called by its position."""
+    return tuple(
+        name if name.isidentifier() and name != "_" else str(i) for i, name in enumerate(axes)
+    )
+
+
+def _tensors(value) -> Iterator[Tensor]:
+    """In order, however nested; a number or an array counts as a tensor."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, bool | int | float) or hasattr(value, "__array__"):
+        yield torch.as_tensor(value)
+
+
+def _fresh(value):
+    if isinstance(value, dict):
+        return {key: _fresh(item) for key, item in value.items()}
+    return copied(value)
+
+
+def _told(error: Exception, answer: Callable) -> tuple[str, str]:
+    """The error, and the reader's own line that it came from."""
+    told = f"{type(error).__name__}: {_short(str(error))}"
+    code = getattr(inspect.unwrap(getattr(answer, "forward", answer)), "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [each for each in frames if code and each.filename == code.co_filename]
+    return told, f"in line {own[-1].lineno}: {own[-1].line}" if own and own[-1].line else ""
+
+
+def _short(text: str, most: int = 240) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[:most]} …"

@@ -1,0 +1,36 @@
+"""Looking at a known picture through the UNet: noised to chosen timesteps, one forward."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from ..recording import Announcement, Recording, announce, record
+from .denoise import Pipeline
+from .text import embed, read_prompt
+
+
+@torch.no_grad()
+def look_at(
+    pipe: Pipeline, picture: np.ndarray, text: str, timesteps: Sequence[int], **options
+) -> Recording:
+    """One forward on a known picture, noised to each of some timesteps, under the recorder.
+
+    picture: uint8 (height, width, 3), sides divisible by 8. Read a map with picture=, the index of
+    the timestep. options as for record().
+    """
+    unet, vae, count = pipe.unet, pipe.vae, len(timesteps)
+    pixels = rearrange(torch.tensor(picture), "height width channel -> 1 channel height width")
+    pixels = (pixels / 127.5 - 1).to(vae.device, vae.dtype)
+    latents = vae.encode(pixels).latent_dist.mean.float() * vae.config.scaling_factor
+    latents = latents.expand(count, -1, -1, -1)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(latents)
+    times = torch.tensor(timesteps, device=unet.device)
+    noisy = pipe.scheduler.add_noise(latents, noise, times).to(unet.dtype)
+    prompt = read_prompt(text, pipe.tokenizer)
+    context = embed(prompt, pipe.text_encoder).to(unet.dtype).expand(count, -1, -1)
+    with record(unet, **options) as recording:
+        announce(unet, Announcement(prompt.text, prompt.spans, 1, slice(0, count)))
+        unet(noisy, times, context)
+    return recording

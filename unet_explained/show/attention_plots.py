@@ -1,0 +1,121 @@
+"""Attention, as pictures: the matrix, what one pixel looks at, and the two halves of the batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.patches import Rectangle
+
+from .colours import ATTENTION, STAGES, stage_of
+from .plots import Picture, draw_map
+
+MARK = "#00e5ff"  # told apart from every colour of the attention map
+
+
+def weight_matrix(
+    weights: np.ndarray, tokens: Sequence[str], column: int, size: tuple[int, int]
+) -> Picture:
+    """weights (query, key) as they are; and one of its columns as the picture's (height, width)."""
+    figure = Picture(figsize=(9.2, 4.6))
+    figure.set_layout_engine("constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.3, 1])
+    shown = weights[:, : len(tokens)]
+    # By far the most goes to the first token: on its scale the words would be black.
+    top = float(np.percentile(shown[:, 1:], 99.5)) if shown.shape[1] > 1 else float(shown.max())
+    extent = (-0.5, len(tokens) - 0.5, len(weights), 0)
+    left.imshow(
+        shown, ATTENTION, vmin=0, vmax=top, extent=extent, aspect="auto", interpolation="nearest"
+    )
+    left.set(ylabel=f"query: {len(weights)} pixels, line after line")
+    left.set_xlabel(f"key: the first {len(tokens)} of {weights.shape[1]} tokens")
+    left.set_xticks(range(len(tokens)))
+    left.set_xticklabels(tokens, rotation=60, ha="right", fontsize=9, parse_math=False)
+    left.add_patch(
+        Rectangle((column - 0.5, 0), 1, len(weights), fill=False, color=MARK, linewidth=2)
+    )
+    values = weights[:, column].reshape(size)
+    drawn = right.imshow(values, ATTENTION, vmin=0, vmax=top, interpolation="nearest")
+    right.set_axis_off()
+    text = f"the column “{tokens[column]}”, as {size[0]} x {size[1]}"
+    right.set_title(text, fontsize=11, parse_math=False)
+    figure.colorbar(drawn, ax=right, shrink=0.7, extend="max").set_label("attention weight")
+    return figure
+
+
+def pixel_looks(run, recording, layer: str, place: tuple[int, int]) -> Picture:
+    """pixel_view of a run's picture, from a recording with self-attention.
+
+    layer: a Transformer2DModel's name; place: (row, column) among the latents.
+    """
+    cross = f"{layer}.*attn2"
+    start = recording.attention(token=0, layer=cross)
+    pixel = tuple(
+        at * size // full for at, size, full in zip(place, start.shape, run.latents.shape[-2:])
+    )
+    words, seen = run.prompt.words, {}
+    weights = [start[pixel].item()]
+    for word in words:
+        occurrence = seen[word] = seen.get(word, -1) + 1
+        heat = recording.attention(word, occurrence=occurrence, layer=cross)
+        weights.append(heat[pixel].item())
+    looks = recording.self_attention(layer=f"{layer}.transformer_blocks.0.attn1", pixel=pixel)
+    labels = ["start", *words, "the rest"]
+    shares = [*weights, max(0.0, 1 - sum(weights))]
+    return pixel_view(np.asarray(run.image), pixel, looks.cpu().numpy(), labels, shares)
+
+
+def pixel_view(
+    image: np.ndarray,
+    pixel: tuple[int, int],
+    looks: np.ndarray,
+    words: Sequence[str],
+    weights: Sequence[float],
+) -> Picture:
+    """Where one pixel (row, column) of a map looks (height, width), and how much at each word."""
+    figure = Picture(figsize=(9.6, 3.4))
+    # Fixed places: finding them anew would double the time of a redraw.
+    places = (0.01, 0.03, 0.3, 0.86), (0.32, 0.03, 0.3, 0.86), (0.71, 0.15, 0.27, 0.74)
+    picture, around, bars = map(figure.add_axes, places)
+    high, wide = (side / count for side, count in zip(image.shape[:2], looks.shape))
+    picture.imshow(image)
+    draw_map(around, image, looks, float(looks.max()))
+    for axis in (picture, around):
+        # A pixel of a fine map is too small to see: its frame is drawn larger.
+        corner, side = (pixel[1] * wide, pixel[0] * high), max(wide, high, image.shape[0] / 32)
+        middle = (corner[0] + wide / 2 - side / 2, corner[1] + high / 2 - side / 2)
+        axis.add_patch(Rectangle(middle, side, side, fill=False, color=MARK, linewidth=2))
+        axis.set_axis_off()
+    picture.set_title("the pixel", fontsize=11)
+    around.set_title("self: the pixels it looks at", fontsize=11)
+    bars.barh(range(len(words)), weights, color="#b5367a")  # the middle of the attention map
+    bars.set_yticks(range(len(words)))
+    bars.set_yticklabels(words, fontsize=10, parse_math=False)
+    bars.invert_yaxis()
+    bars.set_title("cross: the words it looks at", fontsize=11)
+    bars.set_xlabel("attention weight")
+    bars.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def halves_apart(names: Sequence[str], differences: Sequence[float]) -> Picture:
+    """How far the two halves of the batch are apart after each module, in its stage's colour."""
+    figure = Picture(figsize=(9.6, 4.4))
+    figure.set_layout_engine("constrained")
+    axis = figure.subplots()
+    stages = [stage_of(name) for name in names]
+    axis.bar(range(len(names)), differences, color=[STAGES[stage] for stage in stages])
+    for stage in dict.fromkeys(stages):
+        axis.bar([0], [0], color=STAGES[stage], label=stage)
+    axis.set_xticks(range(len(names)))
+    axis.set_xticklabels([_short(name) for name in names], rotation=90, fontsize=8)
+    axis.set_ylabel("difference, as a share of the size")
+    axis.set_xlim(-0.8, len(names) - 0.2)
+    axis.legend(fontsize=9, title="stage")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _short(name: str) -> str:
+    """down_blocks.0.attentions.1 as down 0 attention 1."""
+    for long, short in (("_blocks", ""), ("_block", ""), ("attentions", "attention")):
+        name = name.replace(long, short)
+    return name.replace("resnets", "resnet").replace(".", " ")

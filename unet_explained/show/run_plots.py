@@ -1,0 +1,200 @@
+"""Pictures of a run: its steps, its tokens, its word maps beside the truth, what it costs."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from matplotlib import colormaps
+
+from ..recording.heatmaps import resize
+from .colours import ATTENTION, STAGES, stage_of
+from .features import SIGNED
+from .plots import Picture, draw_map
+
+HIT, MISS = STAGES["down"], STAGES["up"]  # the two that are told apart best on a dark map
+
+
+def step_view(
+    latents: np.ndarray, preview: np.ndarray, kept: Sequence[float], step: int, title: str = ""
+) -> Picture:
+    """One step: the latents' four channels, the picture they are taken for, and how noisy they are.
+
+    latents: (channel, height, width); preview: uint8 (height, width, 3); kept: of each step the
+    share of the variance that is picture (the scheduler's alphas_cumprod).
+    """
+    figure = Picture(figsize=(8.6, 3.0))
+    figure.set_layout_engine("constrained")
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
+    four = rearrange(latents, "(row column) y x -> (row y) (column x)", row=2)
+    left.imshow(four, SIGNED, vmin=-3, vmax=3)
+    left.set_title("the latents' four channels", fontsize=10)
+    middle.imshow(preview)
+    middle.set_title("taken for this picture", fontsize=10)
+    for axis in (left, middle):
+        axis.set_axis_off()
+    _levels(right, np.asarray(kept), step)
+    return figure
+
+
+def _levels(axis, kept: np.ndarray, step: int) -> None:
+    """How much picture and how much noise each step's latents are made of; a dot at one step."""
+    for values, name, stage in ((np.sqrt(kept), "a", "down"), (np.sqrt(1 - kept), "b", "up")):
+        axis.plot(values, color=STAGES[stage], label=name)
+        axis.plot(step, values[step], "o", color=STAGES[stage])
+    axis.axvline(step, color="0.8", zorder=0)
+    axis.set(xlabel="step", ylim=(-0.05, 1.15), xticks=range(0, len(kept), 1 + len(kept) // 12))
+    axis.set_title("latents = a · picture + b · noise", fontsize=10)
+    axis.legend(fontsize=9, ncols=2, frameon=False, loc="upper center")
+
+
+def spreads(values: Mapping[str, np.ndarray], colour: str, title: str = "") -> Picture:
+    """How often each value occurs, one row for each name, all on one scale."""
+    figure = Picture(figsize=(8.5, 1.3 * len(values) + 0.8))
+    figure.set_layout_engine("constrained")
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    everything = np.concatenate([each.ravel() for each in values.values()])
+    edges = np.linspace(*np.percentile(everything, (0.2, 99.8)), 90)
+    rows = figure.subplots(len(values), 1, sharex=True, squeeze=False).ravel()
+    for axis, (name, each) in zip(rows, values.items()):
+        axis.hist(each.ravel(), edges, color=colour)
+        axis.axvline(0, color="0.4", linewidth=0.8)
+        text = f"{name}\nmean {each.mean():.2f}\nstd {each.std():.2f}"
+        axis.text(0.99, 0.9, text, transform=axis.transAxes, ha="right", va="top", fontsize=9)
+        axis.set_yticks([])
+    rows[-1].set_xlabel("value")
+    return figure
+
+
+def token_bars(tokens: Sequence[str], shares: Sequence[float], title: str = "") -> Picture:
+    """The share of attention that each token gets; the padding after them is one bar."""
+    shares = np.asarray(shares, dtype=float)
+    padding = len(shares) - len(tokens)
+    heights = [*shares[: len(tokens)], shares[len(tokens) :].sum()]
+    names = [token.replace("</w>", "") for token in tokens] + [f"{padding} x padding"]
+    figure = Picture(figsize=(max(7.0, 0.75 * len(names)), 3.4))
+    figure.set_layout_engine("constrained")
+    axis = figure.subplots()
+    bars = axis.bar(range(len(names)), heights, color=colormaps[ATTENTION](0.62))
+    axis.bar_label(bars, [f"{height:.1%}" for height in heights], fontsize=9)
+    axis.set_xticks(range(len(names)), names, rotation=30, ha="right", parse_math=False)
+    axis.set_ylabel("share of attention")
+    axis.set_ylim(0, 1.12 * max(heights))
+    axis.set_title(title, fontsize=12, parse_math=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def map_grid(
+    image: np.ndarray,
+    maps: Sequence[np.ndarray],
+    titles: Sequence[str],
+    *,
+    title: str = "",
+    columns: int = 6,
+    truths: Sequence[np.ndarray] | None = None,
+    same_scale: bool = False,
+    side: float = 2.6,
+) -> Picture:
+    """Small maps over the picture, each with its largest value, or all on one scale.
+
+    truths: masks, bool (height, width) of the image: outlined, with a cross where the map points.
+    side: the most inches that a map is wide.
+    """
+    columns = min(columns, len(maps))
+    rows = math.ceil(len(maps) / columns)
+    side = min(side, 10.2 / columns)
+    tall = side * image.shape[0] / image.shape[1] + 0.42
+    figure = Picture(figsize=(side * columns, tall * rows + 0.3 * bool(title)))
+    figure.set_layout_engine("constrained")
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    top = max(float(values.max()) for values in maps)
+    for axis in axes:
+        axis.set_axis_off()
+    for index, (axis, values) in enumerate(zip(axes, maps)):
+        peak = float(values.max())
+        draw_map(axis, image, values, top if same_scale else peak)
+        axis.set_title(f"{titles[index]}\nmax {peak:.3f}", fontsize=9, parse_math=False)
+        if truths is not None:
+            _truth(axis, np.asarray(values), truths[index])
+    return figure
+
+
+def _truth(axis, values: np.ndarray, mask: np.ndarray) -> None:
+    """The outline of a mask, and a cross where the map is largest: does it lie inside?"""
+    axis.contour(mask.astype(float), [0.5], colors="white", linewidths=1.2)
+    whole = resize(torch.as_tensor(values).float(), mask.shape)
+    y, x = divmod(int(whole.argmax()), mask.shape[1])
+    cross = dict(marker="x", clip_on=False, zorder=5)  # whole, also where it points at an edge
+    axis.plot(x, y, color="white", markersize=12, markeredgewidth=5, **cross)
+    colour = HIT if mask[y, x] else MISS
+    axis.plot(x, y, color=colour, markersize=11, markeredgewidth=2.5, **cross)
+
+
+def picture_strip(
+    images: Sequence[np.ndarray], titles: Sequence[str], side: float = 1.6
+) -> Picture:
+    """A row of small pictures, uint8 (height, width, 3), with a line of text over each."""
+    figure = Picture(figsize=(side * len(images), side + 0.3))
+    figure.set_layout_engine("constrained")
+    for axis, image, text in zip(figure.subplots(1, len(images), squeeze=False)[0], images, titles):
+        axis.imshow(image)
+        axis.set_title(text, fontsize=9, parse_math=False)
+        axis.set_axis_off()
+    return figure
+
+
+def layer_bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    title: str,
+    label: str,
+    *,
+    chance: float | None = None,
+    log: bool = False,
+) -> Picture:
+    """One bar for each layer, from the first down, in the colour of its stage."""
+    figure = Picture(figsize=(9.2, 0.27 * len(names) + 1.2))
+    figure.set_layout_engine("constrained")
+    axis = figure.subplots()
+    colours = [STAGES[stage_of(name)] if "block" in name else "0.35" for name in names]
+    axis.barh(range(len(names)), values, color=colours)
+    axis.set_yticks(range(len(names)), [name.partition(".transformer")[0] for name in names])
+    axis.tick_params(axis="y", labelsize=9)
+    axis.invert_yaxis()
+    if log:
+        axis.set_xscale("log")
+    if chance is not None:
+        axis.axvline(chance, color="0.2", linestyle="--", label=f"chance {chance:.2f}")
+        axis.legend(fontsize=9, loc="lower right")
+    axis.set_xlabel(label)
+    axis.set_title(title, fontsize=12, parse_math=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def stage_bars(models: Mapping[str, Mapping[str, float]], title: str, unit: str) -> Picture:
+    """For each model a bar, made of its stages: `models[name][stage]` in one unit."""
+    figure = Picture(figsize=(9.2, 0.55 * len(models) + 1.4))
+    figure.set_layout_engine("constrained")
+    axis = figure.subplots()
+    drawn: dict[str, object] = {}
+    for row, stages in enumerate(models.values()):
+        start = 0.0
+        for stage, value in stages.items():
+            if not value:
+                continue
+            drawn[stage] = axis.barh(row, value, left=start, color=STAGES[stage], label=stage)
+            start += value
+        axis.text(start, row, f" {start:,.0f}", va="center", fontsize=10)
+    axis.set_yticks(range(len(models)), list(models), fontsize=11)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.12 * max(sum(stages.values()) for stages in models.values()))
+    axis.set_xlabel(unit)
+    axis.set_title(title, fontsize=12, parse_math=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=7, fontsize=9)
+    return figure

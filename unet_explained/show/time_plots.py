@@ -1,0 +1,196 @@
+"""Time, as pictures: sinusoids, how alike timesteps are, and what a timestep does to a feature.
+
+What a control redraws has fixed places: finding them anew would double the time of a redraw.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .colours import STAGES
+from .features import SIGNED
+from .plots import Picture
+
+SHADES = ("#3c096c", "#7b2cbf", "#9b5de5", "#c08ad9", "#e0b0e8")  # of time's colour, dark to light
+ACTUAL = STAGES["post-process"]
+
+
+def over_time(
+    values: np.ndarray, timesteps: Sequence[float], *, title: str = "", name: str = "channel"
+) -> Picture:
+    """values (timestep, channel) as a heatmap, time from left to right: red above 0, blue below."""
+    figure = Picture(figsize=(9.2, 3.6))
+    figure.set_layout_engine("compressed")
+    axis = figure.subplots()
+    reach = max(np.abs(values).max(), 1e-12)
+    extent = (timesteps[0], timesteps[-1], values.shape[1], 0)
+    drawn = axis.imshow(
+        values.T, SIGNED, vmin=-reach, vmax=reach, extent=extent, aspect="auto",
+        interpolation="nearest",
+    )  # fmt: skip
+    axis.set(xlabel="timestep t", ylabel=name)
+    axis.set_title(title, fontsize=11, parse_math=False)
+    figure.colorbar(drawn, ax=axis, pad=0.01)
+    return figure
+
+
+def waves_at(waves: np.ndarray, t: int, channels: Sequence[int]) -> Picture:
+    """waves (timestep, channel): some channels as curves over t, and all of them at one t."""
+    figure = Picture(figsize=(9.2, 5.6))
+    upper = figure.add_gridspec(len(channels), 1, bottom=0.47, top=0.95, left=0.06, right=0.98)
+    axes = [figure.add_subplot(each) for each in upper]
+    axes += [figure.add_axes((0.06, 0.09, 0.92, 0.24))]
+    for axis, channel, colour in zip(axes, channels, SHADES, strict=False):
+        axis.plot(waves[:, channel], color=colour, linewidth=1.2)
+        axis.axvline(t, color=ACTUAL, linewidth=1)
+        axis.plot([t], [waves[t, channel]], "o", color=ACTUAL, markersize=6)
+        axis.set(ylim=(-1.25, 1.25), xlim=(0, len(waves) - 1), yticks=[], xticks=[])
+        axis.set_ylabel(f"{channel}", rotation=0, ha="right", va="center", color=colour)
+    axes[-2].set_xticks([0, 250, 500, 750, 999])
+    axes[-2].set_xlabel("timestep t", labelpad=1)
+    axes[0].set_title("some channels, over time", fontsize=10, loc="left")
+
+    last, count = axes[-1], waves.shape[1]
+    last.plot(waves[t], color=STAGES["time"], linewidth=1.2)
+    last.plot(channels, waves[t, list(channels)], "o", color=ACTUAL, markersize=6)
+    last.axvline(count / 2 - 0.5, color="0.6", linestyle=":")
+    last.set(xlim=(0, count - 1), ylim=(-1.8, 1.25), yticks=(-1, 0, 1), xlabel="channel")
+    last.set_title(f"all {count} channels, at t = {t}", fontsize=10, loc="left")
+    for place, name in ((0.25, "cosines"), (0.75, "sines")):
+        last.text(place, 0.03, name, transform=last.transAxes, ha="center", color="0.4")
+    return figure
+
+
+def alike_at(matrices: Mapping[str, np.ndarray], timesteps: Sequence[int], t: int) -> Picture:
+    """Square matrices of likeness between timesteps, under a title each; and the row of one t."""
+    figure = Picture(figsize=(9.2, 6))
+    curves = figure.add_axes((0.08, 0.08, 0.9, 0.28))
+    low = min(0.0, *(float(each.min()) for each in matrices.values()))
+    first, last, index = timesteps[0], timesteps[-1], list(timesteps).index(t)
+    for column, (title, matrix) in enumerate(matrices.items()):
+        axis = figure.add_axes((0.08 + 0.39 * column, 0.49, 0.32, 0.45))
+        sides = (first, last, last, first)
+        axis.imshow(matrix, SIGNED, vmin=-1, vmax=1, extent=sides, interpolation="nearest")
+        axis.axhline(t, color="black", linewidth=1)
+        axis.set(xlabel="timestep", ylabel="" if column else "timestep")
+        axis.set_title(title, fontsize=11, parse_math=False)
+        colour = (STAGES["input"], STAGES["time"])[column % 2]
+        curves.plot(timesteps, matrix[index], color=colour, linewidth=2, label=title)
+    key = "cosine similarity:\nred 1, white 0, blue -1"
+    figure.text(0.985, 0.94, key, ha="right", va="top", fontsize=9)
+    curves.axvline(t, color="black", linewidth=1)
+    curves.set(xlim=(first, last), ylim=(low - 0.05, 1.05), xlabel="timestep")
+    curves.set_ylabel(f"similarity to t = {t}")
+    for text in curves.legend(loc="lower left", fontsize=9).get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def told_and_true(errors: Mapping[int, Sequence[float]], told: Sequence[int]) -> Picture:
+    """For each true timestep, how far off the guess is when the network is told another."""
+    figure = Picture(figsize=(7.4, 3.4))
+    figure.set_layout_engine("constrained")
+    axis = figure.subplots()
+    colours = (STAGES["down"], STAGES["up"], STAGES["time"])
+    for (true, values), colour in zip(errors.items(), colours, strict=False):
+        axis.plot(told, values, "o-", color=colour, label=f"the noise of t = {true}")
+        axis.axvline(true, color=colour, linestyle=":")
+    axis.set(xlabel="timestep that the network is told", ylim=(0, None))
+    axis.set_ylabel("error of its guess\nof the clean latents")
+    axis.legend(fontsize=9)
+    return figure
+
+
+def channel_spread(stages: Mapping[str, np.ndarray], groups: int) -> Picture:
+    """Features (channel, height, width) under a title each: mean and spread of every channel.
+
+    A dot is a channel's mean, its bar one standard deviation up and down; a line a group's mean.
+    """
+    figure = Picture(figsize=(9.6, 3.1))
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots(1, len(stages), squeeze=False, sharey=True)[0]
+    for axis, (title, values) in zip(axes, stages.items()):
+        count, wide = len(values), len(values) / groups
+        flat = values.reshape(count, -1)
+        axis.errorbar(
+            range(count), flat.mean(1), flat.std(1), fmt="o", markersize=3, linewidth=1,
+            color=STAGES["pre-process"], ecolor="0.55",
+        )  # fmt: skip
+        for group, mean in enumerate(values.reshape(groups, -1).mean(1)):
+            sides = group * wide - 0.5, (group + 1) * wide - 0.5
+            axis.axvspan(*sides, color="0.92" if group % 2 else "white", zorder=0)
+            axis.plot(sides, (mean, mean), color=ACTUAL, linewidth=1.5)
+        axis.axhline(0, color="0.3", linewidth=0.8)
+        axis.set(xlim=(-0.5, count - 0.5), xlabel="channel")
+        axis.set_title(title, fontsize=10, parse_math=False)
+    return figure
+
+
+def walk_view(stations: Mapping[str, np.ndarray], columns: int = 5) -> Picture:
+    """Feature maps (height, width) in the order in which they came about, each on its own scale."""
+    height, width = next(iter(stations.values())).shape
+    above, beside = height // 5, width // 8
+    rows = math.ceil(len(stations) / columns)
+    # One picture of all: an axis for each would take several times as long to draw.
+    canvas = np.full((rows * (height + above), columns * (width + beside)), np.nan)
+    figure = Picture(figsize=(9.6, 9.6 * canvas.shape[0] / canvas.shape[1]))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set_axis_off()
+    for index, (title, values) in enumerate(stations.items()):
+        row, column = divmod(index, columns)
+        top, left = row * (height + above) + above, column * (width + beside) + beside // 2
+        reach = max(np.abs(values).max(), 1e-12)
+        canvas[top : top + height, left : left + width] = values / reach
+        middle = left + width / 2
+        axis.text(middle, top - above / 4, title, ha="center", fontsize=11, parse_math=False)
+        if index + 1 < len(stations):
+            edge = left + width + beside / 2
+            axis.text(edge, top + height / 2, "›", ha="center", va="center", fontsize=16)
+    axis.imshow(canvas, SIGNED, vmin=-1, vmax=1, interpolation="nearest")
+    return figure
+
+
+def activation_curve(inputs: np.ndarray, function, name: str) -> Picture:
+    """An activation over the range of the values that it is given, and how many there are."""
+    figure = Picture(figsize=(5.6, 3))
+    figure.set_layout_engine("constrained")
+    axis = figure.subplots()
+    low, high = np.percentile(inputs, (0.1, 99.9))
+    xs = np.linspace(min(low, -4), max(high, 4), 200, dtype=np.float32)
+    many = axis.twinx()
+    many.hist(inputs.ravel(), bins=80, range=(xs[0], xs[-1]), color="0.85")
+    many.set(yticks=[])
+    axis.set_zorder(many.get_zorder() + 1)
+    axis.patch.set_visible(False)
+    axis.plot(xs, function(xs), color=STAGES["pre-process"], linewidth=2.5, label=name)
+    axis.plot(xs, xs, color="0.5", linewidth=1, linestyle=":", label="unchanged")
+    axis.set(xlabel="what comes in (grey: how often)", ylabel="what goes out")
+    axis.legend(fontsize=9)
+    return figure
+
+
+def shift_view(
+    shifts: np.ndarray, timesteps: Sequence[int], t: int, maps: Mapping[str, np.ndarray]
+) -> Picture:
+    """One channel's shift over time with a dot at t; and feature maps (height, width) on one scale.
+
+    shifts (timestep,); maps: the map with the shift, and what follows, each under its title.
+    """
+    figure = Picture(figsize=(9.6, 3.1))
+    curve, index = figure.add_axes((0.08, 0.16, 0.28, 0.74)), list(timesteps).index(t)
+    curve.plot(timesteps, shifts, color=STAGES["time"], linewidth=2)
+    curve.plot([t], [shifts[index]], "o", color=ACTUAL, markersize=8)
+    curve.axhline(0, color="0.6", linewidth=0.8)
+    curve.set(xlabel="timestep t", ylabel="shift of this channel")
+    curve.set_title(f"t = {t}: {shifts[index]:+.2f}", fontsize=10)
+    # The same at each t, or a shift would move the scale instead of the colours.
+    plain = next(iter(maps.values())) - shifts[index]
+    reach = max(np.abs(plain).max() + np.abs(shifts).max(), 1e-12)
+    for column, (title, values) in enumerate(maps.items()):
+        axis = figure.add_axes((0.38 + 0.27 * column, 0.1, 0.26, 0.8))
+        drawn = axis.imshow(values, SIGNED, vmin=-reach, vmax=reach)
+        axis.set_axis_off()
+        axis.set_title(title, fontsize=10, parse_math=False)
+    figure.colorbar(drawn, cax=figure.add_axes((0.925, 0.16, 0.012, 0.68)))
+    return figure
