@@ -20,10 +20,11 @@ SIDE = 96  # of one picture in a sheet, in pixels
 
 def samples(evaluation: Path, count: int = 64, columns: int = 8) -> Picture:
     """The first pictures of an evaluation on the left, the drawings asked for on the right."""
+    count = min(count, len(rows_of(evaluation))) // columns * columns
     painted = [_open(evaluation, index) for index in range(count)]
     drawn = [render(scene_of(index), SIDE) for index in range(count)]
     sheet = np.concatenate([_sheet(painted, columns), _sheet(drawn, columns)], axis=1)
-    figure = Picture(figsize=(16.4, 8.6))
+    figure = Picture(figsize=(16.4, 0.6 + count // columns))
     figure.set_layout_engine("compressed")
     axis = figure.subplots()
     axis.imshow(sheet)
@@ -66,7 +67,7 @@ def pointing(evaluation: Path) -> Picture:
         axis.set_xticks(range(len(times)), times)
         axis.set_yticks(range(len(names)), [name.removesuffix(".attn2") for name in names])
         axis.set_xlabel("timestep of the noised scene")
-        axis.set_title(f"{role} words: maps whose peak is on their thing, %", fontsize=11)
+        axis.set_title(f"{role}s: maps that peak on their thing, %", fontsize=11)
         axis.axhline(len(names) - 1.5, color="white", linewidth=3)
         for (row, column), share in np.ndenumerate(shares):
             colour = "black" if share > 55 else "white"

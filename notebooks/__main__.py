@@ -1,14 +1,18 @@
 """python -m notebooks [FILE ...]: execute notebooks, all unless named, as they are committed."""
 
+import base64
+import io
 import sys
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 from unet_explained.__main__ import kernel_environment
 
 HERE = Path(__file__).parent
+HEAVY = 100_000  # characters
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -31,7 +35,16 @@ def as_committed(output: dict) -> dict | None:
     data.pop("image/jpeg", None)
     if data.pop(WIDGET, None) and "image/png" not in data:
         return None
+    if len(data.get("image/png", "")) > HEAVY:
+        data["image/png"] = lighter(data["image/png"])
     return output
+
+
+def lighter(png: str) -> str:
+    """A picture in base64 with 256 colours: about half the bytes, and no difference to the eye."""
+    image, small = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
+    image.quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
 
 
 if __name__ == "__main__":
