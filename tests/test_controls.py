@@ -1,0 +1,70 @@
+"""Controls over a picture: which control a choice becomes, and what moving one does."""
+
+import base64
+
+import numpy as np
+import pytest
+from ipywidgets import Checkbox, Dropdown, SelectionSlider
+
+from unet_explained.show.controls import controls
+from unet_explained.show.plots import Picture
+
+drawn = []
+
+
+def draw(step: int, word: str, own_scale: bool) -> Picture:
+    drawn.append((step, word, own_scale))
+    if word == "<bad>":
+        raise ValueError("no such <word>")
+    figure = Picture(figsize=(1, 1))
+    figure.subplots().imshow(np.full((2, 2), step), vmin=0, vmax=3)
+    return figure
+
+
+@pytest.fixture
+def view():
+    drawn.clear()
+    choices = dict(step=range(3), word=("red", "circle", "<bad>"), own_scale=(False, True))
+    return controls(draw, first={"step": 1}, **choices)
+
+
+def test_each_choice_becomes_the_control_that_fits(view):
+    kinds = [type(child) for child in view.children[:3]]
+    assert kinds == [SelectionSlider, Dropdown, Checkbox]
+    assert view.values == {"step": 1, "word": "red", "own_scale": False}
+
+
+def test_moving_a_control_draws_once_and_keeps_the_picture(view):
+    picture = view.children[-1]
+    first = picture.value
+    view.choose(step=2)
+    second = picture.value
+    assert second != first
+    view.choose(step=1)
+    assert picture.value == first
+    assert drawn == [(1, "red", False), (2, "red", False)]
+
+
+def test_an_error_while_drawing_is_shown_and_does_not_stay(view):
+    status = view.children[-2]
+    view.choose(word="<bad>")
+    assert "no such &lt;word&gt;" in status.value
+    view.choose(word="circle")
+    assert status.value == ""
+
+
+def test_a_page_without_a_kernel_gets_the_picture(view):
+    still = base64.b64decode(view._repr_mimebundle_()["image/png"])
+    assert still == view.children[-1].value
+    assert still.startswith(b"\x89PNG")
+
+
+def test_bad_choices_are_refused():
+    with pytest.raises(ValueError, match="step: expected at least one value"):
+        controls(draw, step=())
+    with pytest.raises(ValueError, match="step: 7 is not one of"):
+        controls(draw, first={"step": 7}, step=range(3))
+    with pytest.raises(ValueError, match="no control is named stp"):
+        controls(draw, first={"stp": 1}, step=range(3))
+    with pytest.raises(TypeError, match="no control can be named first"):
+        controls(draw, first=(1, 2), step=range(3))
