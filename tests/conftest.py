@@ -38,6 +38,20 @@ def tiny_unet(tiny_config):
 
 
 @pytest.fixture
+def unet(tiny_unet):
+    """To be watched or changed, not trained."""
+    return tiny_unet.requires_grad_(False)
+
+
+@pytest.fixture
+def inputs():
+    """Latents, timestep and prompt for `unet`; the latents are not square."""
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, 4, 16, 24, generator=generator)
+    return latents, torch.tensor(7), torch.randn(2, 77, 24, generator=generator)
+
+
+@pytest.fixture
 def one_thread():
     """Threads wait for each other longer than a narrow model computes."""
     threads = torch.get_num_threads()

@@ -12,7 +12,7 @@ from torch import nn
 
 from unet_explained.bundled.autoencoder import calibrate, crops, guide, psnr
 from unet_explained.bundled.averaging import start_as_averaging
-from unet_explained.bundled.captions import describe
+from unet_explained.bundled.captions import describe, mentioned
 from unet_explained.bundled.card import END, START, by_layer, wilson, write_card
 from unet_explained.bundled.diffusion import fewer_keys, make_album, noise_like
 from unet_explained.bundled.export import export, verify
@@ -329,3 +329,17 @@ def test_a_place_is_the_middle_of_its_pixel():
     right = torch.tensor([[[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]])
     assert lost(right) == 0
     assert lost(right.flip(2)) == pytest.approx(0.5)
+
+
+def test_the_padding_tells_of_the_things_in_the_order_of_the_caption():
+    tokenizer, orders = build_tokenizer(), set()
+    things = (Thing("star", "red", "large", 0.25, 0.5, 0.2),
+              Thing("circle", "blue", "large", 0.75, 0.5, 0.2))  # fmt: skip
+    for seed in range(6):
+        caption = describe(Scene("pink", things), Random(seed))
+        order = mentioned(caption)
+        orders.add(tuple(order))
+        (told,) = word_tokens([caption], tokenizer)
+        for slot, thing in enumerate(order):
+            assert set((told[2, thing].nonzero() % 3).flatten().tolist()) == {slot}
+    assert orders == {(0, 1), (1, 0)}

@@ -19,18 +19,6 @@ from unet_explained.recording.intervene import intervene
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def unet(tiny_unet):
-    return tiny_unet.requires_grad_(False)
-
-
-@pytest.fixture
-def inputs():
-    generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(2, 4, 16, 24, generator=generator)
-    return latents, torch.tensor(7), torch.randn(2, 77, 24, generator=generator)
-
-
 def hooks(model) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 

@@ -16,18 +16,6 @@ LAYER = "down_blocks.0.attentions.0"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def unet(tiny_unet):
-    return tiny_unet.requires_grad_(False)
-
-
-@pytest.fixture
-def inputs():
-    generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(2, 4, 16, 24, generator=generator)
-    return latents, 7, torch.randn(2, 77, 24, generator=generator)
-
-
 def hooks(model) -> int:
     """Hooks left on any module."""
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
