@@ -51,9 +51,12 @@ def inputs():
     return latents, torch.tensor(7), torch.randn(2, 77, 24, generator=generator)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread():
-    """Threads wait for each other longer than a narrow model computes."""
+    """Threads wait for each other longer than a narrow model computes.
+
+    For a whole module: the last digits differ with the number of threads.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

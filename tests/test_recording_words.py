@@ -7,6 +7,8 @@ from unet_explained.model import UNet2DConditionModel
 from unet_explained.recording import Announcement, Word, announce, record
 from unet_explained.recording.heatmaps import average, head_mean, iou, pointing_game, word_map
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORDS = (Word("A", (1,)), Word("circle", (2, 3)), Word("a", (4,)), Word("circle", (5,)))
 CONFIG = {
     "block_out_channels": [16, 32, 64, 64],
@@ -15,14 +17,6 @@ CONFIG = {
     "attention_head_dim": 4,
 }
 FIRST = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

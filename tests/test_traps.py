@@ -30,7 +30,7 @@ def unet():
 
 
 @pytest.fixture(scope="module")
-def right(unet):
+def right(unet, one_thread):
     return unet(**INPUTS).sample
 
 
