@@ -122,3 +122,27 @@ def tiny_pipe(tiny_folder):
     import unet_explained
 
     return unet_explained.load(tiny_folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless browser. Not for the whole session: while it lives, asyncio.run() cannot."""
+    from lab import CHROMIUM, FLAGS
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium was found: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab(chromium, tmp_path_factory):
+    """A running JupyterLab: lab.run("code of a cell", ...)."""
+    from lab import jupyterlab
+
+    with jupyterlab(chromium, tmp_path_factory.mktemp("lab")) as running:
+        yield running

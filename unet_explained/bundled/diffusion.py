@@ -16,13 +16,15 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from .autoencoder import to_pictures, to_tensor
 from .captions import Caption, describe
 from .draw import masks, render
-from .models import LATENT_SIDE, build_scheduler
+from .models import LATENT_SIDE, TIMESTEPS, build_scheduler
 from .pointing import THINGS, Pointing, word_tokens
 from .world import Scene, sample_scene
 
 EMPTY_SHARE = 0.1  # of the captions are dropped, for classifier-free guidance
 POINTING_WEIGHT = 0.05
 THING = 256  # latent pixels: over so many the noise is averaged when a thing of usual size is seen
+WINDOW = 32  # latents on a side: a large thing and what is around it
+NEAR = 0.6  # of the timesteps: up to there what is in a window can be told without the rest
 KEYS = 512  # the most pixels that a pixel's self-attention looks at in training
 
 
@@ -41,16 +43,31 @@ class DiffusionLoss(nn.Module):
         self.unet, self.text_encoder, self.pointing = unet, text_encoder, Pointing(unet)
 
     def forward(
+        self, whole: dict[str, Tensor], windows: dict[str, Tensor] | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss of a batch of an Album, and that of windows into its latents if there are any.
+
+        Windows are cheap: with little noise, edges and kinds depend on what is near. They are seen
+        at early timesteps only, and nobody asks where in the picture their pixels are.
+        """
+        loss = self._loss(**whole, times=_timesteps(whole["latents"]), where=True)
+        if windows is None:
+            return loss
+        times = _timesteps(windows["latents"], NEAR)
+        return loss + self._loss(**windows, times=times, where=False)
+
+    def _loss(
         self,
         latents: Float[Tensor, "batch 4 height width"],
         ids: Int[Tensor, "batch token"],
         words: Float[Tensor, "batch role thing token"],
         masks: Float[Tensor, "batch thing height width"],
+        times: Int[Tensor, " batch"],
+        where: bool,
     ) -> Float[Tensor, ""]:
         scheduler = build_scheduler()
         kept = scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(latents.device)
-        times = _timesteps(latents, len(kept))
-        noise = noise_like(latents)
+        noise = noise_like(latents) if where else torch.randn_like(latents)
         noisy = scheduler.add_noise(latents, noise, times)
         velocity = scheduler.get_velocity(latents, noise, times)
         context = self.text_encoder(ids).last_hidden_state
@@ -59,7 +76,8 @@ class DiffusionLoss(nn.Module):
         error = (output - velocity).square().mean((1, 2, 3))
         error = (error * (5 * (1 - kept[times])).clamp(max=1)).mean()
         signal = THING * kept[times] / (1 - kept[times])
-        return error + POINTING_WEIGHT * self.pointing(seen, words, masks, signal / (1 + signal))
+        shown = signal / (1 + signal)
+        return error + POINTING_WEIGHT * self.pointing(seen, words, masks, shown, where)
 
 
 def noise_like(
@@ -93,16 +111,16 @@ def fewer_keys(unet: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _timesteps(latents: Tensor, count: int) -> Int[Tensor, " batch"]:
-    """Random timesteps; for the inner levels late ones more often: there they decide what is where.
+def _timesteps(latents: Tensor, latest: float = 1) -> Int[Tensor, " batch"]:
+    """Random timesteps of that share; for inner levels late ones more often: they lay things out.
 
     One from each of `batch` equally likely parts, which makes the loss less noisy.
     """
     parts = torch.arange(len(latents), device=latents.device)
     share = (parts + torch.rand(len(latents), device=latents.device)) / len(latents)
-    if latents.shape[-1] < LATENT_SIDE:
+    if latest == 1 and latents.shape[-1] < LATENT_SIDE:
         share = share.sqrt()
-    return (share * count).long().clamp(max=count - 1)
+    return (share * latest * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
 
 
 @dataclass
@@ -116,20 +134,53 @@ class Album:
     def batch(
         self, rng: Random, size: int, tokenizer: CLIPTokenizer, device: torch.device
     ) -> dict[str, Tensor]:
-        """Random scenes with fresh captions: the inputs of DiffusionLoss."""
+        """Random scenes with fresh captions, as DiffusionLoss takes them."""
         chosen = [rng.randrange(len(self.scenes)) for _ in range(size)]
-        captions: list[Caption | None] = [
+        captions = self._captions(rng, chosen)
+        latents, masks = self.latents[chosen].float(), self.masks[chosen]
+        return _inputs(latents, masks, captions, tokenizer, device)
+
+    def windows(
+        self, rng: Random, size: int, tokenizer: CLIPTokenizer, device: torch.device
+    ) -> dict[str, Tensor]:
+        """WINDOW x WINDOW pieces with a thing's centre in them, and captions of whole scenes."""
+        chosen = [rng.randrange(len(self.scenes)) for _ in range(size)]
+        side = self.latents.shape[-1]
+        latents, masks = [], []
+        for index in chosen:
+            thing = rng.choice(self.scenes[index].things)
+            x, y = (
+                min(max(int(side * at) - rng.randrange(WINDOW), 0), side - WINDOW)
+                for at in (thing.x, thing.y)
+            )
+            piece = (..., slice(y, y + WINDOW), slice(x, x + WINDOW))
+            latents.append(self.latents[index][piece].float())
+            masks.append(self.masks[index][piece])
+        captions = self._captions(rng, chosen)
+        return _inputs(torch.stack(latents), torch.stack(masks), captions, tokenizer, device)
+
+    def _captions(self, rng: Random, chosen: list[int]) -> list[Caption | None]:
+        return [
             None if rng.random() < EMPTY_SHARE else describe(self.scenes[index], rng)
             for index in chosen
         ]
-        told = torch.tensor([caption is not None for caption in captions])
-        batch = {
-            "latents": self.latents[chosen].float(),
-            "ids": token_ids([caption.text if caption else "" for caption in captions], tokenizer),
-            "words": word_tokens(captions, tokenizer),
-            "masks": (self.masks[chosen] & told[:, None, None, None]).float(),
-        }
-        return {name: each.to(device) for name, each in batch.items()}
+
+
+def _inputs(
+    latents: Tensor,
+    masks: Tensor,
+    captions: list[Caption | None],
+    tokenizer: CLIPTokenizer,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    told = torch.tensor([caption is not None for caption in captions])
+    inputs = {
+        "latents": latents,
+        "ids": token_ids([caption.text if caption else "" for caption in captions], tokenizer),
+        "words": word_tokens(captions, tokenizer),
+        "masks": (masks & told[:, None, None, None]).float(),
+    }
+    return {name: each.to(device) for name, each in inputs.items()}
 
 
 def token_ids(texts: list[str], tokenizer: CLIPTokenizer) -> Int[Tensor, "batch token"]:

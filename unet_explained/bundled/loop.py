@@ -22,6 +22,7 @@ class Stage:
     side: int  # of the pictures, in pixels
     rate: float  # the highest learning rate
     level: int = 0  # of the UNet, from which inwards it is trained
+    windows: int = 0  # into larger pictures: how many a step on each process, beside the batch
     decay: float = 0.995  # of the average of the weights
 
 

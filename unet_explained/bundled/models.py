@@ -8,6 +8,7 @@ from ..model.unet import UNet2DConditionModel
 
 TEXT_WIDTH = 96
 LATENT_SIDE = 64  # of a picture of 512 x 512
+TIMESTEPS = 1000
 
 UNET_CONFIG = {
     "_class_name": "UNet2DConditionModel",
@@ -73,6 +74,7 @@ def build_scheduler() -> DDIMScheduler:
     Doubled because flat shapes shine through much noise: there are many equal pixels to average.
     """
     return DDIMScheduler(
+        num_train_timesteps=TIMESTEPS,
         beta_start=0.0017,
         beta_end=0.024,
         beta_schedule="scaled_linear",

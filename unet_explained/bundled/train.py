@@ -89,7 +89,11 @@ class Training:
         part = InnerUNet(unet, stage.level) if stage.level else unet
 
         def inputs(rng: Random) -> dict[str, Tensor]:
-            return album.batch(rng, stage.batch, self.tokenizer, self.accelerator.device)
+            where = self.tokenizer, self.accelerator.device
+            inputs = {"whole": album.batch(rng, stage.batch, *where)}
+            if stage.windows:
+                inputs["windows"] = album.windows(rng, stage.windows, *where)
+            return inputs
 
         def on_save(model: DiffusionLoss, step: int) -> None:
             self.export(text_encoder, unet, vae)

@@ -1,0 +1,57 @@
+// What every view's script begins with: elements without markup, and questions to Python.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element; text from anywhere goes through textContent, never through markup. */
+function make(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/** An element of an SVG. */
+function draw(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false)
+      element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/**
+ * Ways to ask Python: ask(question) resolves to {content, buffers}, or rejects with its words.
+ * Kernels that are gone never answer; so after `patience` milliseconds the page says so.
+ */
+function asking(model, patience = 60000) {
+  let count = 0;
+  const waiting = new Map();
+  const hear = (message, buffers) => {
+    if (!waiting.has(message.number)) return;
+    const { resolve, reject, timer } = waiting.get(message.number);
+    clearTimeout(timer);
+    waiting.delete(message.number);
+    if (message.error) reject(new Error(message.error));
+    else resolve({ content: message.content, buffers });
+  };
+  model.on("msg:custom", hear);
+  const ask = (question) =>
+    new Promise((resolve, reject) => {
+      const number = `${Date.now()}-${Math.random()}-${count++}`;
+      const gone = () => {
+        waiting.delete(number);
+        reject(new Error("Python does not answer: is the kernel running?"));
+      };
+      waiting.set(number, { resolve, reject, timer: setTimeout(gone, patience) });
+      model.send({ number, ask: question });
+    });
+  return { ask, close: () => model.off("msg:custom", hear) };
+}
+
+/** The bytes of a DataView as unsigned numbers. */
+function bytes(view) {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
