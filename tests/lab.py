@@ -16,7 +16,9 @@ from pathlib import Path
 
 import nbformat
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 OUTPUT = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea-output"
 RUN = """async () => {
@@ -50,7 +52,9 @@ class Lab:
     def __init__(self, chromium, base: str, token: str, folder: Path) -> None:
         self.chromium, self.base, self.token, self.folder = chromium, base, token, folder
 
-    def run(self, *cells: str, name: str = "test.ipynb", timeout: float = 240, **options) -> Browser:
+    def run(
+        self, *cells: str, name: str = "test.ipynb", timeout: float = 240, **options
+    ) -> Browser:
         """A notebook of these cells, opened and run to its end; options as for a browser's page."""
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
@@ -66,7 +70,9 @@ class Lab:
         page.set_default_timeout(60_000)
         page.goto(f"{self.base}/lab/tree/{name}?token={self.token}&reset")
         page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)").wait_for()
-        page.evaluate(f"() => {{ ({RUN})().then(() => (window.ran = 'ok'), (e) => (window.ran = `${{e}}`)); }}")
+        page.evaluate(
+            f"() => {{ ({RUN})().then(() => (window.ran = 'ok'), (e) => (window.ran = `${{e}}`)); }}"
+        )
         page.wait_for_function("() => window.ran !== undefined", timeout=timeout * 1000)
         return browser
 

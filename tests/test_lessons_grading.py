@@ -10,7 +10,7 @@ from unet_explained.bundled.draw import render
 from unet_explained.bundled.world import sample_scene
 from unet_explained.lessons.grading import grade, look_at
 from unet_explained.lessons.measure import measure
-from unet_explained.show.live import watch
+from unet_explained.show.watch import watch
 
 
 def test_a_known_picture_is_looked_at_once_for_each_timestep(tiny_pipe):

@@ -23,6 +23,7 @@ _HOME = {
     "Run": ".run.denoise",
     "Step": ".run.denoise",
     "controls": ".show.controls",
+    "live": ".show.live",
     "plot_heatmaps": ".show.plots",
     "check": ".lessons.check",
     "source": ".lessons.source",

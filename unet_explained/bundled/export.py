@@ -4,12 +4,14 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from random import Random
 
 from diffusers import AutoencoderKL, __version__
 from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextModel
 
+from .autoencoder import latent_rgb
 from .captions import WORDS
 from .models import UNET_CONFIG, build_scheduler
 from .tokenizer import build_tokenizer
@@ -43,7 +45,11 @@ def export(
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     _write_json(new / "model_index.json", INDEX)
-    own = {"guidance": guidance, "known_words": list(WORDS)}
+    own = {
+        "guidance": guidance,
+        "known_words": list(WORDS),
+        "latent_rgb": latent_rgb(vae, Random(0)),
+    }
     _write_json(new / "unet_explained.json", own)
     _save_tokenizer(new / "tokenizer")
     text_encoder.save_pretrained(new / "text_encoder")  # float32: see the model card

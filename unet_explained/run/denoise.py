@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
-from einops import rearrange
+from einops import einsum, rearrange
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
@@ -44,6 +45,13 @@ class Step:
     def preview(self) -> Image.Image:
         """The picture the model would arrive at if this step were the last."""
         return self.pipeline.decode(self.denoised)
+
+    def glimpse(self) -> np.ndarray | None:
+        """The same in rough colours, uint8 (height, width, 3) as the latents are, at no cost.
+
+        None for a VAE whose colours are not known.
+        """
+        return self.pipeline.glimpse(self.denoised)
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,7 @@ class Pipeline:
     scheduler: Any
     guidance: float = 7.5
     known_words: frozenset[str] | None = None  # None: too many to list
+    latent_rgb: Float[Tensor, "channel 3"] | None = None  # see glimpse()
 
     def __call__(self, prompt: str, **options) -> Run:
         """Run to the end, with a progress bar if it takes over a second; options as denoise()."""
@@ -198,6 +207,20 @@ class Pipeline:
             pixels.clamp(0, 1) * 255, "1 channel height width -> height width channel"
         )
         return Image.fromarray(pixels.round().to("cpu", torch.uint8).numpy())
+
+    @torch.no_grad()
+    def glimpse(self, latents: Float[Tensor, "1 channel height width"]) -> np.ndarray | None:
+        """Rough colours, uint8 (height, width, 3): a linear map of each latent pixel, latent_rgb.
+
+        Its last row is the colour of latents of zero; -1 is black and 1 is white.
+        """
+        if self.latent_rgb is None:
+            return None
+        *factors, zero = self.latent_rgb.to(latents)
+        pattern = "channel height width, channel rgb -> height width rgb"
+        colours = einsum(latents[0], torch.stack(factors), pattern)
+        levels = ((colours + zero).clamp(-1, 1) + 1) * 127.5
+        return levels.round().to("cpu", torch.uint8).numpy()
 
 
 def _advance(scheduler, prediction, timestep, latents, generator) -> tuple[Tensor, Tensor]:

@@ -1,37 +1,163 @@
-"""A run that shows itself while it runs: the preview of each step, in one place of a notebook."""
+"""A run that draws itself: preview, word maps and activity of each step, while it runs."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import io
+import itertools
+import warnings
+from threading import Event, Thread
+from time import perf_counter
 
-import numpy as np
-from IPython.display import DisplayHandle
+from traitlets import Bytes, Dict, Int, List, Unicode
 
-from ..run.denoise import Run, Step
-from .features import pictures_row
+from ..recording.listen import Stopped, stoppable
+from ..run.denoise import Pipeline, Run
+from ..run.text import read_prompt
+from .live_frames import Frame, Observer, drawing_of, film_strip
+from .widget import Asked, View
 
-SIDE = 256  # pixels of a kept preview: enough to see, and quick to draw
-
-
-class Watched(NamedTuple):
-    """A finished run, its steps, and of each step the preview, uint8 (height, width, 3)."""
-
-    run: Run
-    steps: list[Step]
-    previews: list[np.ndarray]
+BEHIND = 3  # frames that the page may not have shown yet: while there are more, none is made
+SHARE = 0.04  # of the time since the run's beginning that the view may have cost
+PATIENCE = 1.0  # seconds after which a page that says nothing is taken for gone
 
 
-def watch(steps: Iterator[Step]) -> Watched:
-    """Runs `pipe.denoise(...)` to its end and shows each step's preview as it comes."""
-    seen, previews, place = [], [], DisplayHandle()
-    while True:
+def live(pipe: Pipeline, prompt: str, *, steps: int = 20, seed: int = 0, **options) -> "Live":
+    """Starts a run in a thread of its own and returns a view of it, with Start and Stop.
+
+    options: as for pipe.denoise(). A frame is dropped where drawing it would cost the run more than
+    a few per cent of its time, or where the page is behind. view.wait() gives the Run. Raises
+    TypeError or ValueError, before any work, for what does not fit.
+    """
+    if not isinstance(pipe, Pipeline):
+        raise TypeError(
+            f"pipe: expected a pipeline (ux.load()), got {type(pipe).__name__}; "
+            "of a finished run, ux.explore(run) shows the maps"
+        )
+    view = Live(pipe, steps, options)
+    view.start(prompt, seed)
+    return view
+
+
+class Live(View):
+    """What `live` returns. frames: what was shown of each step that was not dropped."""
+
+    name = "live"
+    title = Unicode("A run that draws itself").tag(sync=True)
+    prompt = Unicode().tag(sync=True)
+    seed = Int().tag(sync=True)
+    words = List(Unicode()).tag(sync=True)
+    status = Unicode("ready").tag(sync=True)  # running, stopped, finished or failed
+    note = Unicode().tag(sync=True)  # what a person should know: a warning, or what went wrong
+    total = Int().tag(sync=True)
+    count = Int().tag(sync=True)  # frames kept so far
+    picture = Bytes().tag(sync=True)  # PNG, once the run is finished
+    drawing = Dict().tag(sync=True)  # the U: its modules' boxes
+
+    def __init__(self, pipe: Pipeline, steps: int, options: dict) -> None:
+        super().__init__(drawing=drawing_of(pipe.unet), total=steps)
+        self.pipe, self.steps, self.options = pipe, steps, options
+        self.frames: list[Frame] = []
+        self.run: Run | None = None
+        self.spent = 0.0  # seconds of the run that the view has cost
+        self._error: BaseException | None = None
+        self._stop, self._thread = Event(), Thread()
+        self._shown, self._sent_at = 0, 0.0
+        self._watched = False  # by a page that says what it has shown
+
+    def start(self, prompt: str, seed: int = 0) -> None:
+        """Begins a run; one that is under way is stopped first. Errors as pipe.denoise()."""
+        self.stop()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            options = dict(steps=self.steps, seed=seed, **self.options)
+            steps = self.pipe.denoise(prompt, **options)
+            words = read_prompt(prompt, self.pipe.tokenizer).words
+        self._stop, self.frames, self.run, self._error = Event(), [], None, None
+        self._shown, self.spent = 0, 0.0
+        note = "; ".join(dict.fromkeys(str(each.message) for each in told))
+        with self.hold_sync():
+            self.prompt, self.seed, self.words, self.picture = prompt, seed, list(words), b""
+            self.note, self.count, self.status = note, 0, "running"
+        self._thread = Thread(target=self._work, args=(steps, self._stop), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends a run between two modules of the network, and waits for that."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def wait(self) -> Run:
+        """Waits for the end. Raises what went wrong, or RuntimeError for a run that was stopped."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        if self.run is None:
+            raise RuntimeError("the run was stopped before its end: press Start, or call start()")
+        return self.run
+
+    def _work(self, steps, stop: Event) -> None:
         try:
-            step = next(steps)
-        except StopIteration as end:
-            return Watched(end.value, seen, previews)
-        image = step.preview()
-        image.thumbnail((SIDE, SIDE))
-        seen.append(step)
-        previews.append(np.asarray(image))
-        text = f"step {step.index} of 0 to {step.total - 1}, t = {step.timestep:g}"
-        show = place.display if len(seen) == 1 else place.update
-        show(pictures_row([previews[-1]], [text]))
+            with stoppable(self.pipe.unet, stop.is_set), stoppable(self.pipe.vae, stop.is_set):
+                run = self._denoise(steps)
+                image = io.BytesIO()
+                run.image.save(image, "PNG")
+        except Stopped:
+            self.status = "stopped"
+        except Exception as error:  # of a thread nobody would see it
+            self._error = error
+            with self.hold_sync():
+                self.status, self.note = "failed", f"{type(error).__name__}: {error}"
+        else:
+            self.run = run
+            with self.hold_sync():
+                self.picture, self.status = image.getvalue(), "finished"
+
+    def _denoise(self, steps) -> Run:
+        """Draws the steps that it costs little to draw, the first and the last in any case."""
+        words = read_prompt(self.prompt, self.pipe.tokenizer).spans
+        began, last = perf_counter(), -1
+        with Observer(self.pipe.unet, words) as observer:
+            for index in itertools.count():
+                ends = index in (0, last)
+                observer.wanted = ends or self._may_draw(perf_counter() - began)
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    return end.value
+                start, last = perf_counter(), step.total - 1
+                if observer.wanted:
+                    left = (start - began) / (index + 1) * (last - index)
+                    self._show(observer.frame(step, left))
+                self.spent += observer.spent + perf_counter() - start
+                observer.spent = 0.0
+
+    def _may_draw(self, elapsed: float) -> bool:
+        behind = self._watched and len(self.frames) - self._shown >= BEHIND
+        gone = perf_counter() - self._sent_at > PATIENCE
+        return self.spent < SHARE * elapsed and (gone or not behind)
+
+    def _show(self, frame: Frame) -> None:
+        self.frames.append(frame)
+        self._sent_at = perf_counter()
+        self.send({"frame": frame.content | {"index": len(self.frames) - 1}}, frame.buffers)
+        self.total, self.count = frame.content["total"], len(self.frames)
+
+    def answer(self, asked: dict) -> tuple[dict, list[bytes]]:
+        match asked:
+            case {"start": {"prompt": prompt, "seed": seed}}:
+                self.start(prompt, seed)
+            case {"stop": True}:
+                self._stop.set()
+            case {"shown": index}:
+                self._shown, self._watched = index + 1, True
+            case {"frame": index} if index < len(self.frames):
+                frame = self.frames[index]
+                return frame.content | {"index": index}, frame.buffers
+            case _:
+                raise Asked("there is no such step yet")
+        return {}, []
+
+    def baked(self) -> list[dict]:
+        return [{"frame": index} for index in range(len(self.frames))]
+
+    def still(self) -> bytes:
+        return film_strip(self.frames, self.words, self.prompt)

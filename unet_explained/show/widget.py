@@ -31,17 +31,18 @@ class Asked(ValueError):
 class View(anywidget.AnyWidget):
     """A live view: traits are its state; NAME.js and NAME.css, beside the Python, draw them.
 
-    Pages ask for more than the state with ask(): `answer` gives it. Where no kernel runs, a notebook
-    shows `still()`, and a file written by to_html answers what `baked()` lists.
+    Pages ask for more than the state: `answer` gives it. Where no kernel runs, a notebook shows
+    `still()`, and a file written by to_html answers what `baked()` lists.
     """
 
     name: ClassVar[str]
     title = Unicode().tag(sync=True)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        for trait, kind in (("_esm", "js"), ("_css", "css")):
-            parts = (FOLDER / f"{name}.{kind}" for name in ("widget", cls.name))
-            setattr(cls, trait, "\n".join(part.read_text(encoding="utf-8") for part in parts))
+        if "name" in vars(cls):  # traitlets make subclasses of their own
+            for trait, kind in (("_esm", "js"), ("_css", "css")):
+                parts = (FOLDER / f"{name}.{kind}" for name in ("widget", cls.name))
+                setattr(cls, trait, "\n".join(part.read_text(encoding="utf-8") for part in parts))
         super().__init_subclass__(**options)
 
     def __init__(self, **state: Any) -> None:
@@ -53,7 +54,7 @@ class View(anywidget.AnyWidget):
         raise NotImplementedError
 
     def answer(self, asked: dict) -> tuple[dict, list[bytes]]:
-        """What the page asked for: JSON and bytes, 4 MB at the most. Raises Asked if there is none."""
+        """What the page asked for: JSON and bytes, 4 MB at the most. Raises Asked if it has not."""
         raise Asked("this view has nothing more to show")
 
     def baked(self) -> list[dict]:

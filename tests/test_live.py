@@ -1,0 +1,139 @@
+"""A run that draws itself: it ends where any run ends, can be stopped, and costs little."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from unet_explained.recording.listen import Stopped, listening, stoppable
+from unet_explained.show.live import live
+
+
+@pytest.fixture
+def view(tiny_pipe):
+    view = live(tiny_pipe, "a red circle", steps=4, seed=3)
+    yield view
+    view.stop()
+
+
+def test_it_gives_the_run_that_the_pipeline_gives(view, tiny_pipe):
+    run = view.wait()
+    assert torch.equal(run.latents, tiny_pipe("a red circle", steps=4, seed=3).latents)
+    assert view.status == "finished"
+    assert view.picture.startswith(b"\x89PNG")
+
+
+def test_the_first_and_the_last_step_are_always_drawn(view):
+    view.wait()
+    steps = [frame.content["step"] for frame in view.frames]
+    assert steps[0] == 0
+    assert steps[-1] == 3
+
+
+def test_a_frame_shows_the_steps_own_preview_maps_and_activity(view, tiny_pipe):
+    run = view.wait()
+    frame, step = view.frames[-1], len(run.forwards) - 1
+    with_words = run.replay(step, attention="mean")
+    layers = [n for n in with_words.layers if n.startswith("up_") and with_words.layers[n] < (8, 8)]
+    recorded = [with_words.attention("circle", layer=layer) for layer in layers]
+    from unet_explained.recording.heatmaps import average
+
+    expected = average(recorded).numpy()
+    np.testing.assert_allclose(frame.maps[2], expected, atol=frame.content["top"] / 255)
+    stats = run.replay(step, stats=True).stats
+    activity = np.frombuffer(frame.buffers[2], np.uint8) / 255 * frame.content["strongest"]
+    expected = [stats[name][0].std for name in frame.content["modules"]]
+    np.testing.assert_allclose(activity, expected, atol=frame.content["strongest"] / 255)
+    drawn = {box["name"] for box in view.drawing["boxes"]}
+    assert drawn == set(frame.content["modules"])
+
+
+def test_stop_ends_a_run_between_two_modules(view, tiny_pipe):
+    view.wait()
+    endless = live(tiny_pipe, "a red circle", steps=900)
+    while not endless.frames and endless.status == "running":
+        time.sleep(0.01)
+    assert endless.status == "running", endless.note
+    start = time.perf_counter()
+    endless.stop()
+    assert time.perf_counter() - start < 0.3
+    assert endless.status == "stopped"
+    with pytest.raises(RuntimeError, match="stopped before its end"):
+        endless.wait()
+    endless.start("a blue square")  # nothing of it is left in the network
+    endless.stop()
+    assert not any(module._forward_pre_hooks for module in tiny_pipe.unet.modules())
+
+
+def test_the_page_starts_stops_and_looks_back(view):
+    view.wait()
+    assert view.answer({"start": {"prompt": "a blue square", "seed": 1}}) == ({}, [])
+    run = view.wait()
+    assert (run.prompt.text, run.seed, view.words) == ("a blue square", 1, ["a", "blue", "square"])
+    content, buffers = view.answer({"frame": 0})
+    assert content["step"] == 0
+    assert len(buffers[0]) == np.prod(content["preview"]) * 3
+    with pytest.raises(ValueError, match="no such step"):
+        view.answer({"frame": 99})
+
+
+def test_frames_are_dropped_for_a_page_that_is_behind(view):
+    view.wait()
+    view._watched, view._shown = True, 0
+    assert not view._may_draw(1e9)
+    view._shown = len(view.frames)
+    assert view._may_draw(1e9)
+    assert not view._may_draw(view.spent)  # nor where it would cost a run much
+
+
+def test_what_goes_wrong_in_the_thread_is_said(tiny_pipe, monkeypatch):
+    def broken(latents):
+        raise MemoryError("no room for a picture")
+
+    monkeypatch.setattr(tiny_pipe, "decode", broken)
+    view = live(tiny_pipe, "a red circle", steps=1)
+    with pytest.raises(MemoryError, match="no room"):
+        view.wait()
+    assert (view.status, view.note) == ("failed", "MemoryError: no room for a picture")
+
+
+def test_bad_input_is_refused_before_any_work(tiny_pipe):
+    with pytest.raises(TypeError, match=r"ux\.load\(\)"):
+        live(tiny_pipe.unet, "a red circle")
+    with pytest.raises(ValueError, match="steps"):
+        live(tiny_pipe, "a red circle", steps=0)
+
+
+def test_a_saved_page_holds_every_frame_and_no_markup_of_a_prompt(tiny_pipe, tmp_path):
+    hostile = "</script><img src=x onerror=alert(1)>"
+    view = live(tiny_pipe, hostile, steps=2)
+    view.wait()
+    page = view.to_html(tmp_path / "run.html").read_text()
+    assert "<img" not in page
+    saved = page.split('id="saved">')[1].split("</script>")[0]
+    saved = json.loads(saved)
+    assert saved["state"]["prompt"] == hostile
+    assert len(saved["answers"]) == len(view.frames)
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_notebook_without_a_kernel_shows_a_film_strip(view):
+    view.wait()
+    data, _ = view._repr_mimebundle_()
+    assert data["image/png"].startswith("iVBOR")
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_listening_hears_and_stopping_leaves_nothing(unet, inputs):
+    heard = []
+    with listening(unet, ["mid_block*", "conv_out"], lambda name, args, output: heard.append(name)):
+        unet(*inputs)
+    assert heard[-1] == "conv_out"
+    assert "mid_block.attentions.0" in heard
+    with stoppable(unet, lambda: True), pytest.raises(Stopped):
+        unet(*inputs)
+    unet(*inputs)
+    with pytest.raises(ValueError, match="no module fits"), listening(unet, ["nothing"], print):
+        pass

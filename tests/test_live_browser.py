@@ -1,0 +1,86 @@
+"""ux.live in JupyterLab, in a browser: it draws, stops, leaves the notebook usable, and is safe."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+LOAD = "import unet_explained as ux\npipe = ux.load()"
+# Seconds from the click on Stop until the page says that the run has stopped.
+STOP = """async (root) => {
+  const said = root.querySelector("[role=status]");
+  const begun = performance.now();
+  const ended = new Promise((resolve) => new MutationObserver(() => {
+    if (said.textContent.startsWith("stopped")) resolve(performance.now());
+  }).observe(said, { childList: true, subtree: true, characterData: true }));
+  [...root.querySelectorAll("button")].find((each) => each.textContent === "Stop").click();
+  return ((await ended) - begun) / 1000;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser(lab):
+    """A notebook whose last cell has run while the run of the cell before it goes on."""
+    prompt = "a red circle left of a blue square"
+    view = f"view = ux.live(pipe, {prompt!r}, steps=60)\nview"
+    return lab.run(LOAD, view, "print(view.status, 6 * 7)")
+
+
+@pytest.fixture
+def view(browser):
+    return browser.page.locator(".ux-live")
+
+
+def test_it_draws_while_the_notebook_stays_usable(browser, view):
+    expect(browser.page.get_by_text("running 42", exact=True)).to_be_visible()
+    expect(view.get_by_role("status")).to_contain_text(re.compile(r"running: step \d+ of 60"))
+    expect(view.get_by_role("button", name="circle")).to_be_visible()
+    lit = "(svg) => [...svg.querySelectorAll('rect')].filter((r) => r.style.fill).length"
+    assert view.locator("svg").evaluate(lit) > 40
+
+
+def test_stop_is_quick_and_start_begins_another(browser, view):
+    assert view.evaluate(STOP) < 0.5  # of which the browser and the messages take some
+    view.get_by_label("prompt", exact=True).fill("</script><img src=x onerror='window.bad=1'>")
+    view.get_by_role("button", name="Start").click()
+    expect(view.get_by_role("button", name="onerror")).to_be_visible()
+    expect(view.get_by_role("status")).to_contain_text("running")
+    view.get_by_role("button", name="Stop").click()
+    expect(view.get_by_role("status")).to_contain_text("stopped")
+    assert browser.page.evaluate("window.bad") is None
+    assert view.locator("img").count() == 0
+
+
+def test_the_keyboard_alone_chooses_words_and_looks_back(view):
+    view.get_by_label("look back").press("Home")
+    expect(view.locator("progress")).to_have_js_property("value", 1)
+    word = view.get_by_role("button", name="onerror")
+    word.press("Enter")
+    expect(word).to_have_attribute("aria-pressed", "true")
+    expect(view).to_contain_text("where pixels look at “onerror”")
+
+
+def test_nothing_left_the_machine(browser, view):
+    assert browser.outside == []
+    assert browser.errors == []
+
+
+def test_a_saved_page_looks_back_by_itself(chromium, tmp_path):
+    from lab import Browser
+
+    import unet_explained as ux
+
+    view = ux.live(ux.load(), "a red circle", steps=3)
+    view.wait()
+    browser = Browser(chromium)
+    browser.page.goto(view.to_html(tmp_path / "run.html").as_uri())
+    status = browser.page.get_by_role("status")
+    expect(status).to_have_text("finished: step 3 of 3")
+    browser.page.get_by_label("look back").press("Home")
+    expect(status).to_have_text("finished: step 1 of 3")
+    browser.page.get_by_role("button", name="Start").click()
+    expect(browser.page.get_by_text("not in the saved page")).to_be_visible()
+    assert browser.outside == []
+    assert browser.errors == []

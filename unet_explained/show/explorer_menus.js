@@ -1,0 +1,109 @@
+// The explorer's menus: which layer, head, step and half of the batch the maps are of.
+
+/** The layers as a small U, a block each in its stage's colour; the menu says the same in words. */
+function smallU(layers, choose) {
+  const sides = [...new Set(layers.map((layer) => layer.size[0]))].sort((a, b) => b - a);
+  const [wide, high] = [18, 14];
+  const viewBox = `0 0 ${wide * layers.length} ${high * sides.length}`;
+  const blocks = layers.map((layer, index) => {
+    const [x, y] = [wide * index + 1, high * sides.indexOf(layer.size[0]) + 1];
+    const title = draw("title");
+    title.textContent = `${layer.label}, ${layer.size.join(" × ")}`;
+    const shape = { x, y, width: wide - 2, height: high - 2, rx: 2, fill: layer.colour };
+    return draw("rect", { ...shape, onclick: () => choose(layer.name) }, title);
+  });
+  const svg = draw("svg", { class: "ux-u", viewBox, "aria-hidden": "true" }, ...blocks);
+  const fits = (name, wanted) =>
+    wanted.endsWith("*") ? name.startsWith(wanted.slice(0, -1)) : name === wanted;
+  const show = (wanted) =>
+    layers.forEach(({ name }, i) => blocks[i].classList.toggle("ux-chosen", fits(name, wanted)));
+  return { svg, show };
+}
+
+const option = (value, label) => make("option", { value }, label);
+const group = (label, options) => make("optgroup", { label }, ...options);
+
+function layerMenu({ layers, means }, choose) {
+  const stages = [...new Set(layers.map((layer) => layer.stage))].map((stage) => {
+    const its = layers.filter((layer) => layer.stage === stage);
+    const options = its.map((one) => option(one.name, `${one.label} · ${one.size.join(" × ")}`));
+    return group(stage, options);
+  });
+  const menu = make("select", { onchange: () => choose({ layer: menu.value, head: null }) });
+  menu.append(group("means", means.map((mean) => option(mean.name, mean.label))), ...stages);
+  return menu;
+}
+
+function headMenu({ layers }, choose) {
+  const chosen = () => choose({ head: menu.value === "" ? null : Number(menu.value) });
+  const menu = make("select", { onchange: chosen });
+  const show = ({ layer, head }) => {
+    const heads = layers.find((one) => one.name === layer)?.heads;
+    const mean = heads ? `the mean of ${heads} heads` : "the mean of the heads; of one layer, each";
+    const each = Array.from({ length: heads > 1 ? heads : 0 }, (_, i) => option(i, `head ${i}`));
+    menu.replaceChildren(option("", heads === 1 ? "there is one" : mean), ...each);
+    menu.disabled = each.length === 0;
+    menu.value = head ?? "";
+  };
+  return { menu, show };
+}
+
+function stepSlider({ timesteps, choice }, choose) {
+  const max = timesteps.length - 1;
+  const slider = make("input", { type: "range", min: 0, max });
+  const all = make("input", { type: "checkbox" });
+  const text = make("span", { class: "ux-at" });
+  const words = (step) => {
+    if (step === null) return `the mean of all ${max + 1} steps`;
+    return `step ${step} of 0 to ${max}, t = ${timesteps[step]}`;
+  };
+  slider.value = choice.step ?? Math.floor((2 * max) / 3);
+  slider.addEventListener("input", () => (text.textContent = words(Number(slider.value))));
+  slider.addEventListener("change", () => choose({ step: Number(slider.value) }));
+  all.addEventListener("change", () => choose({ step: all.checked ? null : Number(slider.value) }));
+  const show = ({ step }) => {
+    if (step !== null) slider.value = step;
+    all.checked = step === null;
+    text.textContent = words(step);
+    slider.setAttribute("aria-valuetext", words(step));
+  };
+  const box = make("label", { class: "ux-check" }, all, "all steps, their mean");
+  return { slider, under: make("div", { class: "ux-under" }, text, box), show, words };
+}
+
+function halfMenu({ texts }, choose) {
+  const negative = texts.unconditional?.prompt;
+  const told = {
+    conditional: "conditional: told the prompt",
+    unconditional: `unconditional: told ${negative ? `“${negative}”` : "nothing"}`,
+  };
+  const menu = make("select", { onchange: () => choose({ half: menu.value }) });
+  menu.append(...Object.keys(texts).map((half) => option(half, told[half])));
+  menu.disabled = menu.length === 1;
+  return menu;
+}
+
+/** All of them: choose({name: value}) hears what a hand chose, show(choice) sets them. */
+function menus(about, choose) {
+  const layer = layerMenu(about, choose);
+  const u = smallU(about.layers, (name) => choose({ layer: name, head: null }));
+  const [head, step] = [headMenu(about, choose), stepSlider(about, choose)];
+  const half = halfMenu(about, choose);
+  const field = (name, control) =>
+    make("label", { class: "ux-field" }, make("span", {}, name), control);
+  const element = make(
+    "div", { class: "ux-fields" }, field("Layer", layer), u.svg, field("Head", head.menu),
+    field("Step", step.slider), step.under, field("Half", half),
+  );
+  const show = (choice) => {
+    [layer.value, half.value] = [choice.layer, choice.half];
+    for (const each of [head, step]) each.show(choice);
+    u.show(choice.layer);
+  };
+  const words = (choice) => {
+    const where = [...about.means, ...about.layers].find((each) => each.name === choice.layer);
+    const which = choice.head === null ? "mean of the heads" : `head ${choice.head}`;
+    return [where.label, which, step.words(choice.step)].join(" · ");
+  };
+  return { element, show, words };
+}

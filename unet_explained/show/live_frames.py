@@ -1,0 +1,188 @@
+"""What is drawn of one step of a running denoising: observed between the modules, sent as bytes."""
+
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..recording.heatmaps import average, head_mean, word_map
+from ..recording.kept import Word
+from ..recording.listen import listening
+from ..recording.nested import first
+from ..recording.shapes import shape_table
+from ..run.denoise import Step
+from .colours import stage_of
+from .controls import png
+from .layout import plan_of
+from .plots import Picture, draw_map
+
+PARTS = ("conv_in", "*_block*.resnets.?", "*_block*.attentions.?", "*samplers.0", "conv_out")
+LOOKS = "up_blocks.*attn2.attend"  # the way up: where the bundled model's maps point best
+SHARE = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
+SIDE = 256  # of a preview that had to be decoded
+
+
+@dataclass(frozen=True)
+class Frame:
+    """content: JSON; buffers: preview (height, width, 3), maps (word, height, width), activity.
+
+    Bytes are uint8: of the maps 255 is content["top"], of the activity content["strongest"].
+    """
+
+    content: dict
+    buffers: list[bytes]
+
+    @property
+    def preview(self) -> np.ndarray:
+        return np.frombuffer(self.buffers[0], np.uint8).reshape(*self.content["preview"], 3)
+
+    @property
+    def maps(self) -> np.ndarray:
+        """Attention weights of each word, float (word, height, width)."""
+        levels = np.frombuffer(self.buffers[1], np.uint8).reshape(self.content["maps"])
+        return levels / 255 * self.content["top"]
+
+
+class Observer(AbstractContextManager):
+    """Hears the modules of a UNet while `wanted`, and makes a Frame of what it heard."""
+
+    def __init__(self, unet: nn.Module, words: tuple[Word, ...]) -> None:
+        self.unet, self.words = unet, words
+        self.wanted, self.spent = False, 0.0
+        self._parts: dict[str, Tensor] = {}
+        self._maps: list[Tensor] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Observer":
+        patterns = _present(self.unet, (*PARTS, LOOKS))
+        self._stack.enter_context(listening(self.unet, patterns, self._hear))
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._stack.close()
+
+    @torch.no_grad()
+    def _hear(self, name: str, args: tuple, output) -> None:
+        if not self.wanted:
+            return
+        start = perf_counter()
+        if name == "conv_in":
+            self._parts, self._maps = {}, []
+            self._size = output.shape[-2:]
+        if name.endswith("attend"):
+            self._look(args)
+        else:
+            self._parts[name] = first(output).float().std(correction=0)
+        self.spent += perf_counter() - start
+
+    def _look(self, args: tuple) -> None:
+        """The words' maps, of the half that has the prompt: the last of the batch."""
+        (height, width), queries = self._size, args[0].shape[2]
+        shrunk = round((height * width / queries) ** 0.5)
+        if shrunk**2 < SHARE or (height % shrunk or width % shrunk) or not self.words:
+            return
+        q, k, *_ = args
+        weights = head_mean(q[-1:], k[-1:])[0]
+        size = height // shrunk, width // shrunk
+        self._maps.append(torch.stack([word_map(weights, [w.tokens], size) for w in self.words]))
+
+    def frame(self, step: Step, left: float) -> Frame:
+        """left: seconds that the run will still take."""
+        preview = step.glimpse()
+        if preview is None:
+            image = step.preview()
+            image.thumbnail((SIDE, SIDE))
+            preview = np.asarray(image)
+        content = {
+            "step": step.index,
+            "total": step.total,
+            "timestep": step.timestep,
+            "left": left,
+            "preview": list(preview.shape[:2]),
+        }
+        maps, top = _levels(self._word_maps())
+        activity, strongest = _levels(torch.stack(list(self._parts.values())).cpu())
+        content |= {"maps": list(maps.shape), "top": top}
+        content |= {"modules": list(self._parts), "strongest": strongest}
+        return Frame(content, [preview.tobytes(), maps.tobytes(), activity.tobytes()])
+
+    def _word_maps(self) -> Tensor:
+        if not self._maps:
+            return torch.zeros(0, 1, 1)
+        return torch.stack([average(each) for each in zip(*self._maps)]).cpu()
+
+
+def _present(unet: nn.Module, patterns: tuple[str, ...]) -> list[str]:
+    """Those that fit a module: a UNet may have no attention on its way up."""
+    from fnmatch import fnmatchcase
+
+    names = [name for name, _ in unet.named_modules()]
+    return [each for each in patterns if any(fnmatchcase(name, each) for name in names)]
+
+
+def _levels(values: Tensor) -> tuple[np.ndarray, float]:
+    """As uint8 of the largest, and the largest. What is not finite counts as nothing."""
+    values = values.float().nan_to_num(0, 0, 0)
+    top = values.max().item() if values.numel() else 0.0
+    return (values / (top or 1) * 255).round().to(torch.uint8).numpy(), top
+
+
+def drawing_of(unet: nn.Module) -> dict:
+    """The U of a UNet's modules as boxes, in inches, for the page to colour."""
+    plan = plan_of(shape_table(unet))
+    boxes = []
+    for line in plan.lines:
+        for names in (line.left, line.right):
+            x = plan.enters(names) - plan.lengths(names)[0] / 2
+            for name, length in zip(names, plan.lengths(names)):
+                boxes.append(_box(name, x, line.y, length, line.height))
+                x += length + 0.12
+        if line.upsampler:
+            boxes.append(_box(line.upsampler, 7.35, line.upsampler_y, 1.2, 0.24))
+    middle = [row for row in plan.rows if row.startswith("mid_block.") and row.count(".") == 2]
+    for index, name in enumerate(middle):
+        boxes.append(_box(name, 3.4 + 1.1 * index, plan.bottom, 1.0, 0.28))
+    boxes.append(_box("conv_out", 7.35, plan.lines[0].y - 0.5, 1.2, 0.24))
+    left, top = (min(box[axis] for box in boxes) - 0.1 for axis in "xy")
+    right = max(box["x"] + box["width"] for box in boxes) + 0.1
+    return {
+        "boxes": boxes,
+        "box": f"{left:.2f} {top:.2f} {right - left:.2f} {plan.bottom - top + 0.3:.2f}",
+    }
+
+
+def _box(name: str, x: float, y: float, width: float, height: float) -> dict:
+    place = dict(x=x, y=y - height / 2, width=width, height=height)
+    return {"name": name, "stage": stage_of(name)} | {k: round(v, 3) for k, v in place.items()}
+
+
+def film_strip(frames: list[Frame], words: list[str], title: str, most: int = 6) -> bytes:
+    """Previews of up to `most` steps in a row, and under each the map of the strongest word."""
+    if not frames:
+        figure = Picture(figsize=(6, 0.6))
+        figure.text(0.5, 0.5, "the run has not begun", ha="center", va="center", fontsize=12)
+        return png(figure)
+    places = np.linspace(0, len(frames) - 1, min(most, len(frames)))
+    chosen = [frames[round(place)] for place in places]
+    rows = 2 if len(frames[-1].maps) else 1
+    figure = Picture(figsize=(1.75 * len(chosen), 2.0 * rows + 0.5))
+    figure.set_layout_engine("compressed")
+    figure.suptitle(f"“{title}”", fontsize=12, parse_math=False)
+    axes = figure.subplots(rows, len(chosen), squeeze=False)
+    for axis in axes.ravel():
+        axis.set_axis_off()
+    for column, frame in enumerate(chosen):
+        axes[0, column].imshow(frame.preview, interpolation="bilinear")
+        text = f"step {frame.content['step']}, t = {frame.content['timestep']:g}"
+        axes[0, column].set_title(text, fontsize=9)
+    if rows == 2:
+        word = int(frames[-1].maps.max(axis=(1, 2)).argmax())
+        top = max(float(frame.maps[word].max()) for frame in chosen)
+        for column, frame in enumerate(chosen):
+            draw_map(axes[1, column], frame.preview, frame.maps[word], top)
+        text = f"where pixels look at “{words[word]}”"
+        axes[1, 0].set_title(text, fontsize=9, loc="left", parse_math=False)
+    return png(figure)

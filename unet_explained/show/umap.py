@@ -1,0 +1,206 @@
+"""The map of the U: every module to point at, open and colour, for any configuration."""
+
+import math
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from traitlets import Dict, Enum, Int, List, TraitError, Unicode, validate
+
+from ..model import UNetConfig
+from ..recording.patterns import closest
+from ..recording.shapes import ShapeTable, shape_table
+from ..run.denoise import Pipeline, Run
+from .diagram import draw_u
+from .umap_layout import drawing_of
+from .umap_modules import hints_of, insides_of, modules_of
+from .umap_pictures import as_maps, feature_tiles, output_of, place_tiles, word_tiles
+from .umap_source import source_of
+from .widget import FOLDER, Asked, View
+
+COLOURS = ("stage", "flops", "params", "activity")
+COUNTS = ("batch", "height", "width", "tokens")
+CHANNELS = 11  # feature maps at once: with the one of all channels they fill three rows of four
+
+# Two forwards of one model under two recorders would each see the other's numbers.
+ONE_AT_A_TIME = Lock()
+
+
+def umap(what: Any, **counts: int) -> "UMap":
+    """A map of the U to point at, open and colour; of a Run, with its activity, features and maps.
+
+    what: a Run, a Pipeline, a UNet, or what shape_table takes: a preset's name, a config.
+    counts: batch, height and width of the latents, tokens; a Run has its own.
+    The view's `selected` is the name of the module that is open, "" for none; `colour` is one of
+    stage, flops, params, activity; `step` is the forward of the run that is looked at.
+    Raises TypeError and ValueError for what it cannot draw.
+    """
+    if unknown := set(counts) - set(COUNTS):
+        raise TypeError(
+            f"umap() takes {', '.join(COUNTS)} as counts, not {', '.join(sorted(unknown))}"
+        )
+    if isinstance(what, Run):
+        if counts:
+            raise TypeError(f"a run has its own {', '.join(counts)}: leave them out")
+        return UMap(*_traced(what.pipeline.unet, _counts_of(what)), run=what)
+    model = what.unet if isinstance(what, Pipeline) else what
+    if not (isinstance(model, str | Path | dict | UNetConfig) or hasattr(model, "config")):
+        kind = type(what).__name__
+        raise TypeError(
+            f"expected a Run, a Pipeline, a UNet, a preset's name or a config, got {kind}: "
+            "make a run with run = ux.load()(prompt)"
+        )
+    return UMap(*_traced(model, counts))
+
+
+class UMap(View):
+    """What `umap` returns: drawing and modules are its data, the other traits its state."""
+
+    name = "umap"
+    given = Unicode().tag(sync=True)
+    drawing = Dict().tag(sync=True)
+    modules = Dict().tag(sync=True)
+    timesteps = List().tag(sync=True)  # of the run's forwards; empty without a run
+    selected = Unicode().tag(sync=True)
+    colour = Enum(COLOURS, "stage").tag(sync=True)
+    step = Int(0).tag(sync=True)
+
+    def __init__(self, table: ShapeTable, config: UNetConfig, run: Run | None = None) -> None:
+        self._table, self._run = table, run
+        self._activity: dict[int, dict[str, float]] = {}
+        self._seen: tuple = ((), None)  # the last features: whose, and the array
+        self._png = b""
+        modules = modules_of(table, config)
+        about = dict(hints=hints_of(modules), insides=insides_of(config))
+        about |= dict(totals=dict(params=table.total_params, flops=table.total_flops))
+        super().__init__(
+            title=f"“{run.prompt.text}”" if run else table.title,
+            given=table.given,
+            drawing=drawing_of(table) | about,
+            modules=modules,
+            timesteps=list(run.timesteps) if run else [],
+        )
+
+    def still(self) -> bytes:
+        """The U in one picture, as PNG."""
+        self._png = self._png or draw_u(self._table)._repr_png_()
+        return self._png
+
+    def baked(self) -> list[dict]:
+        """The source of every class, and a run's activity at every step."""
+        sources = [{"source": kind} for kind in self.drawing["hints"]]
+        return sources + [{"activity": step} for step in range(len(self.timesteps))]
+
+    def answer(self, asked: dict) -> tuple[dict, list[bytes]]:
+        """{"source": class}, {"activity": step}, {"features" or "attention": module, "step": n}."""
+        match asked:
+            case {"source": str(kind)} if kind in self.drawing["hints"]:
+                return source_of(kind), []
+            case {"activity": step}:
+                return self.activity(self._checked(step)), []
+            case {"features": name, "step": step, "first": int(first)}:
+                return self._features(self._module(name), self._checked(step), max(first, 0))
+            case {"attention": name, "step": step}:
+                return self._attention(self._module(name), self._checked(step))
+        raise Asked(f"the map of the U has no answer to {asked}")
+
+    def activity(self, step: int) -> dict[str, float]:
+        """Of each module the root mean square of what it returned at a step, over all the batch."""
+        with ONE_AT_A_TIME:
+            if step not in self._activity:
+                stats = self._run.replay(step, attention=None, stats=True).stats
+                found = {n: math.hypot(each[0].mean, each[0].std) for n, each in stats.items()}
+                # JSON has no NaN: where there is one, a page is told nothing.
+                self._activity[step] = {
+                    name: float(f"{value:.4g}")
+                    for name, value in found.items()
+                    if name in self.modules and math.isfinite(value)
+                }
+        return self._activity[step]
+
+    def _features(self, name: str, step: int, first: int) -> tuple[dict, list[bytes]]:
+        axes = [axis for axis, _ in self.modules[name]["axes"]]
+        with ONE_AT_A_TIME:
+            if self._seen[0] != (name, step):
+                output = output_of(self._run, step, name)
+                self._seen = (name, step), as_maps(output, axes, self._size(name))
+        features = self._seen[1]
+        texts, files = feature_tiles(features, first, CHANNELS)
+        return dict(texts=texts, count=len(features), next=first + CHANNELS), files
+
+    def _attention(self, name: str, step: int) -> tuple[dict, list[bytes]]:
+        inside = [n for n in self._attentions() if f"{n}.".startswith(f"{name}.")]
+        inside = inside or [n for n in self._attentions() if name.startswith(f"{n}.")]
+        if not inside:
+            raise Asked("There is no attention in it.")
+        cross = [n for n in inside if self.modules[n]["cross"]]
+        with ONE_AT_A_TIME:
+            if not cross:
+                texts, files = place_tiles(self._run, step, inside[0])
+                return dict(texts=texts, kind="self", layers=inside), files
+            layer = cross[0] if len(cross) == 1 else f"{name}.*attn*"
+            texts, files = word_tiles(self._run, step, layer)
+        return dict(texts=texts, kind="cross", layers=cross), files
+
+    def _attentions(self) -> list[str]:
+        return [name for name, module in self.modules.items() if "cross" in module]
+
+    def _size(self, name: str) -> tuple[int, int] | None:
+        """Height and width of the transformer that a module is in; None outside of them."""
+        parts = name.split(".")
+        names = (".".join(parts[:n]) for n in range(1, len(parts)))
+        around = [n for n in names if self._kind(n) == "Transformer2DModel"]
+        sizes = dict(self.modules[around[0]]["axes"]) if around else {}
+        return (sizes["height"], sizes["width"]) if around else None
+
+    def _kind(self, name: str) -> str:
+        return self.modules.get(name, {}).get("kind", "")
+
+    def _module(self, name: str) -> str:
+        if name not in self.modules:
+            raise Asked(f"no module {name!r}{closest(str(name), self.modules)}")
+        return name
+
+    def _checked(self, step: int) -> int:
+        if self._run is None:
+            raise Asked("This needs a run: ux.umap(run).")
+        if not (isinstance(step, int) and 0 <= step < len(self.timesteps)):
+            raise Asked(f"step {step}: this run has steps 0 to {len(self.timesteps) - 1}")
+        return step
+
+    @validate("selected")
+    def _is_module(self, proposal: dict) -> str:
+        name = proposal["value"]
+        if name and name not in self.modules:
+            raise TraitError(f"selected: no module {name!r}{closest(name, self.modules)}")
+        return name
+
+    @validate("colour")
+    def _has_colour(self, proposal: dict) -> str:
+        if proposal["value"] == "activity" and self._run is None:
+            raise TraitError("colour: activity needs a run: ux.umap(run)")
+        return proposal["value"]
+
+    @validate("step")
+    def _is_step(self, proposal: dict) -> int:
+        last = max(len(self.timesteps) - 1, 0)
+        if not 0 <= proposal["value"] <= last:
+            raise TraitError(f"step: expected 0 to {last}, got {proposal['value']}")
+        return proposal["value"]
+
+
+# The script is in two files, one for the map and one for the panel beside it.
+UMap._esm = (FOLDER / "umap_panel.js").read_text(encoding="utf-8") + UMap._esm
+
+
+def _traced(what: Any, counts: dict[str, int]) -> tuple[ShapeTable, UNetConfig]:
+    """The table of shapes, and the config it was made from."""
+    return shape_table(what, **counts), UNetConfig.load(getattr(what, "config", what))
+
+
+def _counts_of(run: Run) -> dict[str, int]:
+    """The sizes that a run's forwards had."""
+    first = run.forwards[0]
+    batch, _, height, width = first.sample.shape
+    tokens = first.encoder_hidden_states.shape[1]
+    return dict(batch=batch, height=height, width=width, tokens=tokens)

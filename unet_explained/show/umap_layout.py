@@ -1,0 +1,246 @@
+"""The U in pixels, as data that a page draws: the lines of a Plan, from top to bottom.
+
+Across it is the Plan, drawn closer; down, all boxes have one height, to fit a small screen.
+"""
+
+import re
+from itertools import pairwise
+
+from ..recording.shapes import ShapeTable
+from .colours import STAGES, stage_of
+from .layout import BETWEEN, LEFT, PATH, RIGHT, Line, plan_of
+from .strokes import ink, sizes
+
+WIDTH, EDGE, INCH = 570, 34, 78  # of the drawing; from its sides to the arms; of the Plan
+BOX, SPACE, SAMPLER = 20, 12, 30  # a box; between two lines; room for an upsampler
+PROMPT = "encoder_hidden_states"
+SHAPES = {"downsamplers": "sampler", "upsamplers": "sampler", "attentions": "pale"}
+
+Point = tuple[float, float]
+
+
+def drawing_of(table: ShapeTable) -> dict:
+    """Boxes, blocks, skips, wires, texts and levels, each with its place; JSON throughout."""
+    return Drawing(table).as_json()
+
+
+class Drawing:
+    """What is drawn where. A box is placed by its left edge and its middle line."""
+
+    def __init__(self, table: ShapeTable) -> None:
+        self.plan = plan_of(table)
+        self.boxes, self.blocks, self.skips, self.bars = [], [], [], []
+        self.levels, self.wires, self.texts, self.pins = [], [], [], []
+        y = max(self._conditions(14) + 24, 158)
+        self.lines: list[tuple[Line, float]] = []
+        for line in self.plan.lines:
+            y += SAMPLER if self.lines and line.level > self.lines[-1][0].level else 0
+            self.lines.append((line, y + BOX / 2))
+            y += BOX + SPACE
+        self.bottom = y + 34
+        self._blocks()
+        self._arms()
+        self._mid()
+        self._ends()
+        self._levels()
+
+    def as_json(self) -> dict:
+        lists = ("boxes", "blocks", "skips", "bars", "levels", "wires", "texts", "pins")
+        stages = {name: [colour, ink(colour)] for name, colour in STAGES.items()}
+        whole = dict(width=WIDTH, height=self.bottom + 34, stages=stages)
+        return whole | {name: getattr(self, name) for name in lists}
+
+    def _levels(self) -> None:
+        """A band for each resolution, with its height and width."""
+        for level in range(self.lines[-1][0].level + 1):
+            own = [(line, y) for line, y in self.lines if line.level == level]
+            last = level == self.lines[-1][0].level
+            top, end = own[0][1] - BOX / 2 - 8, own[-1][1] + BOX / 2 + 8
+            height, width = self.plan.shape(own[0][0].left[-1])[2:]
+            size = (self.bottom + 26 if last else end) - top
+            text = f"height {height}, width {width}"
+            self.levels.append(dict(y=top, height=size, text=text, odd=level % 2 == 1))
+
+    def _blocks(self) -> None:
+        """A frame around the modules of each block."""
+        spans: dict[str, list[float]] = {}
+        for line, y in self.lines:
+            for name in (*line.left, *line.right, line.upsampler or "conv_in"):
+                middle = _upsampler(y) if name == line.upsampler else y
+                block = ".".join(name.split(".")[:2])
+                spans.setdefault(block, []).extend((middle - BOX / 2, middle + BOX / 2))
+        spans.pop("conv_in")
+        for name, ys in spans.items():
+            length, down = self.plan.extent(name) * INCH, name.startswith("down")
+            x = EDGE - 7 if down else WIDTH - EDGE - length - 14
+            size = dict(width=length + (14 if down else 21), height=max(ys) - min(ys) + 8)
+            place = dict(x=x, y=min(ys) - 4) | size
+            label = dict(x=EDGE - 17, y=min(ys)) if down else dict(x=WIDTH - EDGE + 17, y=max(ys))
+            label |= dict(turn=-90 if down else 90)
+            self.blocks.append(dict(name=name, stage=stage_of(name), label=label) | place)
+
+    def _arms(self) -> None:
+        """Down on the left, up on the right, and the path through both."""
+        plan = self.plan
+        for line, y in self.lines:
+            self._row(line.left, LEFT, y)
+            self._row(line.right, RIGHT - plan.length(line.right), y)
+            self._skip(line, y)
+        for (above, high), (below, low) in pairwise(self.lines):
+            end, start = high + BOX / 2, low - BOX / 2
+            left = _across(plan.leaves(above.left)), _across(plan.enters(below.left))
+            self._elbow((left[0], end), (left[1], start))
+            here, there = _across(plan.leaves(below.right)), _across(plan.enters(above.right))
+            if below.upsampler:
+                up, y = _across(RIGHT - PATH), _upsampler(low)
+                self._box(below.upsampler, up - PATH * INCH, y, 2 * PATH * INCH)
+                self._elbow((here, start), (up, y + BOX / 2))
+                here, start = up, y - BOX / 2
+            self._elbow((here, start), (there, end))
+
+    def _row(self, names: list[str], x: float, y: float) -> None:
+        """The modules of one line; x in the Plan's inches."""
+        for i, (name, length) in enumerate(zip(names, self.plan.lengths(names))):
+            if i:
+                self.wires.append([(_across(x - BETWEEN), y), (_across(x), y)])
+            self._box(name, _across(x), y, length * INCH)
+            x += length + BETWEEN
+
+    def _box(self, name: str, x: float, y: float, length: float, height: float = BOX) -> None:
+        kind = next((part for part in SHAPES if part in name), "")
+        self.boxes.append(
+            dict(
+                name=name, label=self._label(name), stage=stage_of(name),
+                shape=SHAPES.get(kind, "full"),
+                x=round(x, 1), y=y - height / 2, width=round(length, 1), height=height,
+            )
+        )  # fmt: skip
+        if "resnets" in name:
+            self.pins.append(dict(x=x + 8, y=y - height / 2, what="time"))
+        elif "attentions" in name:
+            self.pins.append(dict(x=x + length - 8, y=y - height / 2, what="input"))
+
+    def _label(self, name: str) -> str:
+        """The word for what there are many of; the name of what there is one of."""
+        if "attentions" in name:
+            depth = sum(each.startswith(f"{name}.transformer") for each in self.plan.blocks)
+            return "attention" + (f" ×{depth}" if depth > 1 else "")
+        words = {"resnets": "resnet", "downsamplers": "downsample", "upsamplers": "upsample"}
+        return next((word for part, word in words.items() if part in name), name)
+
+    def _skip(self, line: Line, y: float) -> None:
+        """From the module that leaves it to the resnet that takes it, whose left edge shows the
+        skip's channels above those that come from below."""
+        source, target = line.left[-1], line.right[0]
+        start = EDGE + self.plan.length(line.left) * INCH
+        end = WIDTH - EDGE - self.plan.length(line.right) * INCH - 7
+        both, skip = self.plan.shape(f"{target}.input_tensor")[1], self.plan.shape(source)[1]
+        cut = BOX * skip / both
+        for top, height, owner in ((0, cut, source), (cut, BOX - cut, "up_blocks")):
+            place = dict(x=end, y=y - BOX / 2 + top, width=6, height=height)
+            self.bars.append(place | dict(stage=stage_of(owner)))
+        self.skips.append(
+            {"from": source, "to": target, "shape": sizes(self.plan.shape(source))}
+            | dict(start=start, end=end, y=y, stage=stage_of(source))
+            | dict(sum=f"{both - skip} + {skip} = {both}")
+        )
+
+    def _elbow(self, start: Point, end: Point) -> None:
+        """Out of one box and into the next one by right angles."""
+        middle = (start[1] + end[1]) / 2
+        straight = start[0] == end[0]
+        bend = [] if straight else [(start[0], middle), (end[0], middle)]
+        self.wires.append([start, *bend, end])
+
+    def _mid(self) -> None:
+        """At the bottom, from left to right; without a mid block the path goes straight across."""
+        y, (line, last) = self.bottom, self.lines[-1]
+        down, up = _across(self.plan.leaves(line.left)), _across(self.plan.enters(line.right))
+        names = [
+            n for n in self.plan.rows if re.fullmatch(r"mid_block\.(resnets|attentions)\.\d+", n)
+        ]
+        lengths = [88 if "attentions" in name else 62 for name in names]
+        x = (WIDTH - sum(lengths) - 18 * max(len(names) - 1, 0)) / 2
+        here = (down, last + BOX / 2)
+        if names:
+            place = dict(x=x - 7, y=y - 15, width=WIDTH - 2 * x + 14, height=30)
+            label = dict(x=WIDTH / 2, y=y - 22, turn=0)
+            self.blocks.append(dict(name="mid_block", stage="mid", label=label) | place)
+            self.wires.append([here, (down, y), (x, y)])
+        for i, (name, length) in enumerate(zip(names, lengths)):
+            if i:
+                self.wires.append([(x - 18, y), (x, y)])
+            self._box(name, x, y, length)
+            x += length + 18
+        start = [(x - 18, y)] if names else [here, (down, y)]
+        self.wires.append([*start, (up, y), (up, last + BOX / 2)])
+
+    def _ends(self) -> None:
+        """What comes in at the top left, and stage 6 at the top right."""
+        line, y = self.lines[0]
+        down, up = _across(self.plan.enters(line.left)), _across(self.plan.leaves(line.right))
+        top = y - BOX / 2
+        self._text(down, top - 62, "sample", "strong")
+        self._text(down, top - 46, sizes(self.plan.shape("sample")))
+        self.wires.append([(down, top - 38), (down, top)])
+        names = [n for n in ("conv_norm_out", "conv_act", "conv_out") if n in self.plan.rows]
+        for name in names:
+            middle = top - 22 if name == names[0] else top - 18
+            self.wires.append([(up, top), (up, middle)])
+            self._box(name, up - 52, middle - 9, 104, 18)
+            top = middle - 18
+        self.wires.append([(up, top), (up, top - 10)])
+        self._text(up, top - 32, "prediction", "strong")
+        self._text(up, top - 17, sizes(self.plan.shape("conv_out")))
+
+    def _conditions(self, y: float) -> float:
+        """Time and text, between the tops of the arms; returns where they end."""
+        plan, x = self.plan, WIDTH / 2 + 10
+        made = [row.name for row in plan.rows.values() if row.stage == 1 and row.depth == 1]
+        given = [row.name for row in plan.rows.values() if row.stage == 0]
+        timed = [name for name in given if name.startswith("timestep")]
+        other = [name for name in given[1:] if name not in timed and name != PROMPT]
+        for inputs, names in ((timed, made[:2]), (other, made[2:])):
+            if inputs:
+                words = ", ".join(name.rpartition(".")[2] for name in inputs)
+                self._text(x, y, words, "strong")
+                self._chain(names, x, y + 18)
+                y += 46 if names else 16
+        for name, what, kind in (
+            ("time_embedding", "time", "ResnetBlock2D"),
+            (PROMPT, "input", "Transformer2DModel"),
+        ):
+            count = sum(row.kind == kind for row in plan.rows.values())
+            word = "resnets" if what == "time" else "attentions"
+            if what == "input":
+                y += 8
+                self._text(x, y, name, "strong")
+                y += 15
+            self.pins.append(dict(x=x - 82, y=y, what=what))
+            text = f"{sizes(plan.shape(name))}, into {count} {word}"
+            self._text(x - 74, y, text, side="start")
+            y += 15
+        return y
+
+    def _chain(self, names: list[str], x: float, y: float) -> None:
+        """One or two boxes side by side around x."""
+        x -= (104 * len(names) + 14 * (len(names) - 1)) / 2
+        for i, name in enumerate(names):
+            if i:
+                self.wires.append([(x - 14, y), (x, y)])
+            self._box(name, x, y, 104, 18)
+            x += 118
+
+    def _text(self, x: float, y: float, text: str, look: str = "", side: str = "middle") -> None:
+        self.texts.append(dict(x=x, y=y, text=text, look=look, side=side))
+
+
+def _across(x: float) -> float:
+    """From the Plan's inches; the room between its arms is narrower here."""
+    left = x < (LEFT + RIGHT) / 2
+    return EDGE + (x - LEFT) * INCH if left else WIDTH - EDGE - (RIGHT - x) * INCH
+
+
+def _upsampler(y: float) -> float:
+    """The middle of the upsampler above a line."""
+    return y - (BOX + SPACE + SAMPLER) / 2

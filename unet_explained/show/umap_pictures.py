@@ -1,0 +1,114 @@
+"""Small pictures of what one module did at one step of a run: arrays in, PNG out, a pixel a place.
+
+The page enlarges them and writes beside them; drawn as Figures they would take ten times as long.
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from matplotlib import colormaps
+from PIL import Image
+from torch import Tensor
+
+from ..run.denoise import Run
+from .colours import ATTENTION
+from .features import SIGNED
+from .views import principal_colours
+from .widget import Asked
+
+SIDE = 160  # pixels of the run's own picture, beside its maps
+
+Tiles = tuple[list[str], list[bytes]]  # a line of text and a PNG for each
+
+
+def png(picture: np.ndarray) -> bytes:
+    """uint8 (height, width, 3) as a file."""
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, format="png")
+    return data.getvalue()
+
+
+def coloured(values: np.ndarray, colours: str, low: float, high: float) -> bytes:
+    """Numbers (height, width) through a colour map whose ends are low and high."""
+    scaled = (values - low) / max(high - low, 1e-12)
+    return png(colormaps[colours](np.clip(scaled, 0, 1), bytes=True)[..., :3])
+
+
+def as_maps(output: Tensor, axes: Sequence[str], size: tuple[int, int] | None) -> np.ndarray:
+    """The last of the batch as float32 (channel, height, width); size: of a sequence of pixels.
+
+    Under guidance that is the half which was given the prompt. Raises Asked for what is no map.
+    """
+    one, height_width = output[-1].float(), dict(zip(("height", "width"), size or ()))
+    if tuple(axes[1:]) == ("channel", "height", "width"):
+        return one.numpy()
+    if size is None or "query" not in axes:
+        raise Asked("It has no height and width, so there is no picture of it.")
+    if one.ndim == 3:
+        one = rearrange(one, "head query channel -> query (head channel)")
+    return rearrange(one, "(height width) channel -> channel height width", **height_width).numpy()
+
+
+def feature_tiles(features: np.ndarray, first: int, count: int) -> Tiles:
+    """All channels in three colours, then `count` channels: red above 0, blue below."""
+    texts, files = ["all channels: like colours, like features"], []
+    files.append(png(principal_colours(features)))
+    for index, values in enumerate(features[first : first + count], first):
+        reach = float(np.abs(values).max()) or 1.0
+        texts.append(f"channel {index}, to ±{reach:.3g}")
+        files.append(coloured(values, SIGNED, -reach, reach))
+    return texts, files
+
+
+def word_tiles(run: Run, step: int, layer: str) -> Tiles:
+    """The picture, then for each word of the prompt who looked at it, all on one scale.
+
+    The mean over heads, and over the layers that the glob `layer` fits.
+    """
+    recording = run.replay(step)
+    seen: dict[str, int] = {}
+    maps = []
+    for word in run.prompt.words:
+        occurrence = seen[word] = seen.get(word, -1) + 1
+        maps.append(recording.attention(word, occurrence=occurrence, layer=layer).numpy())
+    if not maps:
+        raise Asked("The prompt has no words to look at.")
+    top = max(float(each.max()) for each in maps)
+    texts = [f"{word}, to {each.max():.3f}" for word, each in zip(run.prompt.words, maps)]
+    files = [coloured(each, ATTENTION, 0, top) for each in maps]
+    return ["the picture", *texts], [_thumbnail(run), *files]
+
+
+def place_tiles(run: Run, step: int, layer: str) -> Tiles:
+    """The picture, then where nine places of it look, each on its own scale; means over heads."""
+    recording = run.replay(step, self_attention=True, attention=None)
+    height, width = recording.runs[0].self_layers[layer]
+    texts, files = ["the picture"], [_thumbnail(run)]
+    for row in _thirds(height):
+        for column in _thirds(width):
+            values = recording.self_attention(layer=layer, pixel=(row, column)).numpy()
+            texts.append(f"row {row}, column {column}, to {values.max():.3f}")
+            files.append(coloured(values, ATTENTION, 0, float(values.max())))
+    return texts, files
+
+
+def output_of(run: Run, step: int, name: str) -> Tensor:
+    """What a module returned at a step; of a tuple, the first."""
+    output = run.replay(step, name, attention=None)[name][0]
+    while not isinstance(output, torch.Tensor):
+        output = output[0]
+    return output
+
+
+def _thirds(size: int) -> list[int]:
+    """The middle of each third."""
+    return sorted({size * part // 6 for part in (1, 3, 5)})
+
+
+def _thumbnail(run: Run) -> bytes:
+    image = run.image.copy()
+    image.thumbnail((SIDE, SIDE))
+    return png(np.asarray(image))
