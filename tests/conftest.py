@@ -3,11 +3,17 @@
 JAXTYPING_DISABLE=1 switches the check off, for torch.compile, which does not mix with it.
 """
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
+
+# One thread for each of the processes that share the tests, and for what they start. Threads wait
+# for each other longer than a narrow model computes, and another number gives other last digits.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 # config.py is left out: it takes JSON as it comes, with lists for tuples. An int is a float here.
 TYPED = ("attention", "blocks", "embeddings", "inputs", "resnet", "unet")
@@ -49,18 +55,6 @@ def inputs():
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(2, 4, 16, 24, generator=generator)
     return latents, torch.tensor(7), torch.randn(2, 77, 24, generator=generator)
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """Threads wait for each other longer than a narrow model computes.
-
-    For a whole module: the last digits differ with the number of threads.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

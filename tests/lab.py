@@ -70,9 +70,7 @@ class Lab:
         page.set_default_timeout(60_000)
         page.goto(f"{self.base}/lab/tree/{name}?token={self.token}&reset")
         page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)").wait_for()
-        page.evaluate(
-            f"() => {{ ({RUN})().then(() => (window.ran = 'ok'), (e) => (window.ran = `${{e}}`)); }}"
-        )
+        page.evaluate(f"() => {{ ({RUN})().finally(() => (window.ran = true)); }}")
         page.wait_for_function("() => window.ran !== undefined", timeout=timeout * 1000)
         return browser
 

@@ -8,8 +8,6 @@ from unet_explained.lessons.glance import Glance, compare, glance, share
 from unet_explained.recording.intervene import intervene
 from unet_explained.show.changes import change_bars, change_row, percent
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_a_glance_sees_what_the_step_saw(tiny_pipe, kind):

@@ -66,4 +66,5 @@ def test_notebooks_link_to_anchors_that_exist(text):
     anchors = set(re.findall(r'<a id="([^"]+)"', text))
     for path in FOLDER.glob("*.ipynb"):
         wanted = set(re.findall(r"glossary\.md#([\w-]+)", path.read_text(encoding="utf-8")))
+        assert wanted, path.name
         assert wanted <= anchors, path.name

@@ -16,8 +16,6 @@ from unet_explained.lessons import what_if
 from unet_explained.recording import record
 from unet_explained.recording.intervene import intervene
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def hooks(model) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())

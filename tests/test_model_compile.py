@@ -34,7 +34,7 @@ print("compiled")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"JAXTYPING_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"JAXTYPING_DISABLE": "1"}
     command = [sys.executable, "-c", SCRIPT, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 

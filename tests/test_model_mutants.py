@@ -17,8 +17,6 @@ from torch import nn
 
 from unet_explained.model import attention, blocks, embeddings, resnet
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # Levels of equal width, so that skips fit in any order and only their numbers tell.
 OPTIONS = NARROW | CROSS | dict(block_out_channels=[32, 32], layers_per_block=1)
 

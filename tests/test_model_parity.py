@@ -26,8 +26,6 @@ from torch import nn
 
 from unet_explained.model import Attention
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 ONE_LEVEL = NARROW | dict(
     block_out_channels=[16],
     down_block_types=["CrossAttnDownBlock2D"],

@@ -74,7 +74,7 @@ NOT_FITTING = [
 
 
 @pytest.fixture(autouse=True)
-def _as_users_see_it(one_thread):
+def _as_users_see_it():
     """Without the tests' check of shapes, which would often speak first."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)

@@ -23,8 +23,6 @@ from torch import nn
 
 from unet_explained.model import Attend, UNet2DConditionModel
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def fresh(name: str) -> tuple[UNet2DConditionModel, dict]:
     """A model of one's own with every parameter random, and inputs for it."""

@@ -8,6 +8,7 @@ import pytest
 from notebooks.__main__ import HERE, execute
 
 NOTEBOOKS = sorted(HERE.glob("*.ipynb"))
+PACKAGE = [file.read_text() for file in HERE.parent.glob("unet_explained/**/*.py")]
 
 
 @pytest.mark.slow
@@ -58,3 +59,13 @@ def test_it_shows_the_package_and_defines_no_class(path):
     assert not any(
         line.startswith("class ") for code in cells(path, "code") for line in code.splitlines()
     )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_source_that_it_shows_is_the_source_as_it_is(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code" or "source(" not in cell.source:
+            continue
+        for output in cell.outputs:
+            shown = output.data["text/plain"]
+            assert any(shown in text for text in PACKAGE), cell.source

@@ -6,7 +6,6 @@ import torch
 from unet_explained.recording import record
 
 LAYER = "down_blocks.0.attentions.0"
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(

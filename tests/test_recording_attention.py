@@ -24,7 +24,6 @@ X4 = {
     "down_block_types": ["DownBlock2D"] + ["CrossAttnDownBlock2D"] * 3,
     "up_block_types": ["CrossAttnUpBlock2D"] * 3 + ["UpBlock2D"],
 }
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

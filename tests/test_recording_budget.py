@@ -10,7 +10,6 @@ from unet_explained.recording import Announcement, announce, record
 from unet_explained.recording.budget import BudgetError, text, to_bytes
 from unet_explained.recording.nested import size_of
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = {
     "block_out_channels": [16, 16],
     "norm_num_groups": 8,

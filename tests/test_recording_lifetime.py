@@ -13,7 +13,6 @@ from unet_explained.model import UNet2DConditionModel
 from unet_explained.recording import Announcement, Word, announce, record
 
 LAYER = "down_blocks.0.attentions.0"
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def hooks(model) -> int:

@@ -6,8 +6,6 @@ from recording_helpers import Reference, announced
 
 from unet_explained.recording import record
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def unet(tiny_unet, randomised):

@@ -7,8 +7,6 @@ from unet_explained.model import UNet2DConditionModel
 from unet_explained.recording import Announcement, Word, announce, record
 from unet_explained.recording.heatmaps import average, head_mean, iou, pointing_game, word_map
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 WORDS = (Word("A", (1,)), Word("circle", (2, 3)), Word("a", (4,)), Word("circle", (5,)))
 CONFIG = {
     "block_out_channels": [16, 32, 64, 64],

@@ -82,7 +82,7 @@ def test_each_skip_leaves_once_and_arrives_once(preset, skips):
     assert left == arrived[::-1]  # last in, first out
 
 
-def test_skips_are_where_the_tensors_went(tiny_unet, one_thread):
+def test_skips_are_where_the_tensors_went(tiny_unet):
     sources, received = {}, {}
     for name, module in tiny_unet.named_modules():
         module.register_forward_hook(lambda _, args, out, name=name: sources.update({name: out}))
@@ -137,7 +137,7 @@ def test_a_model_is_described_but_not_touched(tiny_unet):
     assert "bfloat16" in shape_table(tiny_unet.to(torch.bfloat16)).given
 
 
-def test_a_real_forward_gives_the_same_table(tiny_unet, one_thread):
+def test_a_real_forward_gives_the_same_table(tiny_unet):
     with trace(tiny_unet) as calls:
         tiny_unet(torch.randn(2, 4, 8, 24), torch.tensor(5), torch.randn(2, 7, 24))
     recorded = table_of_recording(SimpleNamespace(calls=calls))

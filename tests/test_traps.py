@@ -9,8 +9,6 @@ from model_reference import CROSS, NARROW, error, inputs_of, ours_of, reference_
 from unet_explained.lessons.traps import TRAPS, commit
 from unet_explained.model import UNet2DConditionModel
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # Levels of equal width: two skips of each level have one shape.
 OPTIONS = NARROW | CROSS | dict(block_out_channels=[32, 32], layers_per_block=1)
 INPUTS = inputs_of(OPTIONS)
@@ -30,7 +28,7 @@ def unet():
 
 
 @pytest.fixture(scope="module")
-def right(unet, one_thread):
+def right(unet):
     return unet(**INPUTS).sample
 
 

@@ -4,7 +4,7 @@
 const PATIENCE = 180000; // milliseconds: a full-size replay on a CPU can take half a minute
 const HOW =
   "Point at a word: the map is bright where the picture looks at it. Point at the picture: the " +
-  "bars show what that pixel looks at. A click keeps either, Escape lets go; tab and arrows work too.";
+  "bars show what that pixel looks at. A click keeps either, Escape lets go. Tab and arrows work.";
 
 /** Maps out of an answer: each map's bytes reach from 0 to its own top, a weight. */
 function unpacked({ shape, tops, full, step }, buffer) {
@@ -139,18 +139,23 @@ class Explorer {
     this.row.replaceChildren(...this.buttons.map(({ button }) => button));
   }
 
-  /** What the scale ends at: the largest weight of any word, or the word's own. */
+  /** What the scale of all words ends at: the largest weight of any. */
+  get top() {
+    const isWord = (_, index) => this.words[index].kind === "word";
+    return Math.max(1e-12, ...this.data.tops.filter(isWord));
+  }
+
+  /** The start and the rest often take far more than words do: they have scales of their own. */
   endOf(index) {
-    const { tops } = this.data;
     const shared = !this.own && this.words[index].kind === "word";
-    const words = tops.filter((_, each) => this.words[each].kind === "word");
-    return Math.max(1e-12, shared ? Math.max(...words) : tops[index]);
+    return shared ? this.top : Math.max(1e-12, this.data.tops[index]);
   }
 
   /** The map to lay over the picture: of the word pointed at, a pixel's look, the pinned word's. */
   shown() {
     const index = this.hovered ?? this.focused ?? (this.look ? null : this.pinned);
-    if (index === null && !this.look) return { text: "the picture" };
+    if (index === null && !this.look)
+      return { text: "the picture", end: this.top, where: this.choice };
     if (index === null) {
       const data = this.look;
       const where = { ...this.choice, head: null, step: data.step };
@@ -174,10 +179,10 @@ class Explorer {
     const { data, end, text, where } = shown;
     this.picture.draw(data ? this.mapOf(shown) : null, this.cell, this.data);
     this.caption.textContent = text;
-    this.ramp.end.textContent = data ? number(end) : "";
-    const small = data && data.full[0] > data.height;
-    const size = small ? ` · shown at ${data.height} × ${data.width}` : "";
-    this.detail.textContent = data ? this.menus.words(where) + size : "";
+    this.ramp.end.textContent = number(end);
+    const { full, height, width } = data ?? this.data;
+    const size = full[0] > height ? ` · reduced to ${height} × ${width}` : "";
+    this.detail.textContent = this.menus.words(where) + size;
     this.read(this.cell);
   }
 

@@ -39,7 +39,7 @@ function headMenu({ layers }, choose) {
   const menu = make("select", { onchange: chosen });
   const show = ({ layer, head }) => {
     const heads = layers.find((one) => one.name === layer)?.heads;
-    const mean = heads ? `the mean of ${heads} heads` : "the mean of the heads; of one layer, each";
+    const mean = heads ? `the mean of ${heads} heads` : "the mean; to see each, choose one layer";
     const each = Array.from({ length: heads > 1 ? heads : 0 }, (_, i) => option(i, `head ${i}`));
     menu.replaceChildren(option("", heads === 1 ? "there is one" : mean), ...each);
     menu.disabled = each.length === 0;

@@ -17,8 +17,8 @@ from .explorer_maps import HALVES, Column, WordMaps
 MESSAGE = 4 * 10**6  # bytes that one answer may have
 SIDE = 1024  # pixels of the picture that is sent
 HINTS = {
-    "start": "the start token, which belongs to no word",
-    "rest": "everything else: the end token, the padding after it, and punctuation",
+    "start": "the start token, which belongs to no word; its scale is its own",
+    "rest": "the end token, the padding after it, and punctuation; its scale is its own",
 }
 
 

@@ -98,9 +98,7 @@ function paint(page) {
   for (const [name, { group, label, box }] of page.boxes) {
     const known = value?.(name);
     group.classList.toggle("ux-umap-heat", value !== undefined);
-    const heat = known === undefined ? 0 : place(known);
-    group.style.setProperty("--heat", `${Math.round(100 * heat)}%`);
-    group.classList.toggle("ux-umap-hot", value !== undefined && heat > 0.5);
+    group.style.setProperty("--heat", `${known === undefined ? 0 : Math.round(100 * place(known))}%`);
     label.textContent = value === undefined ? box.label : known === undefined ? "…" : text(known);
   }
   legend(page, colour);
@@ -185,7 +183,7 @@ function drawMap(page) {
   for (const block of drawing.blocks) svg.append(frame(page, block));
   for (const skip of drawing.skips) svg.append(arc(page, skip));
   for (const points of drawing.wires) svg.append(wire(points));
-  for (const { stage, ...place } of drawing.bars) svg.append(draw("rect", { ...place, fill: drawing.stages[stage][0] }));
+  for (const { stage, ...place } of drawing.bars) svg.append(draw("rect", { ...place, class: "ux-umap-bar", fill: drawing.stages[stage][0] }));
   for (const box of drawing.boxes) svg.append(boxOf(page, box));
   for (const { x, y, what } of drawing.pins) svg.append(pinAt(page, x, y, what));
   for (const each of drawing.texts) svg.append(text(each, `ux-umap-${each.look || "plain"}`, each.text));

@@ -11,7 +11,7 @@ from .colours import STAGES, stage_of
 from .layout import BETWEEN, LEFT, PATH, RIGHT, Line, plan_of
 from .strokes import ink, sizes
 
-WIDTH, EDGE, INCH = 570, 34, 78  # of the drawing; from its sides to the arms; of the Plan
+WIDTH, EDGE, INCH = 532, 30, 78  # of the drawing; from its sides to the arms; of the Plan
 BOX, SPACE, SAMPLER = 20, 12, 30  # a box; between two lines; room for an upsampler
 PROMPT = "encoder_hidden_states"
 SHAPES = {"downsamplers": "sampler", "upsamplers": "sampler", "attentions": "pale"}
@@ -166,14 +166,17 @@ class Drawing:
             place = dict(x=x - 7, y=y - 15, width=WIDTH - 2 * x + 14, height=30)
             label = dict(x=WIDTH / 2, y=y - 22, turn=0)
             self.blocks.append(dict(name="mid_block", stage="mid", label=label) | place)
-            self.wires.append([here, (down, y), (x, y)])
+            # Around the block's edge, where the arms stand closer than the block is long.
+            turn, side = last + BOX / 2 + 9, min(down, x - 24)
+            self.wires.append([here, (down, turn), (side, turn), (side, y), (x, y)])
         for i, (name, length) in enumerate(zip(names, lengths)):
             if i:
                 self.wires.append([(x - 18, y), (x, y)])
             self._box(name, x, y, length)
             x += length + 18
+        turn, side = last + BOX / 2 + 9, max(up, x - 18 + 24) if names else up
         start = [(x - 18, y)] if names else [here, (down, y)]
-        self.wires.append([*start, (up, y), (up, last + BOX / 2)])
+        self.wires.append([*start, (side, y), (side, turn), (up, turn), (up, last + BOX / 2)])
 
     def _ends(self) -> None:
         """What comes in at the top left, and stage 6 at the top right."""

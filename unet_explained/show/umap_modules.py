@@ -82,7 +82,7 @@ def modules_of(table: ShapeTable, config: UNetConfig) -> dict[str, dict]:
             modules[own]["tensors"].append(how | dict(skip=row.skip))
         elif own and len(around) > 1 and own not in seen:
             modules[around[-1]]["parts"].append(own.removeprefix(f"{around[-1]}."))
-        seen.add(own)
+            seen.add(own)
     for name, module in modules.items():
         module["params_share"] = module["params"] / table.total_params
         module["flops_share"] = module["flops"] / table.total_flops

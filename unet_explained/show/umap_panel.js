@@ -1,7 +1,7 @@
 // The panel beside the map of the U: what a module is, its inside, its source, what it did in a run.
 
 const TABS = { inside: inside, source: source, "feature maps": features, attention: attention };
-const [LANE, MAIN, SIDE, ACROSS] = [[1, 99], [107, 122], [236, 99], [1, 334]]; // left edge, width
+const [LANE, MAIN, SIDE, FRAME] = [[1, 99], [107, 122], [236, 99], [20, 314]]; // left edge, width
 const MIDDLE = MAIN[0] + MAIN[1] / 2;
 
 // ---- what is pointed at
@@ -20,8 +20,13 @@ function tell(page, name = page.model.get("selected")) {
   if (activity !== undefined) lines.push([`at step ${page.model.get("step")}`, `root mean square ${activity}`]);
   const terms = lines.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]);
   page.info.replaceChildren(
-    make("h3", {}, name), make("p", {}, make("code", {}, module.kind), ` ${hints[module.kind]}`),
+    make("h3", {}, ...dotted(name)), make("p", {}, make("code", {}, module.kind), ` ${hints[module.kind]}`),
     make("dl", {}, ...terms));
+}
+
+/** A name that may break after its dots. */
+function dotted(name) {
+  return name.split(/(?<=\.)/).flatMap((each) => [each, make("wbr")]);
 }
 
 /** The axes of further calls, where they differ. */
@@ -217,7 +222,7 @@ function inside(page, name) {
   const { kind, parts, axes } = page.modules[name];
   const rows = page.drawing.insides[kind] ?? parts.map((each) => ({ part: each }));
   if (!rows.length) return make("p", { class: "ux-umap-faint" }, "One operation: there is nothing smaller inside.");
-  const plan = { page, name, y: 16, tops: [], items: [], calls: {} };
+  const plan = { page, name, y: 16, tops: [], items: [], calls: {}, wide: rows.some((row) => row.each) };
   write(plan, MIDDLE, 8, "in", "ux-umap-small");
   for (const row of rows) {
     plan.tops.push(plan.y + 14);
@@ -261,6 +266,11 @@ function one(plan, { part: own }) {
   if (skip) given.push([plan.page.drawing.skips.find((each) => each.from === skip).stage, `skip of ${skip}`]);
   if (module.kind === "ResnetBlock2D") given.push(["time", "time"]);
   if (module.cross || module.kind === "Transformer2DModel") given.push(["input", "text"]);
+  if (module.kind === "Attend") {
+    const weights = module.tensors.find((tensor) => tensor.name === "weights");
+    write(plan, SIDE[0] + 4, y + 9, "weights, softmax of q k", "ux-umap-start ux-umap-tiny");
+    write(plan, SIDE[0] + 4, y + 21, shape(weights.axes), "ux-umap-start ux-umap-tiny");
+  }
   given.forEach(([what, words], i) => arrives(plan, what, words, y + 15 + 14 * (i - (given.length - 1) / 2)));
 }
 
@@ -275,7 +285,7 @@ function besides(plan, { parts }) {
   const y = plan.y + 20, width = 106, cross = plan.page.modules[plan.name].cross;
   parts.forEach((own, i) => {
     const x = i * 115, centre = x + width / 2;
-    if (i && cross) arrives(plan, "input", "text", y - 9, centre - 16);
+    if (i && cross) arrives(plan, "input", "text", y - 9, centre + 10);
     else plan.items.push(wire([[MIDDLE, plan.y], [MIDDLE, plan.y + 8], [centre, plan.y + 8], [centre, y]]));
     node(plan, own, [x, width], y);
     plan.items.push(wire([[centre, y + 30], [centre, y + 40], [MIDDLE, y + 40], [MIDDLE, y + 50]]));
@@ -287,16 +297,16 @@ function besides(plan, { parts }) {
 function eachOf(plan, { each }) {
   const blocks = plan.page.modules[plan.name].parts.filter((own) => own.startsWith(each));
   for (const block of blocks) {
-    const y = plan.y + 14, [x, width] = ACROSS, name = `${plan.name}.${block}`;
+    const y = plan.y + 14, [x, width] = FRAME, name = `${plan.name}.${block}`;
     plan.items.push(wire([[MIDDLE, plan.y], [MIDDLE, y]]));
     plan.items.push(part(plan.page, name, "ux-umap-node ux-umap-frame",
       draw("rect", { x, y, width, height: 46, rx: 6, class: "ux-umap-shape" }),
-      draw("text", { x: 10, y: y + 11, class: "ux-umap-strong ux-umap-start" }, block)));
+      draw("text", { x: x + 8, y: y + 11, class: "ux-umap-strong ux-umap-start" }, block)));
     const kept = plan.name;
     plan.name = name;
-    ["attn1", "attn2", "ff"].forEach((own, i) => node(plan, own, [8 + i * 109, 102], y + 20, 20));
+    ["attn1", "attn2", "ff"].forEach((own, i) => node(plan, own, [x + 7 + i * 102, 96], y + 20, 20));
     plan.name = kept;
-    plan.items.push(wire([[110, y + 30], [117, y + 30]]), wire([[219, y + 30], [226, y + 30]]));
+    plan.items.push(...[1, 2].map((i) => wire([[x + 1 + i * 102, y + 30], [x + 7 + i * 102, y + 30]])));
     plan.y = y + 46;
   }
 }
@@ -315,7 +325,8 @@ function meeting(plan, { op, from, through, side, given }) {
     plan.items.push(wire([[centre, tops.at(-1) + 30], [centre, y], [MIDDLE + radius, y]]));
   } else {
     const start = plan.tops[from] - 9, has = Boolean(plan.page.modules[`${plan.name}.${through}`]);
-    const lane = has ? LANE[0] + LANE[1] / 2 : LANE[1] - 8, top = (start + y) / 2 - 15;
+    const clear = plan.wide ? FRAME[0] - 12 : LANE[1] - 8;
+    const lane = has ? LANE[0] + LANE[1] / 2 : clear, top = (start + y) / 2 - 15;
     if (has) {
       plan.items.push(wire([[MIDDLE, start], [lane, start], [lane, top]]));
       node(plan, through, LANE, top);
