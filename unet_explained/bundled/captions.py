@@ -1,6 +1,7 @@
 """The language of the small world: a caption for a scene, in many phrasings, and its words."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -140,3 +141,14 @@ def mentioned(caption: Caption) -> list[int]:
         for colour, noun in zip(caption.colours, caption.nouns, strict=True)
     ]
     return sorted(range(len(starts)), key=starts.__getitem__)
+
+
+def spoken(caption: Caption, role: str) -> Iterator[tuple[int, str, int]]:
+    """Each thing's index, its "noun" or "colour" word, and which of the word's occurrences it is.
+
+    In the order in which the caption names the things.
+    """
+    words, order = {"noun": caption.nouns, "colour": caption.colours}[role], mentioned(caption)
+    for position, index in enumerate(order):
+        before = [words[other] for other in order[:position]]
+        yield index, words[index], before.count(words[index])

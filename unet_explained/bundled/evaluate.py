@@ -22,7 +22,7 @@ from ..run.checkpoints import load
 from ..run.denoise import Pipeline
 from ..run.look import look_at
 from .autoencoder import psnr, to_pictures, to_tensor
-from .captions import Caption, describe, mentioned
+from .captions import Caption, describe, spoken
 from .card import by_layer, write_card
 from .draw import masks, render
 from .export import SUMS, WEIGHTS
@@ -115,15 +115,11 @@ def _pointing(
     recording: Recording, caption: Caption, truth: list, picture: int | None = None
 ) -> Iterator[dict]:
     """Pointing game and IoU of each thing's words, for the things that have a mask."""
-    order = mentioned(caption)
-    for role, words in (("noun", caption.nouns), ("colour", caption.colours)):
-        for position, index in enumerate(order):
+    for role in ("noun", "colour"):
+        for index, word, occurrence in spoken(caption, role):
             if truth[index] is None:
                 continue
-            occurrence = [words[other] for other in order[:position]].count(words[index])
-            read = partial(
-                recording.attention, words[index], occurrence=occurrence, picture=picture
-            )
+            read = partial(recording.attention, word, occurrence=occurrence, picture=picture)
             mask = torch.from_numpy(np.asarray(truth[index]))
             area = mask.float().mean().item()
             yield {

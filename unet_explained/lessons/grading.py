@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from ..bundled.captions import Caption, mentioned
+from ..bundled.captions import Caption, spoken
 from ..bundled.draw import masks, render
 from ..bundled.world import Scene
 from ..recording.heatmaps import iou, pointing_game
@@ -16,11 +16,9 @@ from ..run.look import look_at
 def grade(pipe: Pipeline, scene: Scene, caption: Caption, timestep: int) -> Iterator[dict]:
     """For each thing and each layer, and for all layers' mean: does its noun's map find it?"""
     recording = look_at(pipe, render(scene, 512), caption.text, [timestep])
-    truth, order = torch.from_numpy(masks(scene, 64)), mentioned(caption)
-    for position, index in enumerate(order):
-        noun = caption.nouns[index]
-        before = [caption.nouns[other] for other in order[:position]]
-        read = partial(recording.attention, noun, occurrence=before.count(noun))
+    truth = torch.from_numpy(masks(scene, 64))
+    for index, noun, occurrence in spoken(caption, "noun"):
+        read = partial(recording.attention, noun, occurrence=occurrence)
         area = truth[index].float().mean().item()
         for layer in (*recording.layers, None):
             heat = read(layer=layer)
