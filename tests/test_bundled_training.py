@@ -14,7 +14,7 @@ from unet_explained.bundled.autoencoder import calibrate, crops, guide, psnr
 from unet_explained.bundled.averaging import start_as_averaging
 from unet_explained.bundled.captions import describe, mentioned
 from unet_explained.bundled.card import END, START, by_layer, wilson, write_card
-from unet_explained.bundled.diffusion import fewer_keys, make_album, noise_like
+from unet_explained.bundled.diffusion import WINDOW, Album, fewer_keys, make_album, noise_like
 from unet_explained.bundled.export import export, verify
 from unet_explained.bundled.inner import InnerUNet, hand_over
 from unet_explained.bundled.loop import Stage, run_stage
@@ -234,7 +234,7 @@ def test_the_whole_command_runs_and_resumes(tmp_path, monkeypatch):
         reading=Stage("reading", 1, 2, 0, 1e-3),
         diffusion=(
             Stage("inner", 1, 2, 128, 1e-3, level=2),
-            Stage("whole", 2, 2, 256, 1e-3),
+            Stage("whole", 2, 2, 256, 1e-3, windows=1),
         ),
         decoder=Stage("decoder", 1, 2, 64, 1e-3),
     )
@@ -257,6 +257,27 @@ def test_an_album_gives_scenes_with_captions():
     assert batch["masks"].shape == (5, 3, 8, 8)
     told = batch["words"].sum((1, 3)) > 0
     assert torch.equal(told, batch["masks"].sum((2, 3)) > 0), "words and masks belong together"
+
+
+def test_windows_are_cut_from_the_album_around_a_thing():
+    scene = Scene("pink", (Thing("star", "red", "large", 0.9, 0.8, 0.2),))
+    latents = torch.randn(1, 4, 40, 40)
+    album = Album([scene], latents, torch.zeros(1, 3, 40, 40, dtype=torch.bool))
+    album.masks[0, 0, 32, 36] = True  # its centre
+    batch = album.windows(Random(0), 6, build_tokenizer(), torch.device("cpu"))
+    assert batch["latents"].shape == (6, 4, WINDOW, WINDOW)
+    for piece, masks in zip(batch["latents"], batch["masks"]):
+        fits = [
+            (y, x)
+            for y in range(9)
+            for x in range(9)
+            if torch.equal(piece, latents[0, :, y : y + WINDOW, x : x + WINDOW])
+        ]
+        assert len(fits) == 1
+        (y, x), told = fits[0], masks.any()
+        assert 0 <= 32 - y < WINDOW
+        assert 0 <= 36 - x < WINDOW
+        assert not told or masks[0, 32 - y, 36 - x] == 1
 
 
 def test_words_are_found_among_the_tokens():

@@ -178,7 +178,7 @@ function drawMap(page) {
   });
   for (const level of drawing.levels) {
     svg.append(draw("rect", { x: 0, y: level.y, width: drawing.width, height: level.height, rx: 6, class: `ux-umap-level ${level.odd ? "ux-umap-odd" : ""}` }));
-    svg.append(text({ x: drawing.width / 2, y: level.y - 10 }, "ux-umap-small", level.text));
+    svg.append(text({ x: level.x, y: level.y - 10 }, "ux-umap-small", level.text));
   }
   for (const block of drawing.blocks) svg.append(frame(page, block));
   for (const skip of drawing.skips) svg.append(arc(page, skip));
@@ -260,7 +260,7 @@ function arc(page, skip) {
   },
     draw("path", { d, class: "ux-umap-reach" }), draw("path", { d, class: "ux-umap-arc" }),
     draw("polygon", { points: `${end},${y} ${end - 6},${y - 5} ${end - 5},${y + 2}` }),
-    draw("text", { x: page.drawing.width / 2, y: y - 13, class: "ux-umap-small" }, skip.shape));
+    draw("text", { x: skip.x, y: y - 13, class: "ux-umap-small" }, skip.shape));
   page.skips.push({ skip, group });
   return group;
 }

@@ -11,7 +11,7 @@ from .colours import STAGES, stage_of
 from .layout import BETWEEN, LEFT, PATH, RIGHT, Line, plan_of
 from .strokes import ink, sizes
 
-WIDTH, EDGE, INCH = 532, 30, 78  # of the drawing; from its sides to the arms; of the Plan
+WIDTH, EDGE, INCH = 546, 30, 78  # of the drawing; from its sides to the arms; of the Plan
 BOX, SPACE, SAMPLER = 20, 12, 30  # a box; between two lines; room for an upsampler
 PROMPT = "encoder_hidden_states"
 SHAPES = {"downsamplers": "sampler", "upsamplers": "sampler", "attentions": "pale"}
@@ -58,8 +58,13 @@ class Drawing:
             top, end = own[0][1] - BOX / 2 - 8, own[-1][1] + BOX / 2 + 8
             height, width = self.plan.shape(own[0][0].left[-1])[2:]
             size = (self.bottom + 26 if last else end) - top
+            skips = [skip for skip in self.skips if own[0][1] <= skip["y"] <= own[-1][1]]
+            # All words of a level stand in the middle of what its arms leave free.
+            x = (max(skip["start"] for skip in skips) + min(skip["end"] for skip in skips)) / 2
+            for skip in skips:
+                skip["x"] = x
             text = f"height {height}, width {width}"
-            self.levels.append(dict(y=top, height=size, text=text, odd=level % 2 == 1))
+            self.levels.append(dict(x=x, y=top, height=size, text=text, odd=level % 2 == 1))
 
     def _blocks(self) -> None:
         """A frame around the modules of each block."""

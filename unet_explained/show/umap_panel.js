@@ -263,12 +263,13 @@ function one(plan, { part: own }) {
   plan.y = y + 30;
   const skip = module.tensors.find((tensor) => tensor.skip)?.skip.replace("from ", "");
   const given = [];
-  if (skip) given.push([plan.page.drawing.skips.find((each) => each.from === skip).stage, `skip of ${skip}`]);
+  if (skip) given.push([plan.page.drawing.skips.find((each) => each.from === skip).stage,
+    `skip of ${plan.page.modules[skip].axes[1][1]}`]);
   if (module.kind === "ResnetBlock2D") given.push(["time", "time"]);
   if (module.cross || module.kind === "Transformer2DModel") given.push(["input", "text"]);
   if (module.kind === "Attend") {
     const weights = module.tensors.find((tensor) => tensor.name === "weights");
-    write(plan, SIDE[0] + 4, y + 9, "weights, softmax of q k", "ux-umap-start ux-umap-tiny");
+    write(plan, SIDE[0] + 4, y + 9, "weights", "ux-umap-start ux-umap-tiny");
     write(plan, SIDE[0] + 4, y + 21, shape(weights.axes), "ux-umap-start ux-umap-tiny");
   }
   given.forEach(([what, words], i) => arrives(plan, what, words, y + 15 + 14 * (i - (given.length - 1) / 2)));
@@ -276,8 +277,7 @@ function one(plan, { part: own }) {
 
 function arrives(plan, what, words, y, x = SIDE[0] + 12) {
   plan.items.push(pinAt(plan.page, x, y, what));
-  const narrow = words.length > 14; // else it would leave the drawing
-  write(plan, x + 8, y, words, `ux-umap-start ${narrow ? "ux-umap-tiny" : "ux-umap-small"}`);
+  write(plan, x + 8, y, words, "ux-umap-start ux-umap-small");
 }
 
 /** Parts side by side: queries from the picture, keys and values from what is looked at. */
