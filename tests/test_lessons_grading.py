@@ -1,8 +1,7 @@
-"""What the notebooks need beyond the package: looking at a known picture, timing, watching."""
+"""What the notebooks need beyond the package: looking at a known picture, timing."""
 
 from random import Random
 
-import numpy as np
 import torch
 
 from unet_explained.bundled.captions import describe
@@ -10,7 +9,6 @@ from unet_explained.bundled.draw import render
 from unet_explained.bundled.world import sample_scene
 from unet_explained.lessons.grading import grade, look_at
 from unet_explained.lessons.measure import measure
-from unet_explained.show.watch import watch
 
 
 def test_a_known_picture_is_looked_at_once_for_each_timestep(tiny_pipe):
@@ -38,10 +36,3 @@ def test_a_call_is_measured_after_one_to_warm_up():
     assert measured.result == 4
     assert measured.seconds < 1
     assert "ms" in repr(measured)
-
-
-def test_a_watched_run_is_the_run(tiny_pipe, capsys):
-    run, steps, previews = watch(tiny_pipe.denoise("a red circle", steps=2))
-    assert torch.equal(run.latents, tiny_pipe("a red circle", steps=2).latents)
-    assert len(steps) == len(previews) == 2
-    assert np.asarray(previews[0]).shape == (64, 64, 3)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from random import Random
 
 import diffusers
 import pytest
@@ -86,6 +87,29 @@ def test_the_last_preview_is_the_picture(tiny_pipe):
     *_, last = tiny_pipe.denoise(PROMPT, steps=3)
     run = tiny_pipe(PROMPT, steps=3)
     assert torch.allclose(last.denoised, run.latents, atol=1e-4)
+
+
+def test_a_glimpse_has_the_pictures_colours_and_is_none_where_they_are_not_known(tiny_pipe):
+    *_, last = tiny_pipe.denoise("a red circle", steps=1)
+    assert last.glimpse().shape == (8, 8, 3)
+    factors = torch.tensor([[0.298, 0.207, 0.208], [0.187, 0.286, 0.173]])  # of SD, the first two
+    first = tiny_pipe.glimpse(torch.eye(4)[:2].T[None, :, None])[0]
+    assert torch.equal(torch.tensor(first), ((factors + 1) * 127.5).round().byte())
+    tiny_pipe.latent_rgb = None
+    assert last.glimpse() is None
+
+
+def test_a_glimpse_of_the_bundled_model_is_nearly_its_picture():
+    from unet_explained.bundled.autoencoder import to_tensor
+    from unet_explained.bundled.draw import render
+    from unet_explained.bundled.world import sample_scene
+
+    pipe, picture = ux.load(), render(sample_scene(Random(1)), 256)
+    with torch.no_grad():
+        latents = pipe.vae.encode(to_tensor([picture])).latent_dist.mean
+    rough = pipe.glimpse(latents * pipe.vae.config.scaling_factor).astype(float)
+    small = picture.reshape(32, 8, 32, 8, 3).mean(axis=(1, 3))
+    assert abs(rough - small).mean() < 8  # of 255
 
 
 def test_runs_do_not_disturb_each_other(tiny_pipe):
