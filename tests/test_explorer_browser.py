@@ -183,7 +183,8 @@ def test_all_steps_are_replayed_with_their_progress_said(page):
     page.evaluate("""() => {
       const said = document.querySelector(".ux-said");
       window.heard = [];
-      new MutationObserver(() => window.heard.push(said.textContent)).observe(said, { childList: true });
+      const hear = () => window.heard.push(said.textContent);
+      new MutationObserver(hear).observe(said, { childList: true });
     }""")
     page.get_by_text("all steps, their mean").click()
     settled(page)

@@ -50,10 +50,12 @@ class DiffusionLoss(nn.Module):
         Windows are cheap: with little noise, edges and kinds depend on what is near. They are seen
         at early timesteps only, and nobody asks where in the picture their pixels are.
         """
-        loss = self._loss(**whole, times=_timesteps(whole["latents"]), where=True)
+        inner = whole["latents"].shape[-1] < LATENT_SIDE
+        times = _timesteps(whole["latents"], late=inner or windows is not None)
+        loss = self._loss(**whole, times=times, where=True)
         if windows is None:
             return loss
-        times = _timesteps(windows["latents"], NEAR)
+        times = _timesteps(windows["latents"], latest=NEAR)
         return loss + self._loss(**windows, times=times, where=False)
 
     def _loss(
@@ -111,15 +113,14 @@ def fewer_keys(unet: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _timesteps(latents: Tensor, latest: float = 1) -> Int[Tensor, " batch"]:
-    """Random timesteps of that share; for inner levels late ones more often: they lay things out.
+def _timesteps(latents: Tensor, latest: float = 1, late: bool = False) -> Int[Tensor, " batch"]:
+    """Random timesteps up to that share of them; `late` ones, which lay things out, more often.
 
     One from each of `batch` equally likely parts, which makes the loss less noisy.
     """
     parts = torch.arange(len(latents), device=latents.device)
     share = (parts + torch.rand(len(latents), device=latents.device)) / len(latents)
-    if latest == 1 and latents.shape[-1] < LATENT_SIDE:
-        share = share.sqrt()
+    share = share.sqrt() if late else share
     return (share * latest * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
 
 

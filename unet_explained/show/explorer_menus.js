@@ -89,8 +89,10 @@ function menus(about, choose) {
   const u = smallU(about.layers, (name) => choose({ layer: name, head: null }));
   const [head, step] = [headMenu(about, choose), stepSlider(about, choose)];
   const half = halfMenu(about, choose);
-  const field = (name, control) =>
-    make("label", { class: "ux-field" }, make("span", {}, name), control);
+  const field = (name, control) => {
+    control.setAttribute("aria-label", name); // else browsers differ on what the label says
+    return make("label", { class: "ux-field" }, make("span", {}, name), control);
+  };
   const element = make(
     "div", { class: "ux-fields" }, field("Layer", layer), u.svg, field("Head", head.menu),
     field("Step", step.slider), step.under, field("Half", half),

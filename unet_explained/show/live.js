@@ -1,9 +1,5 @@
 // The view of `ux.live`: frames come as bytes while the run goes on; words are chosen here.
 
-const STAGES = {
-  input: "#8d99ae", time: "#9b5de5", "pre-process": "#5aa9e6", down: "#2a9d8f",
-  mid: "#e0a100", up: "#ee6c4d", "post-process": "#c9184a",
-};
 const GOING = { running: "running", stopped: "stopped", finished: "finished", failed: "failed", ready: "not begun" };
 
 /** Unsigned bytes (height, width, channels) as a canvas of that size. */
@@ -40,13 +36,15 @@ function render({ model, el }) {
   const overlay = make("canvas", { width: 288, height: 288, role: "img" });
   const words = make("div", { class: "ux-live-words", role: "group", "aria-label": "words of the prompt" });
   const overlayName = make("figcaption");
-  const size = model.get("drawing");
+  const { width, height, stages, ...parts } = model.get("drawing");
   const boxes = new Map();
-  const map = draw("svg", { viewBox: size.box, role: "img" });
-  for (const box of size.boxes) {
-    const title = draw("title");
-    const shape = draw("rect", { x: box.x, y: box.y, width: box.width, height: box.height, rx: 0.06, stroke: STAGES[box.stage] }, title);
-    boxes.set(box.name, { shape, title });
+  const map = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+  for (const points of parts.wires) map.append(draw("polyline", { points: points.flat().join(" ") }));
+  for (const { start, end, y } of parts.skips) map.append(draw("line", { x1: start, x2: end, y1: y, y2: y }));
+  for (const { name, stage, x, y, ...size } of parts.boxes) {
+    const title = draw("title", {}, name);
+    const shape = draw("rect", { x, y, width: size.width, height: size.height, rx: 4, stroke: stages[stage][0] }, title);
+    boxes.set(name, { shape, title });
     map.append(shape);
   }
   const mapName = make("figcaption");

@@ -9,9 +9,11 @@ from time import perf_counter
 from traitlets import Bytes, Dict, Int, List, Unicode
 
 from ..recording.listen import Stopped, stoppable
+from ..recording.shapes import shape_table
 from ..run.denoise import Pipeline, Run
 from ..run.text import read_prompt
-from .live_frames import Frame, Observer, drawing_of, film_strip
+from .live_frames import Frame, Observer, film_strip
+from .umap_layout import drawing_of
 from .widget import Asked, View
 
 BEHIND = 3  # frames that the page may not have shown yet: while there are more, none is made
@@ -49,10 +51,10 @@ class Live(View):
     total = Int().tag(sync=True)
     count = Int().tag(sync=True)  # frames kept so far
     picture = Bytes().tag(sync=True)  # PNG, once the run is finished
-    drawing = Dict().tag(sync=True)  # the U: its modules' boxes
+    drawing = Dict().tag(sync=True)  # the U, as umap draws it
 
     def __init__(self, pipe: Pipeline, steps: int, options: dict) -> None:
-        super().__init__(drawing=drawing_of(pipe.unet), total=steps)
+        super().__init__(drawing=drawing_of(shape_table(pipe.unet)), total=steps)
         self.pipe, self.steps, self.options = pipe, steps, options
         self.frames: list[Frame] = []
         self.run: Run | None = None
@@ -114,8 +116,9 @@ class Live(View):
     def _denoise(self, steps) -> Run:
         """Draws the steps that it costs little to draw, the first and the last in any case."""
         words = read_prompt(self.prompt, self.pipe.tokenizer).spans
+        names = [box["name"] for box in self.drawing["boxes"]]
         began, last = perf_counter(), -1
-        with Observer(self.pipe.unet, words) as observer:
+        with Observer(self.pipe.unet, names, words) as observer:
             for index in itertools.count():
                 ends = index in (0, last)
                 observer.wanted = ends or self._may_draw(perf_counter() - began)

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from time import perf_counter
 
 import numpy as np
@@ -12,14 +13,10 @@ from ..recording.heatmaps import average, head_mean, word_map
 from ..recording.kept import Word
 from ..recording.listen import listening
 from ..recording.nested import first
-from ..recording.shapes import shape_table
 from ..run.denoise import Step
-from .colours import stage_of
 from .controls import png
-from .layout import plan_of
 from .plots import Picture, draw_map
 
-PARTS = ("conv_in", "*_block*.resnets.?", "*_block*.attentions.?", "*samplers.0", "conv_out")
 LOOKS = "up_blocks.*attn2.attend"  # the way up: where the bundled model's maps point best
 SHARE = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
 SIDE = 256  # of a preview that had to be decoded
@@ -47,18 +44,19 @@ class Frame:
 
 
 class Observer(AbstractContextManager):
-    """Hears the modules of a UNet while `wanted`, and makes a Frame of what it heard."""
+    """Hears some modules of a UNet while `wanted`, and makes a Frame of what it heard."""
 
-    def __init__(self, unet: nn.Module, words: tuple[Word, ...]) -> None:
+    def __init__(self, unet: nn.Module, names: list[str], words: tuple[Word, ...]) -> None:
         self.unet, self.words = unet, words
+        looks = [name for name, _ in unet.named_modules() if fnmatchcase(name, LOOKS)]
+        self.names = [*names, *looks]
         self.wanted, self.spent = False, 0.0
         self._parts: dict[str, Tensor] = {}
         self._maps: list[Tensor] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> "Observer":
-        patterns = _present(self.unet, (*PARTS, LOOKS))
-        self._stack.enter_context(listening(self.unet, patterns, self._hear))
+        self._stack.enter_context(listening(self.unet, self.names, self._hear))
         return self
 
     def __exit__(self, *error) -> None:
@@ -70,7 +68,6 @@ class Observer(AbstractContextManager):
             return
         start = perf_counter()
         if name == "conv_in":
-            self._parts, self._maps = {}, []
             self._size = output.shape[-2:]
         if name.endswith("attend"):
             self._look(args)
@@ -104,6 +101,7 @@ class Observer(AbstractContextManager):
             "preview": list(preview.shape[:2]),
         }
         maps, top = _levels(self._word_maps())
+        self._maps = []
         activity, strongest = _levels(torch.stack(list(self._parts.values())).cpu())
         content |= {"maps": list(maps.shape), "top": top}
         content |= {"modules": list(self._parts), "strongest": strongest}
@@ -115,48 +113,11 @@ class Observer(AbstractContextManager):
         return torch.stack([average(each) for each in zip(*self._maps)]).cpu()
 
 
-def _present(unet: nn.Module, patterns: tuple[str, ...]) -> list[str]:
-    """Those that fit a module: a UNet may have no attention on its way up."""
-    from fnmatch import fnmatchcase
-
-    names = [name for name, _ in unet.named_modules()]
-    return [each for each in patterns if any(fnmatchcase(name, each) for name in names)]
-
-
 def _levels(values: Tensor) -> tuple[np.ndarray, float]:
     """As uint8 of the largest, and the largest. What is not finite counts as nothing."""
     values = values.float().nan_to_num(0, 0, 0)
     top = values.max().item() if values.numel() else 0.0
     return (values / (top or 1) * 255).round().to(torch.uint8).numpy(), top
-
-
-def drawing_of(unet: nn.Module) -> dict:
-    """The U of a UNet's modules as boxes, in inches, for the page to colour."""
-    plan = plan_of(shape_table(unet))
-    boxes = []
-    for line in plan.lines:
-        for names in (line.left, line.right):
-            x = plan.enters(names) - plan.lengths(names)[0] / 2
-            for name, length in zip(names, plan.lengths(names)):
-                boxes.append(_box(name, x, line.y, length, line.height))
-                x += length + 0.12
-        if line.upsampler:
-            boxes.append(_box(line.upsampler, 7.35, line.upsampler_y, 1.2, 0.24))
-    middle = [row for row in plan.rows if row.startswith("mid_block.") and row.count(".") == 2]
-    for index, name in enumerate(middle):
-        boxes.append(_box(name, 3.4 + 1.1 * index, plan.bottom, 1.0, 0.28))
-    boxes.append(_box("conv_out", 7.35, plan.lines[0].y - 0.5, 1.2, 0.24))
-    left, top = (min(box[axis] for box in boxes) - 0.1 for axis in "xy")
-    right = max(box["x"] + box["width"] for box in boxes) + 0.1
-    return {
-        "boxes": boxes,
-        "box": f"{left:.2f} {top:.2f} {right - left:.2f} {plan.bottom - top + 0.3:.2f}",
-    }
-
-
-def _box(name: str, x: float, y: float, width: float, height: float) -> dict:
-    place = dict(x=x, y=y - height / 2, width=width, height=height)
-    return {"name": name, "stage": stage_of(name)} | {k: round(v, 3) for k, v in place.items()}
 
 
 def film_strip(frames: list[Frame], words: list[str], title: str, most: int = 6) -> bytes:

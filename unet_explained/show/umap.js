@@ -1,5 +1,5 @@
 // The map of the U. Python says what there is and where it stands; this draws and colours it.
-// What opens beside the map is in umap_panel.js, which comes before this in one script.
+// What opens beside it is in umap_panel.js and umap_inside.js; all are one script.
 
 const COLOURS = {
   stage: "stage",
@@ -10,17 +10,20 @@ const COLOURS = {
 const HELP =
   "Point at a part of the U, or go through it with Tab and the arrow keys. " +
   "Click, or press Enter, to look inside; Escape closes.";
-const count = (n, digits = 3) => {
-  const [unit, size] = [["T", 1e12], ["G", 1e9], ["M", 1e6], ["K", 1e3], ["", 1]].find(([, s]) => n >= s) ?? ["", 1];
-  return `${Number((n / size).toPrecision(digits))} ${unit}`.trim();
+const UNITS = [["T", 1e12], ["G", 1e9], ["M", 1e6], ["K", 1e3], ["", 0]];
+const count = (n) => {
+  const [unit, size] = UNITS.find(([, least]) => n >= least);
+  return `${Number((n / (size || 1)).toPrecision(3))} ${unit}`.trim();
 };
-const percent = (share) => `${share && share < 1e-4 ? "< 0.01" : Number((100 * share).toPrecision(2))} %`;
+const percent = (share) =>
+  `${share && share < 1e-4 ? "< 0.01" : Number((100 * share).toPrecision(2))} %`;
 const shape = (axes) => axes.map(([, size]) => size).join(" × ");
 
 function render({ model, el }) {
   const { ask, close } = asking(model);
   const page = {
-    model, ask, boxes: new Map(), parts: new Map(), skips: [], activity: new Map(), tab: "inside", turn: 0, first: 0,
+    model, ask, tab: "inside", turn: 0, first: 0,
+    boxes: new Map(), parts: new Map(), skips: [], activity: new Map(),
     drawing: model.get("drawing"), modules: model.get("modules"), timesteps: model.get("timesteps"),
   };
   page.map = drawMap(page);
@@ -29,9 +32,12 @@ function render({ model, el }) {
   page.details = make("section", { class: "ux-umap-details", "aria-label": "the chosen module" });
   const side = make("div", { class: "ux-umap-side" }, page.info, page.details);
   page.root = make(
-    // The attribute keeps JupyterLab from taking the arrow keys for its cells.
-    "div", { class: "ux ux-umap", "data-lm-suppress-shortcuts": "true", onkeydown: (e) => pressed(page, e) },
-    make("div", { class: "ux-umap-title" }, make("strong", {}, model.get("title")), ` ${model.get("given")}`),
+    "div", {
+      class: "ux ux-umap", onkeydown: (event) => pressed(page, event),
+      "data-lm-suppress-shortcuts": "true", // else JupyterLab takes the arrow keys for its cells
+    },
+    make("div", { class: "ux-umap-title" },
+      make("strong", {}, model.get("title")), ` ${model.get("given")}`),
     controls(page), page.legend, make("div", { class: "ux-umap-body" }, page.map, side),
   );
   const heard = {
@@ -68,11 +74,12 @@ function controls(page) {
     }, text),
   );
   const row = make("div", { class: "ux-row" },
-    make("span", { class: "ux-umap-choice", role: "group", "aria-label": "colour by" }, "colour by ", ...page.buttons));
+    make("span", { class: "ux-umap-choice", role: "group", "aria-label": "colour by" },
+      "colour by ", ...page.buttons));
   if (last < 0) return row;
   page.said = make("output");
   page.slider = make("input", {
-    type: "range", min: 0, max: last, value: page.model.get("step"), "aria-label": "step of the run",
+    type: "range", min: 0, max: last, "aria-label": "step of the run",
     oninput: () => set(page, "step", Number(page.slider.value)),
   });
   row.append(make("label", { class: "ux-umap-step" }, "step ", page.slider, page.said));
@@ -83,22 +90,26 @@ function stepped(page) {
   paint(page);
   clearTimeout(page.timer);
   // A slider under way passes many steps; each picture costs a forward of the model.
-  if (["feature maps", "attention"].includes(page.tab)) page.timer = setTimeout(() => show(page), 150);
+  const follows = ["feature maps", "attention"].includes(page.tab);
+  if (follows) page.timer = setTimeout(() => show(page), 150);
 }
 
 /** Fills and numbers of all boxes, and the legend. */
 function paint(page) {
   const colour = page.model.get("colour"), step = page.model.get("step");
-  for (const button of page.buttons) button.setAttribute("aria-pressed", button.dataset.colour === colour);
+  for (const button of page.buttons)
+    button.setAttribute("aria-pressed", button.dataset.colour === colour);
   if (page.slider) {
+    const last = page.timesteps.length - 1;
     page.slider.value = step;
-    page.said.textContent = ` ${step} of 0 to ${page.timesteps.length - 1}, t = ${page.timesteps[step]}`;
+    page.said.textContent = `${step} of 0 to ${last}, t = ${page.timesteps[step]}`;
   }
   const { value, place, text } = scaleOf(page, colour);
   for (const [name, { group, label, box }] of page.boxes) {
     const known = value?.(name);
     group.classList.toggle("ux-umap-heat", value !== undefined);
-    group.style.setProperty("--heat", `${known === undefined ? 0 : Math.round(100 * place(known))}%`);
+    const heat = known === undefined ? 0 : Math.round(100 * place(known));
+    group.style.setProperty("--heat", `${heat}%`);
     label.textContent = value === undefined ? box.label : known === undefined ? "…" : text(known);
   }
   legend(page, colour);
@@ -117,7 +128,8 @@ function scaleOf(page, colour) {
   }
   const value = (name) => page.activity.get(page.model.get("step"))?.[name];
   // One scale for all steps seen so far, so that steps can be compared.
-  const seen = [...page.activity.values()].flatMap((at) => names.map((name) => at[name])).filter((n) => n > 0);
+  const steps = [...page.activity.values()];
+  const seen = steps.flatMap((at) => names.map((name) => at[name])).filter((n) => n > 0);
   const [low, high] = [Math.min(...seen), Math.max(...seen)];
   const place = (n) => (n > 0 && high > low ? Math.log(n / low) / Math.log(high / low) : 0);
   const text = (n) => `${Number(n.toPrecision(2))}`;
@@ -126,23 +138,25 @@ function scaleOf(page, colour) {
 
 function legend(page, colour) {
   const { stages, totals, boxes } = page.drawing;
-  const pin = (what, words) => make("span", {}, make("i", { class: "ux-umap-dot", style: `--stage: ${stages[what][0]}` }), words);
+  const sign = (look, stage, words) =>
+    make("span", {}, make("i", { class: look, style: `--stage: ${stages[stage][0]}` }), words);
   const present = new Set(boxes.map((box) => box.stage));
   if (colour === "stage") {
-    const chips = Object.keys(stages).filter((stage) => present.has(stage)).map((stage) =>
-      make("span", {}, make("i", { class: "ux-umap-chip", style: `--stage: ${stages[stage][0]}` }), stage));
-    page.legend.replaceChildren(...chips, pin("time", "time arrives"), pin("input", "text arrives"));
-    return;
+    const names = Object.keys(stages).filter((stage) => present.has(stage));
+    return page.legend.replaceChildren(
+      ...names.map((stage) => sign("ux-umap-chip", stage, stage)),
+      sign("ux-umap-dot", "time", "time arrives"), sign("ux-umap-dot", "input", "text arrives"));
   }
   const [low, high] = scaleOf(page, colour).ends;
   const words = {
     flops: `of ${count(totals.flops)} FLOPs a forward; a multiply-add counts as two`,
     params: `of ${count(totals.params)} parameters`,
-    activity: "root mean square of what each module returns at this step; colours on a logarithmic scale",
+    activity:
+      "root mean square of what each module returns at this step: the size of a typical number in it",
   };
   page.legend.replaceChildren(
     make("span", { class: "ux-umap-scale" }, low, make("i", { class: "ux-umap-ramp" }), high),
-    make("span", { class: "ux-umap-faint" }, words[colour]));
+    faint(words[colour]));
 }
 
 /** Asks for the activity at this step; where answers come quickly, for the other steps as well. */
@@ -171,28 +185,32 @@ async function learn(page) {
 
 function drawMap(page) {
   const { drawing } = page;
-  const text = (each, look, ...more) => draw("text", { x: each.x, y: each.y, class: look, "text-anchor": each.side }, ...more);
+  const text = ({ x, y, side }, look, words) =>
+    draw("text", { x, y, class: look, "text-anchor": side }, words);
   const svg = draw("svg", {
     viewBox: `0 0 ${drawing.width} ${drawing.height}`, class: "ux-umap-map", role: "group",
     "aria-label": "the U, module by module in order of execution",
   });
   for (const level of drawing.levels) {
-    svg.append(draw("rect", { x: 0, y: level.y, width: drawing.width, height: level.height, rx: 6, class: `ux-umap-level ${level.odd ? "ux-umap-odd" : ""}` }));
+    const place = { x: 0, y: level.y, width: drawing.width, height: level.height, rx: 6 };
+    svg.append(draw("rect", { ...place, class: `ux-umap-level ${level.odd ? "ux-umap-odd" : ""}` }));
     svg.append(text({ x: level.x, y: level.y - 10 }, "ux-umap-small", level.text));
   }
   for (const block of drawing.blocks) svg.append(frame(page, block));
   for (const skip of drawing.skips) svg.append(arc(page, skip));
   for (const points of drawing.wires) svg.append(wire(points));
-  for (const { stage, ...place } of drawing.bars) svg.append(draw("rect", { ...place, class: "ux-umap-bar", fill: drawing.stages[stage][0] }));
+  for (const { stage, ...place } of drawing.bars)
+    svg.append(draw("rect", { ...place, class: "ux-umap-bar", fill: drawing.stages[stage][0] }));
   for (const box of drawing.boxes) svg.append(boxOf(page, box));
   for (const { x, y, what } of drawing.pins) svg.append(pinAt(page, x, y, what));
-  for (const each of drawing.texts) svg.append(text(each, `ux-umap-${each.look || "plain"}`, each.text));
+  for (const each of drawing.texts)
+    svg.append(text(each, `ux-umap-${each.look || "plain"}`, each.text));
   page.order = Object.keys(page.modules).filter((name) => page.parts.has(name));
   page.parts.get(page.order[0]).setAttribute("tabindex", 0);
   return svg;
 }
 
-/** A module that can be pointed at, focused and opened; of the map, or of a drawing in the panel. */
+/** A module that can be pointed at, focused and opened: of the map, or of a drawing beside it. */
 function part(page, name, look, ...children) {
   const { kind, axes } = page.modules[name];
   return draw("g", {
@@ -219,16 +237,18 @@ function onMap(page, name, look, stage, ...children) {
 }
 
 function frame(page, { name, stage, label, x, y, width, height }) {
+  const look = `ux-umap-strong ${label.turn ? "ux-umap-end" : ""}`;
   const turned = `rotate(${label.turn} ${label.x} ${label.y})`;
   return onMap(page, name, "ux-umap-block", stage,
     draw("rect", { x, y, width, height, rx: 6, class: "ux-umap-shape" }),
-    draw("text", { x: label.x, y: label.y, transform: turned, class: `ux-umap-strong ${label.turn ? "ux-umap-end" : ""}` }, name));
+    draw("text", { x: label.x, y: label.y, transform: turned, class: look }, name));
 }
 
 function boxOf(page, box) {
   const { x, y, width, height, name } = box, slope = 9;
   // Broad above, where the resolution is high, and narrow below.
-  const corners = [[x, y], [x + width, y], [x + width - slope, y + height], [x + slope, y + height]];
+  const [right, low] = [x + width, y + height];
+  const corners = [[x, y], [right, y], [right - slope, low], [x + slope, low]];
   const outline = box.shape === "sampler"
     ? draw("polygon", { points: corners.join(" "), class: "ux-umap-shape" })
     : draw("rect", { x, y, width, height, rx: 4, class: "ux-umap-shape" });
@@ -239,13 +259,15 @@ function boxOf(page, box) {
 }
 
 function pinAt(page, x, y, what) {
-  return draw("circle", { cx: x, cy: y, r: 3.5, class: "ux-umap-pin", fill: page.drawing.stages[what][0] });
+  const fill = page.drawing.stages[what][0];
+  return draw("circle", { cx: x, cy: y, r: 3.5, class: "ux-umap-pin", fill });
 }
 
 function wire(points, look = "ux-umap-wire") {
   const [[a, b], [x, y]] = points.slice(-2);
   const [h, v] = [Math.sign(x - a), Math.sign(y - b)];
-  const tip = [[x, y], [x - 5 * h - 3 * v, y - 5 * v - 3 * h], [x - 5 * h + 3 * v, y - 5 * v + 3 * h]];
+  const [back, low] = [x - 5 * h, y - 5 * v];
+  const tip = [[x, y], [back - 3 * v, low - 3 * h], [back + 3 * v, low + 3 * h]];
   return draw("g", { class: look },
     draw("polyline", { points: points.join(" ") }), draw("polygon", { points: tip.join(" ") }));
 }

@@ -189,8 +189,9 @@ class UMap(View):
         return proposal["value"]
 
 
-# The script is in two files, one for the map and one for the panel beside it.
-UMap._esm = (FOLDER / "umap_panel.js").read_text(encoding="utf-8") + UMap._esm
+# The rest of the script: the panel beside the map, and the drawings in it.
+for _part in ("umap_panel.js", "umap_inside.js"):
+    UMap._esm = (FOLDER / _part).read_text(encoding="utf-8") + UMap._esm
 
 
 def _traced(what: Any, counts: dict[str, int]) -> tuple[ShapeTable, UNetConfig]:

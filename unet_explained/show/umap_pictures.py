@@ -16,7 +16,7 @@ from torch import Tensor
 from ..run.denoise import Run
 from .colours import ATTENTION
 from .features import SIGNED
-from .views import principal_colours
+from .views import MARK, principal_colours
 from .widget import Asked
 
 SIDE = 160  # pixels of the run's own picture, beside its maps
@@ -31,10 +31,10 @@ def png(picture: np.ndarray) -> bytes:
     return data.getvalue()
 
 
-def coloured(values: np.ndarray, colours: str, low: float, high: float) -> bytes:
-    """Numbers (height, width) through a colour map whose ends are low and high."""
+def coloured(values: np.ndarray, colours: str, low: float, high: float) -> np.ndarray:
+    """Numbers (height, width) through a colour map whose ends are low and high, as for png()."""
     scaled = (values - low) / max(high - low, 1e-12)
-    return png(colormaps[colours](np.clip(scaled, 0, 1), bytes=True)[..., :3])
+    return colormaps[colours](np.clip(scaled, 0, 1), bytes=True)[..., :3]
 
 
 def as_maps(output: Tensor, axes: Sequence[str], size: tuple[int, int] | None) -> np.ndarray:
@@ -59,7 +59,7 @@ def feature_tiles(features: np.ndarray, first: int, count: int) -> Tiles:
     for index, values in enumerate(features[first : first + count], first):
         reach = float(np.abs(values).max()) or 1.0
         texts.append(f"channel {index}, to ±{reach:.3g}")
-        files.append(coloured(values, SIGNED, -reach, reach))
+        files.append(png(coloured(values, SIGNED, -reach, reach)))
     return texts, files
 
 
@@ -78,20 +78,23 @@ def word_tiles(run: Run, step: int, layer: str) -> Tiles:
         raise Asked("The prompt has no words to look at.")
     top = max(float(each.max()) for each in maps)
     texts = [f"{word}, to {each.max():.3f}" for word, each in zip(run.prompt.words, maps)]
-    files = [coloured(each, ATTENTION, 0, top) for each in maps]
+    files = [png(coloured(each, ATTENTION, 0, top)) for each in maps]
     return ["the picture", *texts], [_thumbnail(run), *files]
 
 
 def place_tiles(run: Run, step: int, layer: str) -> Tiles:
-    """The picture, then where nine places of it look, each on its own scale; means over heads."""
+    """The picture, then where nine places of it look, each on its own scale and with its own place
+    marked; means over heads."""
     recording = run.replay(step, self_attention=True, attention=None)
     height, width = recording.runs[0].self_layers[layer]
     texts, files = ["the picture"], [_thumbnail(run)]
     for row in _thirds(height):
         for column in _thirds(width):
             values = recording.self_attention(layer=layer, pixel=(row, column)).numpy()
-            texts.append(f"row {row}, column {column}, to {values.max():.3f}")
-            files.append(coloured(values, ATTENTION, 0, float(values.max())))
+            picture = coloured(values, ATTENTION, 0, float(values.max()))
+            picture[row, column] = [int(MARK[i : i + 2], 16) for i in (1, 3, 5)]
+            texts.append(f"from row {row}, column {column}, to {values.max():.3f}")
+            files.append(png(picture))
     return texts, files
 
 
