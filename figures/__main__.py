@@ -10,7 +10,7 @@ from pathlib import Path
 
 import unet_explained as ux
 
-from . import bundled
+from . import bundled, views
 
 HERE = Path(__file__).parent
 EVALUATION = Path("runs/evaluation")
@@ -32,6 +32,12 @@ def u():
     return draw_u("sd15")
 
 
+def references() -> None:
+    """What the tests compare the bundled model's pictures with."""
+    for each in bundled.REFERENCE:
+        bundled.reference(each).save(HERE.parent / "tests" / "reference" / f"{each}.png")
+
+
 PICTURES = {
     "heatmaps": heatmaps,
     "u": u,
@@ -40,16 +46,17 @@ PICTURES = {
     "failures": partial(bundled.failures, EVALUATION),
     "pointing": partial(bundled.pointing, EVALUATION),
 }
+SEVERAL = {"reference": references, "views": views.screenshots}
 
 
 def main() -> None:
-    names = sys.argv[1:] or [*PICTURES, "reference"]
-    if unknown := set(names) - {*PICTURES, "reference"}:
-        raise SystemExit(f"no picture {', '.join(unknown)}; there are: {', '.join(PICTURES)}")
+    names = sys.argv[1:] or [*PICTURES, *SEVERAL]
+    if unknown := set(names) - {*PICTURES, *SEVERAL}:
+        known = ", ".join([*PICTURES, *SEVERAL])
+        raise SystemExit(f"no picture {', '.join(unknown)}; there are: {known}")
     for name in names:
-        if name == "reference":
-            for each in bundled.REFERENCE:
-                bundled.reference(each).save(HERE.parent / "tests" / "reference" / f"{each}.png")
+        if name in SEVERAL:
+            SEVERAL[name]()
         else:
             PICTURES[name]().savefig(HERE / f"{name}.png", dpi=100, bbox_inches="tight")
         print(f"made {name}")

@@ -10,11 +10,17 @@ from PIL import Image
 
 from unet_explained.bundled.card import AVERAGE, pointing_shares
 from unet_explained.bundled.draw import render
-from unet_explained.bundled.train import DIFFUSION
 from unet_explained.bundled.world import sample_scene
 from unet_explained.run.checkpoints import load
 from unet_explained.show.plots import Picture
 
+LOGS = {  # the stages that the shipped weights have had
+    "inner": "inner: 16 x 16",
+    "middle": "middle: 32 x 32",
+    "whole": "whole: 64 x 64",
+    "windows": "and windows, 32 x 32",
+    "late": "and windows, late timesteps",
+}
 SIDE = 96  # of one picture in a sheet, in pixels
 
 
@@ -78,13 +84,13 @@ def pointing(evaluation: Path) -> Picture:
 
 def training(logs: Path) -> Picture:
     """The loss of each stage of the UNet's training against the samples that it had seen."""
-    figure = Picture(figsize=(10, 3.2))
+    figure = Picture(figsize=(10, 2.8))
     figure.set_layout_engine("compressed")
-    axes = figure.subplots(1, len(DIFFUSION), sharey=True)
-    for axis, stage in zip(axes, DIFFUSION):
-        points = [json.loads(line) for line in (logs / f"{stage.name}.jsonl").open()]
+    axes = figure.subplots(1, len(LOGS), sharey=True)
+    for axis, (name, title) in zip(axes, LOGS.items()):
+        points = [json.loads(line) for line in (logs / f"{name}.jsonl").open()]
         axis.plot([p["samples"] for p in points], [p["loss"] for p in points], color="#2a9d8f")
-        axis.set_title(f"{stage.name}: latents of {stage.side // 8} x {stage.side // 8}")
+        axis.set_title(title, fontsize=10)
         axis.set_xlabel("samples")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("loss, smoothed")

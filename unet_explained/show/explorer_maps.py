@@ -102,7 +102,7 @@ class WordMaps:
             names = matching(layer, self.layers, "cross-attention")
             size = max((self.layers[name] for name in names), key=math.prod)
             each = [resize(self._layer(name, head, step, half), size) for name in names]
-            return torch.stack(each).mean(dim=0)
+            return torch.stack(each).mean(dim=0).cpu()
 
     def self_map(
         self, row: int, column: int, layer: str, step: int | None, half: str, first: int
@@ -125,7 +125,7 @@ class WordMaps:
                 maps.append(recording.self_attention(layer=name, pixel=pixel, **where))
             if not maps:
                 raise ValueError(f"{layer} has no self-attention beside it")
-            return average(maps).float(), step
+            return average(maps).float().cpu(), step
 
     def _layer(
         self, name: str, head: int | None, step: int | None, half: str

@@ -152,7 +152,7 @@ function legend(page, colour) {
     flops: `of ${count(totals.flops)} FLOPs a forward; a multiply-add counts as two`,
     params: `of ${count(totals.params)} parameters`,
     activity:
-      "root mean square of what each module returns at this step: the size of a typical number in it",
+      "root mean square of what a module returns at this step: the size of a typical number in it",
   };
   page.legend.replaceChildren(
     make("span", { class: "ux-umap-scale" }, low, make("i", { class: "ux-umap-ramp" }), high),
@@ -193,7 +193,8 @@ function drawMap(page) {
   });
   for (const level of drawing.levels) {
     const place = { x: 0, y: level.y, width: drawing.width, height: level.height, rx: 6 };
-    svg.append(draw("rect", { ...place, class: `ux-umap-level ${level.odd ? "ux-umap-odd" : ""}` }));
+    const look = `ux-umap-level ${level.odd ? "ux-umap-odd" : ""}`;
+    svg.append(draw("rect", { ...place, class: look }));
     svg.append(text({ x: level.x, y: level.y - 10 }, "ux-umap-small", level.text));
   }
   for (const block of drawing.blocks) svg.append(frame(page, block));

@@ -27,16 +27,16 @@ function write(plan, x, y, text, look) {
 /** A part with its name, class and shape. */
 function node(plan, own, [x, width], y, height = 30) {
   const { page, calls } = plan, name = `${plan.name}.${own}`, module = page.modules[name];
-  const high = height > 25, kind = wordFor(module);
+  const high = height > 25, centre = x + width / 2, kind = wordFor(module);
   const fits = high && own.length * 6.6 + kind.length * 5.4 + 14 < width;
   calls[own] = (calls[own] ?? -1) + 1; // drawn in the order of its calls
   const axes = [module.axes, ...module.again][calls[own]] ?? module.axes;
   plan.items.push(part(page, name, "ux-umap-node",
     draw("rect", { x, y, width, height, rx: 4, class: "ux-umap-shape" }),
-    draw("text", { x: x + width / 2, y: y + Math.min(9.5, height / 2) },
+    draw("text", { x: centre, y: y + Math.min(9.5, height / 2) },
       draw("tspan", { class: "ux-umap-strong" }, high ? own : kind),
       fits ? draw("tspan", { class: "ux-umap-faint", dx: 6 }, kind) : null),
-    high && draw("text", { x: x + width / 2, y: y + 21.5, class: "ux-umap-small" }, shape(axes))));
+    high ? draw("text", { x: centre, y: y + 21.5, class: "ux-umap-small" }, shape(axes)) : null));
 }
 
 function wordFor({ kind, cross }) {

@@ -47,8 +47,8 @@ class Drawing:
     def as_json(self) -> dict:
         lists = ("boxes", "blocks", "skips", "bars", "levels", "wires", "texts", "pins")
         stages = {name: [colour, ink(colour)] for name, colour in STAGES.items()}
-        whole = dict(width=WIDTH, height=self.bottom + 34, stages=stages)
-        return whole | {name: getattr(self, name) for name in lists}
+        drawn = {name: getattr(self, name) for name in lists}
+        return dict(width=WIDTH, height=self.bottom + 34, stages=stages) | drawn
 
     def _levels(self) -> None:
         """A band for each resolution, with its height and width."""
@@ -78,8 +78,8 @@ class Drawing:
         for name, ys in spans.items():
             length, down = self.plan.extent(name) * INCH, name.startswith("down")
             x = EDGE - 7 if down else WIDTH - EDGE - length - 14
-            size = dict(width=length + (14 if down else 21), height=max(ys) - min(ys) + 8)
-            place = dict(x=x, y=min(ys) - 4) | size
+            wide, high = length + (14 if down else 21), max(ys) - min(ys) + 8
+            place = dict(x=x, y=min(ys) - 4, width=wide, height=high)
             label = dict(x=EDGE - 17, y=min(ys)) if down else dict(x=WIDTH - EDGE + 17, y=max(ys))
             label |= dict(turn=-90 if down else 90)
             self.blocks.append(dict(name=name, stage=stage_of(name), label=label) | place)
@@ -143,7 +143,7 @@ class Drawing:
         cut = BOX * skip / both
         for top, height, owner in ((0, cut, source), (cut, BOX - cut, "up_blocks")):
             place = dict(x=end, y=y - BOX / 2 + top, width=6, height=height)
-            self.bars.append(place | dict(stage=stage_of(owner)))
+            self.bars.append(dict(stage=stage_of(owner)) | place)
         self.skips.append(
             {"from": source, "to": target, "shape": sizes(self.plan.shape(source))}
             | dict(start=start, end=end, y=y, stage=stage_of(source))
@@ -153,17 +153,15 @@ class Drawing:
     def _elbow(self, start: Point, end: Point) -> None:
         """Out of one box and into the next one by right angles."""
         middle = (start[1] + end[1]) / 2
-        straight = start[0] == end[0]
-        bend = [] if straight else [(start[0], middle), (end[0], middle)]
+        bend = [(start[0], middle), (end[0], middle)] if start[0] != end[0] else []
         self.wires.append([start, *bend, end])
 
     def _mid(self) -> None:
         """At the bottom, from left to right; without a mid block the path goes straight across."""
         y, (line, last) = self.bottom, self.lines[-1]
         down, up = _across(self.plan.leaves(line.left)), _across(self.plan.enters(line.right))
-        names = [
-            n for n in self.plan.rows if re.fullmatch(r"mid_block\.(resnets|attentions)\.\d+", n)
-        ]
+        inner = re.compile(r"mid_block\.(resnets|attentions)\.\d+")
+        names = [name for name in self.plan.rows if inner.fullmatch(name)]
         lengths = [88 if "attentions" in name else 62 for name in names]
         x = (WIDTH - sum(lengths) - 18 * max(len(names) - 1, 0)) / 2
         here = (down, last + BOX / 2)
@@ -214,21 +212,18 @@ class Drawing:
                 self._text(x, y, words, "strong")
                 self._chain(names, x, y + 18)
                 y += 46 if names else 16
-        for name, what, kind in (
-            ("time_embedding", "time", "ResnetBlock2D"),
-            (PROMPT, "input", "Transformer2DModel"),
-        ):
-            count = sum(row.kind == kind for row in plan.rows.values())
-            word = "resnets" if what == "time" else "attentions"
-            if what == "input":
-                y += 8
-                self._text(x, y, name, "strong")
-                y += 15
-            self.pins.append(dict(x=x - 82, y=y, what=what))
-            text = f"{sizes(plan.shape(name))}, into {count} {word}"
-            self._text(x - 74, y, text, side="start")
-            y += 15
-        return y
+        self._arrival("time_embedding", "time", "resnets", x, y)
+        self._text(x, y + 23, PROMPT, "strong")
+        self._arrival(PROMPT, "input", "attentions", x, y + 38)
+        return y + 53
+
+    def _arrival(self, name: str, what: str, into: str, x: float, y: float) -> None:
+        """The mark of what is told to many modules, and to how many."""
+        self.pins.append(dict(x=x - 82, y=y, what=what))
+        many = re.compile(rf".*\.{into}\.\d+")
+        count = sum(bool(many.fullmatch(each)) for each in self.plan.rows)
+        text = f"{sizes(self.plan.shape(name))}, into {count} {into}"
+        self._text(x - 74, y, text, side="start")
 
     def _chain(self, names: list[str], x: float, y: float) -> None:
         """One or two boxes side by side around x."""

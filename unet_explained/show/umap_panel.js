@@ -74,7 +74,7 @@ function mark(page, ...names) {
 // ---- what is open
 
 function open(page) {
-  const name = page.model.get("selected");
+  const name = page.model.get("selected"), within = page.details.contains(document.activeElement);
   tell(page);
   page.root.classList.toggle("ux-umap-opened", Boolean(name));
   if (!name) return page.details.replaceChildren();
@@ -100,6 +100,7 @@ function open(page) {
       role: "tablist", class: "ux-umap-tabs", onkeydown: (event) => alongTabs(page, event),
     }, ...page.tabs),
     page.panel);
+  if (within) page.details.querySelector("[aria-current]").focus();
   show(page);
 }
 

@@ -77,7 +77,7 @@ def word_tiles(run: Run, step: int, layer: str) -> Tiles:
     if not maps:
         raise Asked("The prompt has no words to look at.")
     top = max(float(each.max()) for each in maps)
-    texts = [f"{word}, to {each.max():.3f}" for word, each in zip(run.prompt.words, maps)]
+    texts = [f"{word}, to {each.max():.2g}" for word, each in zip(run.prompt.words, maps)]
     files = [png(coloured(each, ATTENTION, 0, top)) for each in maps]
     return ["the picture", *texts], [_thumbnail(run), *files]
 
@@ -93,7 +93,7 @@ def place_tiles(run: Run, step: int, layer: str) -> Tiles:
             values = recording.self_attention(layer=layer, pixel=(row, column)).numpy()
             picture = coloured(values, ATTENTION, 0, float(values.max()))
             picture[row, column] = [int(MARK[i : i + 2], 16) for i in (1, 3, 5)]
-            texts.append(f"from row {row}, column {column}, to {values.max():.3f}")
+            texts.append(f"from row {row}, column {column}, to {values.max():.2g}")
             files.append(png(picture))
     return texts, files
 

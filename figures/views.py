@@ -1,0 +1,45 @@
+"""Screenshots of the live views, in light and dark, of the pages that they write."""
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import unet_explained as ux
+
+HERE = Path(__file__).parent
+PROMPT = "a red circle left of a blue square"
+SIZE = {"width": 1040, "height": 400}  # and as high as the page is
+SCHEMES = {"light": "", "dark": "-dark"}
+
+
+def views() -> dict:
+    """One of each, by name, of one run."""
+    pipe = ux.load(device="cpu")
+    with ux.record(pipe.unet) as recording:
+        run = pipe(PROMPT)
+    live = ux.live(pipe, PROMPT)
+    live.wait()
+    umap = ux.umap(run)
+    umap.selected = "up_blocks.1.attentions.0"
+    return {"umap": umap, "explorer": ux.explore(run, recording), "live": live}
+
+
+def screenshots() -> None:
+    """NAME.png and NAME-dark.png of every view. Needs Chromium and playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with TemporaryDirectory() as folder, sync_playwright() as playwright:
+        chromium = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for name, view in views().items():
+            address = view.to_html(Path(folder) / f"{name}.html").as_uri()
+            for scheme, suffix in SCHEMES.items():
+                page = browser.new_page(viewport=SIZE, color_scheme=scheme)
+                page.goto(address)
+                page.wait_for_timeout(2000)
+                if name == "explorer":
+                    page.get_by_role("button", name="circle").first.click()
+                    page.wait_for_timeout(300)
+                page.screenshot(path=HERE / f"{name}{suffix}.png", full_page=True)
+                page.close()
+        browser.close()

@@ -1,0 +1,55 @@
+"""The pictures of figures/ can be made again, and those that need no training are as they are."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from figures import __main__ as figures
+from figures import bundled
+from unet_explained.bundled.evaluate import evaluate
+from unet_explained.bundled.export import WEIGHTS
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory):
+    """A small one: two pictures of two steps, graded, on a copy of the weights."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    shutil.copytree(WEIGHTS, folder / "weights")
+    table = evaluate(folder / "weights", count=2, steps=2, out=folder / "rows")
+    assert table.startswith("noun, by layer and timestep")
+    card = (folder / "weights" / "README.md").read_text()
+    assert "2 captions of held-out scenes, a picture each; 2 steps" in card
+    with pytest.raises(ValueError, match="other weights or steps"):
+        evaluate(folder / "weights", count=2, steps=3, out=folder / "rows")
+    return folder / "rows"
+
+
+def pixels(figure, path) -> np.ndarray:
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    return np.asarray(Image.open(path).convert("RGB")).astype(float)
+
+
+def test_those_of_an_evaluation(evaluation, tmp_path):
+    pictures = [
+        bundled.samples(evaluation, count=2, columns=2),
+        bundled.failures(evaluation),
+        bundled.pointing(evaluation),
+    ]
+    for picture in pictures:
+        assert pixels(picture, tmp_path / "picture.png").std() > 5
+
+
+@pytest.mark.parametrize("name", ["u", "training"])
+def test_those_that_need_nothing_are_as_they_are_kept(name, tmp_path):
+    made = pixels(figures.PICTURES[name](), tmp_path / "picture.png")
+    kept = np.asarray(Image.open(figures.HERE / f"{name}.png").convert("RGB"))
+    assert made.shape == kept.shape
+    assert np.abs(made - kept).mean() < 1
+
+
+def test_the_first_picture_of_the_readme(tmp_path):
+    assert pixels(figures.PICTURES["heatmaps"](), tmp_path / "picture.png").std() > 5
