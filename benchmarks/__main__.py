@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from . import light, unet
+from . import light, live, unet
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
@@ -21,6 +21,8 @@ def main() -> None:
     for part in (
         lambda: light.imports(rounds),
         lambda: light.shape_tables(rounds),
+        lambda: live.cost("cpu", rounds),
+        *([lambda: live.cost("cuda", rounds)] * torch.cuda.is_available()),
         lambda: unet.forward("cpu", torch.float32, rounds, as_it_comes=True),
         lambda: unet.forward("cpu", torch.float32, rounds),
         lambda: unet.forward("cpu", torch.bfloat16, rounds),
