@@ -1,8 +1,9 @@
-"""python -m benchmarks: measure on this machine and write benchmarks/RESULTS.md."""
+"""python -m benchmarks: measure on this machine and write benchmarks/RESULTS.md; or some parts."""
 
 import argparse
 import datetime
 import platform
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,26 +13,35 @@ from . import light, live, unet
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
+PARTS = {
+    "imports": light.imports,
+    "shapes": light.shape_tables,
+    "live": partial(live.cost, "cpu"),
+    "as it comes": partial(unet.forward, "cpu", torch.float32, as_it_comes=True),
+    "float32": partial(unet.forward, "cpu", torch.float32),
+    "bfloat16": partial(unet.forward, "cpu", torch.bfloat16),
+}
+ON_CUDA = {
+    "live on CUDA": partial(live.cost, "cuda"),
+    "CUDA": lambda rounds: unet.forward("cuda", torch.bfloat16, 10 * rounds),
+}
+
+
 def main() -> None:
+    known = PARTS | (ON_CUDA if torch.cuda.is_available() else {})
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="of each contender, interleaved")
+    parser.add_argument("parts", nargs="*", help=f"print these alone: {', '.join(known)}")
     options = parser.parse_args()
+    if unknown := set(options.parts) - set(known):
+        parser.error(f"no part {', '.join(unknown)}; there are: {', '.join(known)}")
 
-    rounds, parts = options.rounds, [heading(options.rounds)]
-    for part in (
-        lambda: light.imports(rounds),
-        lambda: light.shape_tables(rounds),
-        lambda: live.cost("cpu", rounds),
-        *([lambda: live.cost("cuda", rounds)] * torch.cuda.is_available()),
-        lambda: unet.forward("cpu", torch.float32, rounds, as_it_comes=True),
-        lambda: unet.forward("cpu", torch.float32, rounds),
-        lambda: unet.forward("cpu", torch.bfloat16, rounds),
-        *([lambda: unet.forward("cuda", torch.bfloat16, 10 * rounds)] * torch.cuda.is_available()),
-    ):
-        parts.append(part())
-        print(parts[-1], flush=True)
-        RESULTS.write_text("\n".join(parts))  # each as it comes: a full run takes long
-    print(f"wrote {RESULTS}")
+    texts = [heading(options.rounds)]
+    for name in options.parts or known:
+        texts.append(known[name](rounds=options.rounds))
+        print(texts[-1], flush=True)
+        if not options.parts:
+            RESULTS.write_text("\n".join(texts))  # each as it comes: a full run takes long
 
 
 def heading(rounds: int) -> str:
