@@ -8,7 +8,7 @@ from lab import Browser
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 HOSTILE = "</script><img src=x onerror='window.hacked=1'>"
-PROMPT = f"a small red circle left of a big blue square and a green frog on a dark ground {HOSTILE}"
+PROMPT = f"a red circle left of a blue square and a green frog {HOSTILE}"  # 20 words
 LAYER = "up_blocks.2.attentions.1.transformer_blocks.0.attn2"
 CELLS = [
     f"""

@@ -82,11 +82,27 @@ def test_the_page_starts_stops_and_looks_back(view):
 
 def test_frames_are_dropped_for_a_page_that_is_behind(view):
     view.wait()
-    view._watched, view._shown = True, 0
+    view.frames, view._sent_at, view._watched = [None] * 5, time.perf_counter(), True
+    view._shown = 1
     assert not view._may_draw(1e9)
-    view._shown = len(view.frames)
+    view._shown = 4
     assert view._may_draw(1e9)
-    assert not view._may_draw(view.spent)  # nor where it would cost a run much
+    view._shown, view._sent_at = 1, view._sent_at - 60  # the page is gone: nobody waits for it
+    assert view._may_draw(1e9)
+    assert not view._may_draw(view.spent)  # it would cost the run too much
+
+
+def test_a_replay_beside_it_sees_its_own_forward_alone(view, tiny_pipe):
+    run = view.wait()
+    right = run.replay(1, attention=None, stats=True).stats
+    beside = live(tiny_pipe, "a blue square", steps=300)
+    for _ in range(5):
+        again = run.replay(1, attention=None, stats=True)
+        assert again.timesteps == [run.timesteps[1]]
+        assert again.stats == right
+    assert beside.status == "running"
+    beside.stop()
+    run.replay(1)  # is not stopped
 
 
 def test_what_goes_wrong_in_the_thread_is_said(tiny_pipe, monkeypatch):

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from threading import get_ident
 
 import torch
 from torch import nn
@@ -21,23 +22,25 @@ def listening(
 ) -> Iterator[None]:
     """Calls hear(name, args, output) when a module that fits one of the globs has run.
 
-    args are what it was given by position. Raises ValueError for a pattern that fits no module.
+    args are what it was given by position. Only this thread's forwards are heard. Raises ValueError
+    for a pattern that fits no module.
     """
     modules = dict(model.named_modules())
     names = [name for pattern in patterns for name in matching(pattern, modules, "module")]
     with _hooked() as stack:
         for name in dict.fromkeys(names):
-            handle = modules[name].register_forward_hook(partial(_tell, hear, name))
+            handle = modules[name].register_forward_hook(partial(_tell, get_ident(), hear, name))
             stack.callback(handle.remove)
         yield
 
 
 @contextmanager
 def stoppable(model: nn.Module, stopped: Callable[[], bool]) -> Iterator[None]:
-    """Inside `with`, forwards of the model raise Stopped at their next module once stopped()."""
+    """Inside `with`, this thread's forwards raise Stopped at their next module once stopped()."""
+    own = get_ident()
 
     def check(module: nn.Module, args: tuple) -> None:
-        if stopped():
+        if stopped() and get_ident() == own:
             raise Stopped
 
     with _hooked() as stack:
@@ -55,5 +58,6 @@ def _hooked() -> Iterator[ExitStack]:
         yield stack
 
 
-def _tell(hear: Callable, name: str, module: nn.Module, args: tuple, output) -> None:
-    hear(name, args, output)
+def _tell(own: int, hear: Callable, name: str, module: nn.Module, args: tuple, output) -> None:
+    if get_ident() == own:
+        hear(name, args, output)

@@ -5,7 +5,9 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import RLock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -84,10 +86,18 @@ class Run:
         if not -len(self.forwards) <= step < len(self.forwards):
             raise IndexError(f"step {step}: this run has forwards 0 to {len(self.forwards) - 1}")
         forward, unet = self.forwards[step], self.pipeline.unet
-        with record(unet, *patterns, **options) as recording:
+        with _alone(unet), record(unet, *patterns, **options) as recording:
             _announce(unet, self.prompt, 1, len(forward.sample))
             unet(**vars(forward))
         return recording
+
+
+_LOCKS: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
+
+
+def _alone(unet: nn.Module) -> RLock:
+    """Held during a forward: a replay must not see those of a run in another thread."""
+    return _LOCKS.setdefault(unet, RLock())
 
 
 def _announce(unet, prompt: Prompt, forwards: int, batch: int) -> None:
@@ -170,7 +180,8 @@ class Pipeline:
         for index, timestep in enumerate(scheduler.timesteps):
             sample = scheduler.scale_model_input(torch.cat([latents] * len(given)), timestep)
             forwards.append(Forward(sample.to(unet.dtype), timestep, context, condition))
-            prediction = unet(**vars(forwards[-1])).sample.float()
+            with _alone(unet):
+                prediction = unet(**vars(forwards[-1])).sample.float()
             if guided:
                 without, with_prompt = prediction.chunk(2)
                 prediction = without + guidance * (with_prompt - without)

@@ -55,7 +55,7 @@ function stepSlider({ timesteps, choice }, choose) {
   const text = make("span", { class: "ux-at" });
   const words = (step) => {
     if (step === null) return `the mean of all ${max + 1} steps`;
-    return `step ${step} of 0 to ${max}, t = ${timesteps[step]}`;
+    return `step ${step} of 0 to ${max}, t\u00a0=\u00a0${timesteps[step]}`;
   };
   slider.value = choice.step ?? Math.floor((2 * max) / 3);
   slider.addEventListener("input", () => (text.textContent = words(Number(slider.value))));
