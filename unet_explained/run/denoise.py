@@ -5,9 +5,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from threading import RLock
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from ..model import UNet2DConditionModel
 from ..model.embeddings import Timesteps
 from ..recording import Announcement, Recording, announce, record
 from .text import Prompt, embed, read_prompt, warn_of_unknown_words
+from .turns import alone
 
 
 @dataclass(frozen=True)
@@ -86,18 +85,10 @@ class Run:
         if not -len(self.forwards) <= step < len(self.forwards):
             raise IndexError(f"step {step}: this run has forwards 0 to {len(self.forwards) - 1}")
         forward, unet = self.forwards[step], self.pipeline.unet
-        with _alone(unet), record(unet, *patterns, **options) as recording:
+        with alone(unet), record(unet, *patterns, **options) as recording:
             _announce(unet, self.prompt, 1, len(forward.sample))
             unet(**vars(forward))
         return recording
-
-
-_LOCKS: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
-
-
-def _alone(unet: nn.Module) -> RLock:
-    """Held during a forward: a replay must not see those of a run in another thread."""
-    return _LOCKS.setdefault(unet, RLock())
 
 
 def _announce(unet, prompt: Prompt, forwards: int, batch: int) -> None:
@@ -180,7 +171,7 @@ class Pipeline:
         for index, timestep in enumerate(scheduler.timesteps):
             sample = scheduler.scale_model_input(torch.cat([latents] * len(given)), timestep)
             forwards.append(Forward(sample.to(unet.dtype), timestep, context, condition))
-            with _alone(unet):
+            with alone(unet):
                 prediction = unet(**vars(forwards[-1])).sample.float()
             if guided:
                 without, with_prompt = prediction.chunk(2)
