@@ -193,8 +193,10 @@ def test_self_attention_of_all_layers_is_their_mean_and_of_all_steps_that_of_one
     view = explore(run)
     forwards.clear()
     asked = {"row": 0, "column": 7, "layer": "*", "step": None, "half": "conditional"}
-    content, _ = view.answer({"self": asked})
+    content, (data,) = view.answer({"self": asked})
     assert content["shape"] == [1, 8, 8]
+    shares = np.frombuffer(data, np.uint8) / 255 * content["tops"][0]
+    assert shares.sum() == pytest.approx(1, abs=0.05)  # coarse layers count no more than fine ones
     assert content["step"] == 1
     view.answer({"self": asked | {"row": 3}})
     assert forwards == [run.timesteps[1]]

@@ -137,7 +137,7 @@ def test_words_and_pixels_are_reached_by_keys_alone(page):
     assert "circle" in page.locator(".ux-heard").inner_text()
     assert page.evaluate(selected) == before  # the notebook did not take the arrows
     word(page, "start").focus()
-    for _ in range(3):
+    for _ in range(2):
         page.keyboard.press("ArrowRight")
     assert caption(page) == "“red”"
     page.keyboard.press("Enter")

@@ -54,6 +54,7 @@ def exported(tiny_folder, tmp_path_factory):
 @pytest.fixture
 def browser(chromium, exported):
     browser = Browser(chromium)
+    browser.page.set_default_timeout(60_000)
     browser.page.goto(exported.as_uri())
     browser.page.locator(".ux-umap-map").wait_for()
     yield browser

@@ -125,7 +125,10 @@ class WordMaps:
                 maps.append(recording.self_attention(layer=name, pixel=pixel, **where))
             if not maps:
                 raise ValueError(f"{layer} has no self-attention beside it")
-            return average(maps).float().cpu(), step
+            # A weight of a coarse map is shared by the pixels it covers: so layers count alike.
+            most = max(each.numel() for each in maps)
+            maps = [each.float() * each.numel() / most for each in maps]
+            return average(maps).cpu(), step
 
     def _layer(
         self, name: str, head: int | None, step: int | None, half: str

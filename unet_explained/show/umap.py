@@ -124,7 +124,7 @@ class UMap(View):
             if self._seen[0] != (name, step):
                 output = output_of(self._run, step, name)
                 self._seen = (name, step), as_maps(output, axes, self._size(name))
-        features = self._seen[1]
+            features = self._seen[1]
         texts, files = feature_tiles(features, first, CHANNELS)
         return dict(texts=texts, count=len(features), next=first + CHANNELS), files
 
