@@ -96,8 +96,7 @@ class Pointing(nn.Module):
     ) -> Float[Tensor, ""]:
         """Where not `where`, the pixels' places are not asked for: they were cut out."""
         losses = [
-            misplaced(q, k, words, masks, shown)
-            + where * PLACE_WEIGHT * lost(place(hidden_states))
+            misplaced(q, k, words, masks, shown) + where * PLACE_WEIGHT * lost(place(hidden_states))
             for place, (hidden_states, q, k) in zip(self.place, seen, strict=True)
         ]
         return torch.stack(losses).mean()

@@ -88,7 +88,7 @@ class Explorer {
     );
     const shown = make("div", {}, this.picture.canvas, this.caption, this.detail);
     // Jupyter would take the arrows for its own.
-    this.root = make("div", { class: "ux ux-explorer", "data-lm-suppress-shortcuts": true });
+    this.root = make("div", { class: "ux ux-explorer" });
     this.root.append(this.prompt, make("div", { class: "ux-top" }, shown, side));
     this.root.append(this.reading, this.row, this.heard);
     this.listen();

@@ -13,7 +13,7 @@ from .colours import ATTENTION
 from .explorer_maps import HALVES, WordMaps
 from .explorer_page import choice, describe, packed, png_of, texts_of
 from .plots import heatmap_grid
-from .widget import FOLDER, Asked, View
+from .widget import Asked, View
 
 FILE = 4 * 10**6  # bytes of maps in an HTML file, where they take a third more
 
@@ -41,6 +41,7 @@ class Explorer(View):
     """
 
     name = "explorer"
+    parts = ("picture", "menus")
     about = Dict().tag(sync=True)  # the words of each half, layers, timesteps, the first choice
     picture = Bytes().tag(sync=True)  # PNG
     first = Dict().tag(sync=True)  # the answer to the first choice, as answer() gives it
@@ -162,11 +163,6 @@ class Explorer(View):
         height, width = self._source.layers.get(where["layer"], self.about["latents"])
         columns = len(self._source.columns[where["half"]]) if "maps" in asked else 1
         return columns * height * width
-
-
-# Three scripts that are one: each can be read in one sitting.
-SCRIPTS = ("widget", "explorer_picture", "explorer_menus", "explorer")
-Explorer._esm = "\n".join((FOLDER / f"{part}.js").read_text("utf-8") for part in SCRIPTS)
 
 
 def _number(run: Run, recording: Recording) -> int:

@@ -58,10 +58,7 @@ function render({ model, el }) {
   const step = make("input", { type: "range", min: 0, step: 1, oninput: back });
   const again = make("label", { class: "ux-live-again" }, "look back ", step);
   const note = make("div", { class: "ux-said" });
-  const root = make("section", {
-    class: "ux ux-live", "aria-label": model.get("title"),
-    "data-lm-suppress-shortcuts": "true", // else JupyterLab takes the arrow keys for its cells
-  },
+  const root = make("section", { class: "ux ux-live", "aria-label": model.get("title") },
     form, stage, words, make("div", { class: "ux-row" }, bar, said, again), note);
   el.append(root);
 

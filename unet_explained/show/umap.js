@@ -34,7 +34,6 @@ function render({ model, el }) {
   page.root = make(
     "div", {
       class: "ux ux-umap", onkeydown: (event) => pressed(page, event),
-      "data-lm-suppress-shortcuts": "true", // else JupyterLab takes the arrow keys for its cells
     },
     make("div", { class: "ux-umap-title" },
       make("strong", {}, model.get("title")), ` ${model.get("given")}`),

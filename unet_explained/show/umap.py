@@ -16,7 +16,7 @@ from .umap_layout import drawing_of
 from .umap_modules import hints_of, insides_of, modules_of
 from .umap_pictures import as_maps, feature_tiles, output_of, place_tiles, word_tiles
 from .umap_source import source_of
-from .widget import FOLDER, Asked, View
+from .widget import Asked, View
 
 COLOURS = ("stage", "flops", "params", "activity")
 COUNTS = ("batch", "height", "width", "tokens")
@@ -57,6 +57,7 @@ class UMap(View):
     """What `umap` returns: drawing and modules are its data, the other traits its state."""
 
     name = "umap"
+    parts = ("inside", "panel")
     given = Unicode().tag(sync=True)
     drawing = Dict().tag(sync=True)
     modules = Dict().tag(sync=True)
@@ -187,11 +188,6 @@ class UMap(View):
         if not 0 <= proposal["value"] <= last:
             raise TraitError(f"step: expected 0 to {last}, got {proposal['value']}")
         return proposal["value"]
-
-
-# The rest of the script: the panel beside the map, and the drawings in it.
-for _part in ("umap_panel.js", "umap_inside.js"):
-    UMap._esm = (FOLDER / _part).read_text(encoding="utf-8") + UMap._esm
 
 
 def _traced(what: Any, counts: dict[str, int]) -> tuple[ShapeTable, UNetConfig]:

@@ -13,6 +13,9 @@ function draw(tag, attributes = {}, ...children) {
 }
 
 function fill(element, attributes, children) {
+  // JupyterLab takes arrow keys for its cells unless the very element that has the focus objects.
+  if (["input", "select", "button"].includes(element.localName) || "tabindex" in attributes)
+    element.setAttribute("data-lm-suppress-shortcuts", "");
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value !== null && value !== undefined && value !== false)

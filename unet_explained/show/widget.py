@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,20 +30,21 @@ class Asked(ValueError):
 
 
 class View(anywidget.AnyWidget):
-    """A live view: traits are its state; NAME.js and NAME.css, beside the Python, draw them.
+    """A live view: traits are its state; scripts and a style of its name, beside it, draw them.
 
     Pages ask for more than the state: `answer` gives it. Where no kernel runs, a notebook shows
     `still()`, and a file written by to_html answers what `baked()` lists.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # of NAME.css, and of NAME.js, which ends in what the view exports
+    parts: ClassVar[tuple[str, ...]] = ()  # of NAME_PART.js, which come before it
     title = Unicode().tag(sync=True)
 
     def __init_subclass__(cls, **options: Any) -> None:
         if "name" in vars(cls):  # traitlets make subclasses of their own
-            for trait, kind in (("_esm", "js"), ("_css", "css")):
-                parts = (FOLDER / f"{name}.{kind}" for name in ("widget", cls.name))
-                setattr(cls, trait, "\n".join(part.read_text(encoding="utf-8") for part in parts))
+            parts = [f"{cls.name}_{part}" for part in cls.parts]
+            cls._esm = _read(f"{name}.js" for name in ("widget", *parts, cls.name))
+            cls._css = _read(f"{name}.css" for name in ("widget", cls.name))
         super().__init_subclass__(**options)
 
     def __init__(self, **state: Any) -> None:
@@ -71,7 +73,7 @@ class View(anywidget.AnyWidget):
             title=escape(self.title),
             style=self._css,
             saved=json.dumps(saved).replace("<", "\\u003c"),
-            script=(FOLDER / "page.js").read_text(encoding="utf-8"),
+            script=_read(["page.js"]),
         )
         path = Path(path)
         path.write_text(page, encoding="utf-8")
@@ -103,6 +105,10 @@ class View(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
         data, metadata = super()._repr_mimebundle_(**options)
         return data | {"image/png": _text(self.still())}, metadata
+
+
+def _read(names: Iterable[str]) -> str:
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
 
 
 def _text(data: bytes) -> str:
