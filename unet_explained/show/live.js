@@ -27,8 +27,8 @@ function render({ model, el }) {
 
   const prompt = make("input", { type: "text", size: 44, "aria-label": "prompt", value: model.get("prompt") });
   const seed = make("input", { type: "number", min: 0, step: 1, "aria-label": "seed", value: model.get("seed") });
-  const start = make("button", { onclick: begin }, "Start");
-  const stop = make("button", { onclick: () => act({ stop: true }) }, "Stop");
+  const start = make("button", { type: "submit" }, "Start"); // Enter in the prompt does it too
+  const stop = make("button", { type: "button", onclick: () => act({ stop: true }) }, "Stop");
   const form = make("form", { class: "ux-row", onsubmit: begin },
     make("label", { class: "ux-live-prompt" }, "prompt ", prompt), make("label", {}, "seed ", seed), start, stop);
 
