@@ -1,6 +1,5 @@
 // The view of `ux.live`: frames come as bytes while the run goes on; words are chosen here.
 
-const GOING = { running: "running", stopped: "stopped", finished: "finished", failed: "failed", ready: "not begun" };
 
 /** Unsigned bytes (height, width, channels) as a canvas of that size. */
 function raster(height, width, colour) {
@@ -25,16 +24,19 @@ function render({ model, el }) {
   let shown = null; // the frame on the page: {content, preview, maps, activity}
   let word = null; // the index of the word whose map is shown; null: the strongest
 
-  const prompt = make("input", { type: "text", size: 44, "aria-label": "prompt", value: model.get("prompt") });
-  const seed = make("input", { type: "number", min: 0, step: 1, "aria-label": "seed", value: model.get("seed") });
+  const prompt = make("input", { type: "text", size: 44, "aria-label": "prompt" });
+  const seed = make("input", { type: "number", min: 0, step: 1, "aria-label": "seed" });
   const start = make("button", { type: "submit" }, "Start"); // Enter in the prompt does it too
   const stop = make("button", { type: "button", onclick: () => act({ stop: true }) }, "Stop");
   const form = make("form", { class: "ux-row", onsubmit: begin },
-    make("label", { class: "ux-live-prompt" }, "prompt ", prompt), make("label", {}, "seed ", seed), start, stop);
+    make("label", { class: "ux-live-prompt" }, "prompt ", prompt),
+    make("label", {}, "seed ", seed), start, stop);
 
   const picture = make("canvas", { width: 288, height: 288, role: "img" });
   const overlay = make("canvas", { width: 288, height: 288, role: "img" });
-  const words = make("div", { class: "ux-live-words", role: "group", "aria-label": "words of the prompt" });
+  const words = make("div", {
+    class: "ux-live-words", role: "group", "aria-label": "words of the prompt",
+  });
   const overlayName = make("figcaption");
   const { width, height, stages, ...parts } = model.get("drawing");
   const boxes = new Map();
@@ -153,7 +155,7 @@ function render({ model, el }) {
     again.hidden = state === "running" || model.get("count") < 2;
     const left = shown && state === "running" ? `, about ${Math.ceil(shown.content.left)} s left` : "";
     const at = shown && model.get("count") ? `step ${shown.content.step + 1} of ${shown.content.total}` : "";
-    said.textContent = [GOING[state], at].filter(Boolean).join(": ") + left;
+    said.textContent = [state, at].filter(Boolean).join(": ") + left;
     say(model.get("note"), state === "failed");
   }
   function finished() {
