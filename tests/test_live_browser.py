@@ -42,7 +42,7 @@ def test_it_draws_while_the_notebook_stays_usable(browser, view):
 
 
 def test_stop_is_quick_and_start_begins_another(browser, view):
-    assert view.evaluate(STOP) < 1  # second: a machine that runs tests is busy
+    assert view.evaluate(STOP) < 0.5  # of which the browser and the messages take some
     browser.page.wait_for_timeout(500)
     expect(view.get_by_role("status")).to_contain_text("stopped")  # and stays so
     view.get_by_label("prompt", exact=True).fill("</script><img src=x onerror='window.bad=1'>")

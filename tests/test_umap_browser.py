@@ -75,9 +75,13 @@ def test_in_a_notebook_page_and_python_tell_each_other(lab, tiny_folder):
 
     page.locator('[data-colour="activity"]').click()
     page.wait_for_function("n => document.querySelector(n).textContent !== '…'", arg=of(RESNET))
+    first = page.locator(of(RESNET)).text_content()
     page.locator(".ux-umap-step input").press("ArrowRight")
     page.locator(".ux-umap-step output", has_text="1 of 0 to 2").wait_for()
-    page.wait_for_function("n => document.querySelector(n).textContent !== '…'", arg=of(RESNET))
+    page.wait_for_function(
+        "([n, old]) => !['…', old].includes(document.querySelector(n).textContent)",
+        arg=[of(RESNET), first],
+    )
 
     page.locator(tab("feature maps")).click()
     page.locator(".ux-umap-tiles img >> nth=11").wait_for()

@@ -11,16 +11,16 @@ OPEN = 100
 # Colours are the notebook's own, and greys that show on white and on black.
 STYLE = """
 .unet-shapes { overflow-x: auto; }
-.unet-shapes > * { min-width: 56em; }
+.unet-shapes > * { min-width: 68em; }
 .unet-shapes summary { cursor: pointer; padding: .3em 0; border-top: 1px solid #8886; }
 .unet-shapes summary span { float: right; opacity: .7; }
 .unet-shapes table { width: 100%; table-layout: fixed; border-collapse: collapse; }
 .unet-shapes table, .unet-shapes tr { background: none; color: inherit; font-size: 12px; }
 .unet-shapes tbody tr:hover { background: #8883; }
 .unet-shapes :is(th, td) { padding: .1em .4em; text-align: left; white-space: nowrap; }
-.unet-shapes :is(th, td):nth-child(n + 4) { width: 6em; text-align: right; }
+.unet-shapes :is(th, td):nth-child(n + 4) { width: 4.8em; text-align: right; }
 .unet-shapes th:nth-child(1) { width: 18em; }
-.unet-shapes th:nth-child(2) { width: 14em; }
+.unet-shapes th:nth-child(2) { width: 13em; }
 .unet-shapes th, .unet-shapes small { opacity: .7; font-weight: normal; }
 .unet-shapes small { display: block; }
 """

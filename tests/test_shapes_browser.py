@@ -1,0 +1,21 @@
+"""The shape table in a page as JupyterLab lays it out: nothing is written over anything."""
+
+import pytest
+
+from unet_explained.recording.shapes import shape_table
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+WIDER = """() => [...document.querySelectorAll(".unet-shapes td")]
+  .filter((cell) => cell.scrollWidth > cell.clientWidth + 1 && cell.cellIndex > 1)
+  .map((cell) => cell.textContent)"""
+
+
+@pytest.mark.parametrize("width", [700, 1000])
+def test_no_cell_is_wider_than_its_column(chromium, width):
+    page = chromium.new_page(viewport={"width": width, "height": 600})
+    page.set_content(f"<body style='font: 14px sans-serif'>{shape_table('sd15')._repr_html_()}")
+    page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+    assert page.locator(".unet-shapes td").count() > 1000
+    assert page.evaluate(WIDER) == []
+    page.close()
