@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import unet_explained as ux
-from unet_explained.show import explorer_page
-from unet_explained.show.explorer import explore
-from unet_explained.show.explorer_maps import WordMaps
-from unet_explained.show.explorer_page import choice, packed, texts_of
-from unet_explained.show.widget import Asked
+from unet_explained.widgets import explorer_page
+from unet_explained.widgets.explorer import explore
+from unet_explained.widgets.explorer_maps import WordMaps
+from unet_explained.widgets.explorer_page import choice, packed, texts_of
+from unet_explained.widgets.widget import Asked
 
 PROMPT = "a red frog left of a blue square, a frog"  # repeated words; frog has four tokens
 NEGATIVE = "a green frog"
@@ -268,7 +268,7 @@ def test_a_file_holds_what_was_looked_at_and_costs_no_forward(run, forwards, tmp
 
 
 def test_a_file_stays_small(recorded, monkeypatch):
-    monkeypatch.setattr("unet_explained.show.explorer.FILE", 5000)
+    monkeypatch.setattr("unet_explained.widgets.explorer.FILE", 5000)
     view = explore(*recorded)
     size = sum(len(view.answer(asked)[1][0]) for asked in view.baked())
     assert 2500 < size <= 5000

@@ -14,7 +14,7 @@ CELLS = [
     f"""
 import json
 import unet_explained as ux
-from unet_explained.show.explorer import explore
+from unet_explained.widgets.explorer import explore
 run = ux.load(device="cpu")({PROMPT!r}, steps=3, seed=0)
 view = explore(run)
 view

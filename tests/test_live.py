@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unet_explained.recording.listen import Stopped, listening, stoppable
-from unet_explained.show.live import live
+from unet_explained.widgets.live import live
 
 
 @pytest.fixture

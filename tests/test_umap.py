@@ -13,8 +13,8 @@ from PIL import Image
 from traitlets import TraitError
 
 import unet_explained as ux
-from unet_explained.show.umap import umap
-from unet_explained.show.widget import Asked
+from unet_explained.widgets.umap import umap
+from unet_explained.widgets.widget import Asked
 
 NO_MID = {"mid_block_type": None, "cross_attention_dim": 768, "sample_size": 64}
 SCALED = {"resnet_time_scale_shift": "scale_shift", "cross_attention_dim": 768}

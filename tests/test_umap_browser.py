@@ -4,7 +4,7 @@ import pytest
 from lab import Browser
 
 import unet_explained as ux
-from unet_explained.show.umap import umap
+from unet_explained.widgets.umap import umap
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -14,7 +14,7 @@ RESNET, ATTENTION = "up_blocks.3.resnets.2", "up_blocks.2.attentions.1"
 CELL = """
 from pathlib import Path
 import unet_explained as ux
-from unet_explained.show.umap import umap
+from unet_explained.widgets.umap import umap
 
 view = umap(ux.load({folder!r}, device="cpu")({prompt!r}, steps=3, seed=0))
 

@@ -11,7 +11,7 @@ from ..model import UNetConfig
 from ..recording.patterns import closest
 from ..recording.shapes import ShapeTable, shape_table
 from ..run.denoise import Pipeline, Run
-from .diagram import draw_u
+from ..show.diagram import draw_u
 from .umap_layout import drawing_of
 from .umap_modules import hints_of, insides_of, modules_of
 from .umap_pictures import as_maps, feature_tiles, output_of, place_tiles, word_tiles

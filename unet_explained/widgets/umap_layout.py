@@ -7,9 +7,9 @@ import re
 from itertools import pairwise
 
 from ..recording.shapes import ShapeTable
-from .colours import STAGES, stage_of
-from .layout import BETWEEN, LEFT, PATH, RIGHT, Line, plan_of
-from .strokes import ink, sizes
+from ..show.colours import STAGES, stage_of
+from ..show.layout import BETWEEN, LEFT, PATH, RIGHT, Line, plan_of
+from ..show.strokes import ink, sizes
 
 WIDTH, EDGE, INCH = 546, 30, 78  # of the drawing; from its sides to the arms; of the Plan
 BOX, SPACE, SAMPLER = 20, 12, 30  # a box; between two lines; room for an upsampler

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..run.denoise import Run
 from ..run.text import Prompt, read_prompt
-from .colours import STAGES, stage_of
+from ..show.colours import STAGES, stage_of
 from .explorer_maps import HALVES, Column, WordMaps
 
 MESSAGE = 4 * 10**6  # bytes that one answer may have

@@ -14,8 +14,8 @@ from ..recording.kept import Word
 from ..recording.listen import listening
 from ..recording.nested import first
 from ..run.denoise import Step
-from .controls import png
-from .plots import Picture, draw_map
+from ..show.controls import png
+from ..show.plots import Picture, draw_map, entitle
 
 LOOKS = "up_blocks.*attn2.attend"  # the way up: where the bundled model's maps point best
 SHARE = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
@@ -138,12 +138,12 @@ def film_strip(frames: list[Frame], words: list[str], title: str, most: int = 6)
     for column, frame in enumerate(chosen):
         axes[0, column].imshow(frame.preview, interpolation="bilinear")
         text = f"step {frame.content['step']}, t = {frame.content['timestep']:g}"
-        axes[0, column].set_title(text, fontsize=9)
+        entitle(axes[0, column], text, fontsize=9)
     if rows == 2:
         word = int(frames[-1].maps.max(axis=(1, 2)).argmax())
         top = max(float(frame.maps[word].max()) for frame in chosen)
         for column, frame in enumerate(chosen):
             draw_map(axes[1, column], frame.preview, frame.maps[word], top)
         text = f"where pixels look at “{words[word]}”"
-        axes[1, 0].set_title(text, fontsize=9, loc="left", parse_math=False)
+        entitle(axes[1, 0], text, fontsize=9, loc="left")
     return png(figure)

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..run.denoise import Run
-from .colours import ATTENTION
-from .features import SIGNED
-from .views import MARK, principal_colours
+from ..show.colours import ATTENTION
+from ..show.features import SIGNED
+from ..show.views import MARK, principal_colours
 from .widget import Asked
 
 SIDE = 160  # pixels of the run's own picture, beside its maps

@@ -9,10 +9,10 @@ from traitlets import Bytes, Dict
 
 from ..recording import Recording
 from ..run.denoise import Run
-from .colours import ATTENTION
+from ..show.colours import ATTENTION
+from ..show.plots import heatmap_grid
 from .explorer_maps import HALVES, WordMaps
 from .explorer_page import choice, describe, packed, png_of, texts_of
-from .plots import heatmap_grid
 from .widget import Asked, View
 
 FILE = 4 * 10**6  # bytes of maps in an HTML file, where they take a third more
