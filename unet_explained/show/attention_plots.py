@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from .colours import ATTENTION, STAGES, stage_of
-from .plots import Picture, draw_map
+from .plots import Picture, draw_map, entitle
 
 MARK = "#00e5ff"  # told apart from every colour of the attention map
 
@@ -36,7 +36,7 @@ def weight_matrix(
     drawn = right.imshow(values, ATTENTION, vmin=0, vmax=top, interpolation="nearest")
     right.set_axis_off()
     text = f"the column “{tokens[column]}”, as {size[0]} x {size[1]}"
-    right.set_title(text, fontsize=11, parse_math=False)
+    entitle(right, text, fontsize=11)
     figure.colorbar(drawn, ax=right, shrink=0.7, extend="max").set_label("attention weight")
     return figure
 
@@ -84,13 +84,13 @@ def pixel_view(
         middle = (corner[0] + wide / 2 - side / 2, corner[1] + high / 2 - side / 2)
         axis.add_patch(Rectangle(middle, side, side, fill=False, color=MARK, linewidth=2))
         axis.set_axis_off()
-    picture.set_title("the pixel", fontsize=11)
-    around.set_title("self: the pixels it looks at", fontsize=11)
+    entitle(picture, "the pixel", fontsize=11)
+    entitle(around, "self: the pixels it looks at", fontsize=11)
     bars.barh(range(len(words)), weights, color="#b5367a")  # the middle of the attention map
     bars.set_yticks(range(len(words)))
     bars.set_yticklabels(words, fontsize=10, parse_math=False)
     bars.invert_yaxis()
-    bars.set_title("cross: the words it looks at", fontsize=11)
+    entitle(bars, "cross: the words it looks at", fontsize=11)
     bars.set_xlabel("attention weight")
     bars.spines[["top", "right"]].set_visible(False)
     return figure

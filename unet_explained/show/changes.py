@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .features import SIGNED
-from .plots import Picture
+from .plots import Picture, entitle
 
 
 def change_row(
@@ -36,10 +36,10 @@ def change_row(
     )
     for axis, (values, limit, name) in zip(axes, panels):
         axis.imshow(values, SIGNED, vmin=-limit, vmax=limit)
-        axis.set_title(name, fontsize=10)
+        entitle(axis, name, fontsize=10)
     for axis, image, name in zip(axes[3:], images, ("the picture", "after the change")):
         axis.imshow(image)
-        axis.set_title(name, fontsize=10)
+        entitle(axis, name, fontsize=10)
     for axis in axes:
         axis.set_axis_off()
     return figure
@@ -53,7 +53,7 @@ def change_bars(
     figure = Picture(figsize=(9.0, 0.3 * len(names) + 1.1))
     figure.set_layout_engine("compressed")
     axis = figure.subplots()
-    axis.set_title(title, fontsize=12, parse_math=False)
+    entitle(axis, title, fontsize=12)
     bars = axis.barh(names, values, color=colour, height=0.7)
     axis.bar_label(bars, [percent(value) for value in values], padding=4, fontsize=9)
     axis.invert_yaxis()  # the first on top

@@ -13,8 +13,9 @@ DPI = 96
 
 
 def png(figure: Figure) -> bytes:
+    """In the file format's quickest way: a little larger, in half the time."""
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=DPI)
+    figure.savefig(data, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
     return data.getvalue()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .plots import Picture
+from .plots import Picture, entitle
 
 SIGNED, POSITIVE = "RdBu_r", "viridis"  # the colour maps of values around 0, and from 0 up
 
@@ -40,7 +40,7 @@ def feature_grid(
             values, SIGNED if signed else POSITIVE, vmin=-reach if signed else 0, vmax=reach
         )
         if index < len(titles):
-            axis.set_title(titles[index], fontsize=10, parse_math=False)
+            entitle(axis, titles[index], fontsize=10)
     if bar:
         figure.colorbar(drawn, ax=axes.tolist(), shrink=0.7, pad=0.02)
     return figure
@@ -60,5 +60,5 @@ def pictures_row(
         axis.set_axis_off()
     for axis, image, text in zip(axes, images, titles):
         axis.imshow(image)
-        axis.set_title(text, fontsize=10, y=-0.13, parse_math=False)
+        entitle(axis, text, fontsize=10, y=-0.13)
     return figure

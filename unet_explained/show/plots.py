@@ -61,12 +61,12 @@ def heatmap_grid(
     for axis in axes:
         axis.set_axis_off()
     axes[0].imshow(image)
-    axes[0].set_title("the picture", fontsize=11, style="italic")
+    entitle(axes[0], "the picture", fontsize=11, style="italic")
 
     top = max(float(values.max()) for values in maps)
     for axis, name, values in zip(axes[1:], titles, maps):
         draw_map(axis, image, values, top if same_scale else float(values.max()))
-        axis.set_title(name, fontsize=12, fontweight="bold", parse_math=False)
+        entitle(axis, name, fontsize=12, fontweight="bold")
         axis.text(
             0.5, -0.02, f"max {values.max():.3f}", transform=axis.transAxes,
             ha="center", va="top", fontsize=8, color="0.35",
@@ -86,3 +86,11 @@ def draw_map(axis, image: np.ndarray, values: np.ndarray, top: float) -> None:
         values, cmap=ATTENTION, vmin=0, vmax=top or 1, alpha=0.78,
         extent=(0, width, height, 0), interpolation="bilinear",
     )  # fmt: skip
+
+
+def entitle(axis, text: str, *, y: float = 1.0, **style) -> None:
+    """A title, as it is written: no $ in it is mathematics. style: as for Axes.set_title.
+
+    Its place is fixed, for to look for one matplotlib makes all ticks, also those nobody sees.
+    """
+    axis.set_title(text, y=y, parse_math=False, **style)

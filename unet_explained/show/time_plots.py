@@ -10,7 +10,7 @@ import numpy as np
 
 from .colours import STAGES
 from .features import SIGNED
-from .plots import Picture
+from .plots import Picture, entitle
 
 SHADES = ("#3c096c", "#7b2cbf", "#9b5de5", "#c08ad9", "#e0b0e8")  # of time's colour, dark to light
 ACTUAL = STAGES["post-process"]
@@ -30,7 +30,7 @@ def over_time(
         interpolation="nearest",
     )  # fmt: skip
     axis.set(xlabel="timestep t", ylabel=name)
-    axis.set_title(title, fontsize=11, parse_math=False)
+    entitle(axis, title, fontsize=11)
     figure.colorbar(drawn, ax=axis, pad=0.01)
     return figure
 
@@ -49,14 +49,14 @@ def waves_at(waves: np.ndarray, t: int, channels: Sequence[int]) -> Picture:
         axis.set_ylabel(f"{channel}", rotation=0, ha="right", va="center", color=colour)
     axes[-2].set_xticks([0, 250, 500, 750, 999])
     axes[-2].set_xlabel("timestep t", labelpad=1)
-    axes[0].set_title("some channels, over time", fontsize=10, loc="left")
+    entitle(axes[0], "some channels, over time", fontsize=10, loc="left")
 
     last, count = axes[-1], waves.shape[1]
     last.plot(waves[t], color=STAGES["time"], linewidth=1.2)
     last.plot(channels, waves[t, list(channels)], "o", color=ACTUAL, markersize=6)
     last.axvline(count / 2 - 0.5, color="0.6", linestyle=":")
     last.set(xlim=(0, count - 1), ylim=(-1.8, 1.25), yticks=(-1, 0, 1), xlabel="channel")
-    last.set_title(f"all {count} channels, at t = {t}", fontsize=10, loc="left")
+    entitle(last, f"all {count} channels, at t = {t}", fontsize=10, loc="left")
     for place, name in ((0.25, "cosines"), (0.75, "sines")):
         last.text(place, 0.03, name, transform=last.transAxes, ha="center", color="0.4")
     return figure
@@ -74,7 +74,7 @@ def alike_at(matrices: Mapping[str, np.ndarray], timesteps: Sequence[int], t: in
         axis.imshow(matrix, SIGNED, vmin=-1, vmax=1, extent=sides, interpolation="nearest")
         axis.axhline(t, color="black", linewidth=1)
         axis.set(xlabel="timestep", ylabel="" if column else "timestep")
-        axis.set_title(title, fontsize=11, parse_math=False)
+        entitle(axis, title, fontsize=11)
         colour = (STAGES["input"], STAGES["time"])[column % 2]
         curves.plot(timesteps, matrix[index], color=colour, linewidth=2, label=title)
     key = "cosine similarity:\nred 1, white 0, blue -1"
@@ -123,7 +123,7 @@ def channel_spread(stages: Mapping[str, np.ndarray], groups: int) -> Picture:
             axis.plot(sides, (mean, mean), color=ACTUAL, linewidth=1.5)
         axis.axhline(0, color="0.3", linewidth=0.8)
         axis.set(xlim=(-0.5, count - 0.5), xlabel="channel")
-        axis.set_title(title, fontsize=10, parse_math=False)
+        entitle(axis, title, fontsize=10)
     return figure
 
 
@@ -183,7 +183,7 @@ def shift_view(
     curve.plot([t], [shifts[index]], "o", color=ACTUAL, markersize=8)
     curve.axhline(0, color="0.6", linewidth=0.8)
     curve.set(xlabel="timestep t", ylabel="shift of this channel")
-    curve.set_title(f"t = {t}: {shifts[index]:+.2f}", fontsize=10)
+    entitle(curve, f"t = {t}: {shifts[index]:+.2f}", fontsize=10)
     # The same at each t, or a shift would move the scale instead of the colours.
     plain = next(iter(maps.values())) - shifts[index]
     reach = max(np.abs(plain).max() + np.abs(shifts).max(), 1e-12)
@@ -191,6 +191,6 @@ def shift_view(
         axis = figure.add_axes((0.38 + 0.27 * column, 0.1, 0.26, 0.8))
         drawn = axis.imshow(values, SIGNED, vmin=-reach, vmax=reach)
         axis.set_axis_off()
-        axis.set_title(title, fontsize=10, parse_math=False)
+        entitle(axis, title, fontsize=10)
     figure.colorbar(drawn, cax=figure.add_axes((0.925, 0.16, 0.012, 0.68)))
     return figure

@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 
 from .colours import ATTENTION
 from .features import POSITIVE, SIGNED
-from .plots import Picture, draw_map
+from .plots import Picture, draw_map, entitle
 
 MARK = "#3ddbd9"
 
@@ -40,11 +40,11 @@ def maps_over(
     figure, axes = panels(len(maps) + 1, columns, 3.1)
     image = np.asarray(image)
     axes[0].imshow(image)
-    axes[0].set_title("the picture", fontsize=11)
+    entitle(axes[0], "the picture", fontsize=11)
     top = max(float(each.max()) for each in maps) if top is None else top
     for axis, values, title in zip(axes[1:], maps, titles):
         draw_map(axis, image, values, top)
-        axis.set_title(title, fontsize=11, parse_math=False)
+        entitle(axis, title, fontsize=11)
     if pixel is not None:
         high, wide = image.shape[0] / maps[0].shape[0], image.shape[1] / maps[0].shape[1]
         for axis in axes:
@@ -110,7 +110,7 @@ def reach_grid(
             frame = Rectangle(corner, sides[name], sides[name], fill=False, color="white", lw=1.5)
             axis.add_patch(frame)
         shape = " x ".join(map(str, values.shape))
-        axis.set_title(f"{name}\n{shape}", fontsize=8.5, parse_math=False)
+        entitle(axis, f"{name}\n{shape}", fontsize=8.5)
     return figure
 
 
@@ -125,12 +125,12 @@ def looks_grid(looks: np.ndarray, image: np.ndarray | None = None) -> Picture:
     sheet = tiles.transpose(0, 2, 1, 3).reshape(height * (height + 1), width * (width + 1))
     figure, axes = panels(2 if image is not None else 1, 2, 4.7)
     axes[-1].imshow(sheet[:-1, :-1], ATTENTION, vmin=0, vmax=1, interpolation="nearest")
-    axes[-1].set_title("where each of them looks", fontsize=11)
+    entitle(axes[-1], "where each of them looks", fontsize=11)
     if image is not None:
         image = np.asarray(image)
         axes[0].imshow(image)
         high, wide = image.shape[0] / height, image.shape[1] / width
         axes[0].hlines([i * high for i in range(1, height)], 0, image.shape[1], MARK, lw=0.8)
         axes[0].vlines([i * wide for i in range(1, width)], 0, image.shape[0], MARK, lw=0.8)
-        axes[0].set_title(f"the picture in {height} x {width} places", fontsize=11)
+        entitle(axes[0], f"the picture in {height} x {width} places", fontsize=11)
     return figure
