@@ -1,6 +1,8 @@
 """A run that draws itself: it ends where any run ends, can be stopped, and costs little."""
 
 import json
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -154,3 +156,21 @@ def test_listening_hears_and_stopping_leaves_nothing(unet, inputs):
     unet(*inputs)
     with pytest.raises(ValueError, match="no module fits"), listening(unet, ["nothing"], print):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc, which Linux has")
+def test_idle_threads_of_the_caller_do_not_slow_the_run():
+    code = (
+        "import os, torch\n"
+        "from unet_explained.widgets.live import _end_idle_workers\n"
+        "torch.set_num_threads(3)\n"
+        "torch.ones(10**7).exp()\n"
+        "count = lambda: len(os.listdir('/proc/self/task'))\n"
+        "before = count()\n"
+        "_end_idle_workers()\n"
+        "print(before - count())\n"
+        "torch.ones(10**7).exp()\n"
+        "print(before - count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["2", "0"], done.stderr

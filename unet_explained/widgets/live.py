@@ -1,13 +1,17 @@
 """A run that draws itself: preview, word maps and activity of each step, while it runs."""
 
+import ctypes
 import io
 import itertools
 import warnings
+from functools import lru_cache
 from threading import Event, Thread
 from time import perf_counter
 
+import torch
 from traitlets import Bytes, Dict, Int, List, Unicode
 
+from ..model.config import UNetConfig
 from ..recording.listen import Stopped, stoppable
 from ..recording.shapes import shape_table
 from ..run.denoise import Pipeline, Run
@@ -17,7 +21,7 @@ from .umap_layout import drawing_of
 from .widget import Asked, View
 
 BEHIND = 3  # frames that the page may not have shown yet: while there are more, none is made
-SHARE = 0.04  # of the time since the run's beginning that the view may have cost
+SHARE = 0.025  # of the time since the run's beginning that the view may have cost
 PATIENCE = 1.0  # seconds after which a page that says nothing is taken for gone
 
 
@@ -54,7 +58,7 @@ class Live(View):
     drawing = Dict().tag(sync=True)  # the U, as umap draws it
 
     def __init__(self, pipe: Pipeline, steps: int, options: dict) -> None:
-        super().__init__(drawing=drawing_of(shape_table(pipe.unet)), total=steps)
+        super().__init__(drawing=_drawing(pipe.unet.config), total=steps)
         self.pipe, self.steps, self.options = pipe, steps, options
         self.frames: list[Frame] = []
         self.run: Run | None = None
@@ -79,6 +83,7 @@ class Live(View):
             self.prompt, self.seed, self.words, self.picture = prompt, seed, list(words), b""
             self.note, self.count, self.status = note, 0, "running"
         self._thread = Thread(target=self._work, args=(steps, self._stop), daemon=True)
+        _end_idle_workers()
         self._thread.start()
 
     def stop(self) -> None:
@@ -164,3 +169,20 @@ class Live(View):
 
     def still(self) -> bytes:
         return film_strip(self.frames, self.words, self.prompt)
+
+
+@lru_cache(maxsize=8)  # most pipelines are run more than once
+def _drawing(config: UNetConfig) -> dict:
+    return drawing_of(shape_table(config))
+
+
+def _end_idle_workers() -> None:
+    """Ends the OpenMP threads that wait for this thread; its next operation makes them anew.
+
+    While they exist, GNU OpenMP counts more threads than cores and lets those of the run, too, fall
+    asleep after every operation: a third more time for a forward on two cores.
+    """
+    soft = 1  # omp_pause_soft of OpenMP 5.0
+    pause = getattr(ctypes.CDLL(torch._C.__file__), "omp_pause_resource_all", None)
+    if pause is not None:  # other builds of torch bring other OpenMPs, or none
+        pause(soft)
