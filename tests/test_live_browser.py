@@ -74,12 +74,14 @@ def test_a_saved_page_looks_back_by_itself(chromium, tmp_path):
 
     import unet_explained as ux
 
-    view = ux.live(ux.load(), "a red circle", steps=3)
+    view = ux.live(ux.load(), "a red circle", steps=3, height=192, width=384)
     view.wait()
     browser = Browser(chromium)
     browser.page.goto(view.to_html(tmp_path / "run.html").as_uri())
     status = browser.page.get_by_role("status")
     expect(status).to_have_text("finished: step 3 of 3")
+    proportions = "all => all.map(canvas => canvas.width / canvas.height)"
+    assert browser.page.locator("canvas").evaluate_all(proportions) == [2, 2]
     browser.page.get_by_label("look back").press("Home")
     expect(status).to_have_text("finished: step 1 of 3")
     browser.page.get_by_role("button", name="Start").click()

@@ -1,5 +1,6 @@
 // The view of `ux.live`: frames come as bytes while the run goes on; words are chosen here.
 
+const SIDE = 288; // canvas pixels of a picture's longer side
 
 /** Unsigned bytes (height, width, channels) as a canvas of that size. */
 function raster(height, width, colour) {
@@ -32,8 +33,8 @@ function render({ model, el }) {
     make("label", { class: "ux-live-prompt" }, "prompt ", prompt),
     make("label", {}, "seed ", seed), start, stop);
 
-  const picture = make("canvas", { width: 288, height: 288, role: "img" });
-  const overlay = make("canvas", { width: 288, height: 288, role: "img" });
+  const picture = make("canvas", { width: SIDE, height: SIDE, role: "img" });
+  const overlay = make("canvas", { width: SIDE, height: SIDE, role: "img" });
   const words = make("div", {
     class: "ux-live-words", role: "group", "aria-label": "words of the prompt",
   });
@@ -98,7 +99,7 @@ function render({ model, el }) {
     const { content, preview, maps, activity } = shown;
     const [height, width] = content.preview;
     const small = raster(height, width, (i) => [preview[3 * i], preview[3 * i + 1], preview[3 * i + 2], 255]);
-    enlarge(picture, small);
+    enlarge(shaped(picture, small), small);
     pictureName.textContent = `the picture, as foreseen at t = ${Math.round(content.timestep)}`;
     paintMap(small, maps, content);
     content.modules.forEach((name, i) => {
@@ -124,7 +125,7 @@ function render({ model, el }) {
     const peaks = [...Array(count).keys()].map(peak);
     const chosen = word ?? peaks.indexOf(Math.max(...peaks));
     const values = maps.subarray(chosen * height * width, (chosen + 1) * height * width);
-    const context = overlay.getContext("2d");
+    const context = shaped(overlay, small).getContext("2d");
     context.filter = "grayscale(1)";
     enlarge(overlay, small);
     context.filter = "none";
@@ -139,6 +140,14 @@ function render({ model, el }) {
       button.setAttribute("aria-pressed", i === chosen);
       button.style.setProperty("--share", peaks[i] / 255);
     });
+  }
+
+  /** The canvas, with the proportions of a picture; to set its size would also empty it. */
+  function shaped(canvas, { width, height }) {
+    const scale = SIDE / Math.max(width, height);
+    const size = { width: Math.round(width * scale), height: Math.round(height * scale) };
+    if (canvas.width !== size.width || canvas.height !== size.height) Object.assign(canvas, size);
+    return canvas;
   }
 
   function enlarge(canvas, small) {
@@ -164,7 +173,7 @@ function render({ model, el }) {
     const image = new Image();
     const address = URL.createObjectURL(new Blob([data], { type: "image/png" }));
     image.onload = () => {
-      enlarge(picture, image);
+      enlarge(shaped(picture, image), image);
       pictureName.textContent = "the picture, decoded by the VAE";
       URL.revokeObjectURL(address);
     };
