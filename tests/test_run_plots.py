@@ -27,12 +27,12 @@ def a_map(row: int, column: int) -> np.ndarray:
     return values
 
 
-@pytest.mark.parametrize(("column", "colour"), [(2, HIT), (9, MISS)])
-def test_the_cross_says_whether_a_map_points_into_the_true_mask(column, colour):
+@pytest.mark.parametrize(("column", "sign"), [(2, HIT), (9, MISS)])
+def test_a_sign_says_whether_a_map_points_into_the_true_mask(column, sign):
     mask = np.zeros((64, 96), bool)
     mask[:, :48] = True
     axis = map_grid(IMAGE, [a_map(3, column)], ["word"], truths=[mask]).axes[0]
-    assert axis.lines[-1].get_color() == colour
+    assert (axis.lines[-1].get_marker(), axis.lines[-1].get_color()) == sign
     assert abs(axis.lines[-1].get_xdata()[0] - (column + 0.5) * 8) <= 4
 
 

@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+import PIL.Image
 from ipywidgets import HTML, Checkbox, Dropdown, Image, Layout, SelectionSlider, VBox
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from PIL import ImageDraw, ImageFont
 
 DPI = 96
 
@@ -19,8 +22,20 @@ def png(figure: Figure) -> bytes:
     return data.getvalue()
 
 
+def captioned(data: bytes, text: str) -> bytes:
+    """A PNG with a line of text below it."""
+    picture = PIL.Image.open(io.BytesIO(data)).convert("RGB")
+    page = PIL.Image.new("RGB", (picture.width, picture.height + 24), "white")
+    page.paste(picture)
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 13)
+    ImageDraw.Draw(page).text((8, picture.height + 3), text, fill="#555555", font=font)
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    return file.getvalue()
+
+
 class Controls(VBox):
-    """What `controls` returns. Where no kernel runs, a page shows the first picture."""
+    """What `controls` returns. Where no kernel runs, a page shows a picture and its choice."""
 
     def __init__(
         self, draw: Callable[..., Figure], choices: dict[str, Sequence], first: dict[str, Any]
@@ -63,7 +78,9 @@ class Controls(VBox):
 
     def _repr_mimebundle_(self, **options: Any) -> dict:
         bundle = dict(super()._repr_mimebundle_(**options))
-        return bundle | {"image/png": base64.b64encode(self._picture.value).decode()}
+        chosen = "   ".join(f"{name}: {value}" for name, value in self.values.items())
+        still = captioned(self._picture.value, chosen)
+        return bundle | {"image/png": base64.b64encode(still).decode()}
 
 
 def controls(

@@ -13,7 +13,8 @@ from .colours import ATTENTION, STAGES, stage_of
 from .features import SIGNED
 from .plots import Picture, draw_map, entitle
 
-HIT, MISS = STAGES["down"], STAGES["up"]  # the two that are told apart best on a dark map
+HIT, MISS = ("o", "#5fe05f"), ("x", "black")  # a ring, a cross: told apart without colour as well
+INK, PALE = "0.15", "0.6"  # of curves that belong to no stage
 
 
 def step_view(
@@ -31,6 +32,8 @@ def step_view(
     left, middle, right = map(figure.add_axes, places)
     four = rearrange(latents, "(row column) y x -> (row y) (column x)", row=2)
     left.imshow(four, SIGNED, vmin=-3, vmax=3)
+    left.axhline(four.shape[0] / 2 - 0.5, color="white", linewidth=3)
+    left.axvline(four.shape[1] / 2 - 0.5, color="white", linewidth=3)
     entitle(left, "the latents' four channels", fontsize=10)
     middle.imshow(preview)
     entitle(middle, "taken for this picture", fontsize=10)
@@ -42,9 +45,9 @@ def step_view(
 
 def _levels(axis, kept: np.ndarray, step: int) -> None:
     """How much picture and how much noise each step's latents are made of; a dot at one step."""
-    for values, name, stage in ((np.sqrt(kept), "a", "down"), (np.sqrt(1 - kept), "b", "up")):
-        axis.plot(values, color=STAGES[stage], label=name)
-        axis.plot(step, values[step], "o", color=STAGES[stage])
+    for values, name, colour in ((np.sqrt(kept), "a", INK), (np.sqrt(1 - kept), "b", PALE)):
+        axis.plot(values, color=colour, label=name)
+        axis.plot(step, values[step], "o", color=colour)
     axis.axvline(step, color="0.8", zorder=0)
     axis.set(xlabel="step", ylim=(-0.05, 1.15), xticks=range(0, len(kept), 1 + len(kept) // 12))
     entitle(axis, "latents = a · picture + b · noise", fontsize=10)
@@ -108,8 +111,8 @@ def map_grid(
     rows = math.ceil(len(maps) / columns)
     side = min(side, 10.2 / columns)
     tall = side * image.shape[0] / image.shape[1] + 0.42
-    figure = Picture(figsize=(side * columns, tall * rows + 0.3 * bool(title)))
-    figure.set_layout_engine("constrained")
+    figure = Picture(figsize=(side * columns, tall * rows + 0.45 * bool(title)))
+    figure.set_layout_engine("constrained", h_pad=0.08)
     figure.suptitle(title, fontsize=12, parse_math=False)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     top = max(float(values.max()) for values in maps)
@@ -125,14 +128,14 @@ def map_grid(
 
 
 def _truth(axis, values: np.ndarray, mask: np.ndarray) -> None:
-    """The outline of a mask, and a cross where the map is largest: does it lie inside?"""
+    """The outline of a mask, and where the map is largest: a ring if inside, else a cross."""
     axis.contour(mask.astype(float), [0.5], colors="white", linewidths=1.2)
     whole = resize(torch.as_tensor(values).float(), mask.shape)
     y, x = divmod(int(whole.argmax()), mask.shape[1])
-    cross = dict(marker="x", clip_on=False, zorder=5)  # whole, also where it points at an edge
-    axis.plot(x, y, color="white", markersize=12, markeredgewidth=5, **cross)
-    colour = HIT if mask[y, x] else MISS
-    axis.plot(x, y, color=colour, markersize=11, markeredgewidth=2.5, **cross)
+    marker, colour = HIT if mask[y, x] else MISS
+    sign = dict(marker=marker, fillstyle="none", clip_on=False, zorder=5)  # whole, also at an edge
+    axis.plot(x, y, color="white", markersize=12, markeredgewidth=5, **sign)
+    axis.plot(x, y, color=colour, markersize=12, markeredgewidth=2.5, **sign)
 
 
 def picture_strip(
@@ -157,20 +160,26 @@ def layer_bars(
     chance: float | None = None,
     log: bool = False,
 ) -> Picture:
-    """One bar for each layer, from the first down, in the colour of its stage."""
+    """One bar for each layer, from the first down, in the colour of its stage.
+
+    On a log scale a dot instead: a bar would begin nowhere in particular.
+    """
     figure = Picture(figsize=(9.2, 0.27 * len(names) + 1.2))
     figure.set_layout_engine("constrained")
     axis = figure.subplots()
     colours = [STAGES[stage_of(name)] if "block" in name else "0.35" for name in names]
-    axis.barh(range(len(names)), values, color=colours)
+    if log:
+        axis.scatter(values, range(len(names)), color=colours, s=70, zorder=2)
+        axis.set_xscale("log")
+        axis.grid(color="0.9")
+    else:
+        axis.barh(range(len(names)), values, color=colours)
     axis.set_yticks(range(len(names)), [name.partition(".transformer")[0] for name in names])
     axis.tick_params(axis="y", labelsize=9)
     axis.invert_yaxis()
-    if log:
-        axis.set_xscale("log")
     if chance is not None:
         axis.axvline(chance, color="0.2", linestyle="--", label=f"chance {chance:.2f}")
-        axis.legend(fontsize=9, loc="lower right")
+        figure.legend(fontsize=9, loc="outside lower right")
     axis.set_xlabel(label)
     entitle(axis, title, fontsize=12)
     axis.spines[["top", "right"]].set_visible(False)

@@ -92,8 +92,7 @@ def told_and_true(errors: Mapping[int, Sequence[float]], told: Sequence[int]) ->
     figure = Picture(figsize=(7.4, 3.4))
     figure.set_layout_engine("constrained")
     axis = figure.subplots()
-    colours = (STAGES["down"], STAGES["up"], STAGES["time"])
-    for (true, values), colour in zip(errors.items(), colours, strict=False):
+    for (true, values), colour in zip(errors.items(), SHADES[::2], strict=False):
         axis.plot(told, values, "o-", color=colour, label=f"the noise of t = {true}")
         axis.axvline(true, color=colour, linestyle=":")
     axis.set(xlabel="timestep that the network is told", ylim=(0, None))
