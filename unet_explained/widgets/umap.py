@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from traitlets import Dict, Enum, Int, List, TraitError, Unicode, validate
@@ -21,9 +20,6 @@ from .widget import Asked, View
 COLOURS = ("stage", "flops", "params", "activity")
 COUNTS = ("batch", "height", "width", "tokens")
 CHANNELS = 11  # feature maps at once: with the one of all channels they fill three rows of four
-
-# Two forwards of one model under two recorders would each see the other's numbers.
-ONE_AT_A_TIME = Lock()
 
 
 def umap(what: Any, **counts: int) -> "UMap":
@@ -107,25 +103,23 @@ class UMap(View):
 
     def activity(self, step: int) -> dict[str, float]:
         """Of each module the root mean square of what it returned at a step, over all the batch."""
-        with ONE_AT_A_TIME:
-            if step not in self._activity:
-                stats = self._run.replay(step, attention=None, stats=True).stats
-                found = {n: math.hypot(each[0].mean, each[0].std) for n, each in stats.items()}
-                # JSON has no NaN: where there is one, a page is told nothing.
-                self._activity[step] = {
-                    name: float(f"{value:.4g}")
-                    for name, value in found.items()
-                    if name in self.modules and math.isfinite(value)
-                }
+        if step not in self._activity:
+            stats = self._run.replay(step, attention=None, stats=True).stats
+            found = {n: math.hypot(each[0].mean, each[0].std) for n, each in stats.items()}
+            # JSON has no NaN: where there is one, a page is told nothing.
+            self._activity[step] = {
+                name: float(f"{value:.4g}")
+                for name, value in found.items()
+                if name in self.modules and math.isfinite(value)
+            }
         return self._activity[step]
 
     def _features(self, name: str, step: int, first: int) -> tuple[dict, list[bytes]]:
         axes = [axis for axis, _ in self.modules[name]["axes"]]
-        with ONE_AT_A_TIME:
-            if self._seen[0] != (name, step):
-                output = output_of(self._run, step, name)
-                self._seen = (name, step), as_maps(output, axes, self._size(name))
-            features = self._seen[1]
+        seen, features = self._seen
+        if seen != (name, step):
+            features = as_maps(output_of(self._run, step, name), axes, self._size(name))
+            self._seen = (name, step), features
         texts, files = feature_tiles(features, first, CHANNELS)
         return dict(texts=texts, count=len(features), next=first + CHANNELS), files
 
@@ -135,12 +129,11 @@ class UMap(View):
         if not inside:
             raise Asked("There is no attention in it.")
         cross = [n for n in inside if self.modules[n]["cross"]]
-        with ONE_AT_A_TIME:
-            if not cross:
-                texts, files = place_tiles(self._run, step, inside[0])
-                return dict(texts=texts, kind="self", layers=inside), files
-            layer = cross[0] if len(cross) == 1 else f"{name}.*attn*"
-            texts, files = word_tiles(self._run, step, layer)
+        if not cross:
+            texts, files = place_tiles(self._run, step, inside[0])
+            return dict(texts=texts, kind="self", layers=inside), files
+        layer = cross[0] if len(cross) == 1 else f"{name}.*attn*"
+        texts, files = word_tiles(self._run, step, layer)
         return dict(texts=texts, kind="cross", layers=cross), files
 
     def _attentions(self) -> list[str]:
