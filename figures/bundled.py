@@ -20,9 +20,6 @@ LOGS = {  # the stages that the shipped weights have had
     "whole": "whole: 64 x 64",
     "windows": "and windows, 32 x 32",
     "late": "and windows, late timesteps",
-    "told": "windows told what is in them",
-    "things": "such windows alone, 24 x 24",
-    "last": "whole, and such windows",
 }
 SIDE = 96  # of one picture in a sheet, in pixels
 
@@ -87,17 +84,16 @@ def pointing(evaluation: Path) -> Picture:
 
 def training(logs: Path) -> Picture:
     """The loss of each stage of the UNet's training against the samples that it had seen."""
-    figure = Picture(figsize=(10, 5))
+    figure = Picture(figsize=(10, 2.8))
     figure.set_layout_engine("compressed")
-    axes = figure.subplots(2, len(LOGS) // 2, sharey=True)
-    for axis, (name, title) in zip(axes.ravel(), LOGS.items()):
+    axes = figure.subplots(1, len(LOGS), sharey=True)
+    for axis, (name, title) in zip(axes, LOGS.items()):
         points = [json.loads(line) for line in (logs / f"{name}.jsonl").open()]
         axis.plot([p["samples"] for p in points], [p["loss"] for p in points], color="#2a9d8f")
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("samples")
         axis.grid(alpha=0.3)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("loss, smoothed")
+    axes[0].set_ylabel("loss, smoothed")
     return figure
 
 

@@ -1,6 +1,7 @@
 """Training of the bundled pipeline, on tiny stages, and the folder that it writes."""
 
 import json
+import re
 import shutil
 from random import Random
 
@@ -234,6 +235,7 @@ def test_the_whole_command_runs_and_resumes(tmp_path, monkeypatch):
         reading=Stage("reading", 1, 2, 0, 1e-3),
         diffusion=(
             Stage("inner", 1, 2, 128, 1e-3, level=2),
+            Stage("things", 1, 0, 256, 1e-3, windows=2),
             Stage("whole", 2, 2, 256, 1e-3, windows=1),
         ),
         decoder=Stage("decoder", 1, 2, 64, 1e-3),
@@ -266,11 +268,12 @@ def test_windows_are_cut_from_the_album_around_a_thing():
     album.masks[0, 0, 32, 36] = True  # its centre
     batch = album.windows(Random(0), 6, build_tokenizer(), torch.device("cpu"))
     assert batch["latents"].shape == (6, 4, WINDOW, WINDOW)
+    span = 41 - WINDOW
     for piece, masks in zip(batch["latents"], batch["masks"]):
         fits = [
             (y, x)
-            for y in range(9)
-            for x in range(9)
+            for y in range(span)
+            for x in range(span)
             if torch.equal(piece, latents[0, :, y : y + WINDOW, x : x + WINDOW])
         ]
         assert len(fits) == 1
@@ -278,6 +281,40 @@ def test_windows_are_cut_from_the_album_around_a_thing():
         assert 0 <= 32 - y < WINDOW
         assert 0 <= 36 - x < WINDOW
         assert not told or masks[0, 32 - y, 36 - x] == 1
+
+
+def test_a_window_is_told_what_is_in_it_and_no_place():
+    near, far = (
+        Thing("star", "red", "small", 0.2, 0.5, 0.1),
+        Thing("boat", "blue", "small", 0.8, 0.5, 0.1),
+    )
+    album = Album(
+        [Scene("pink", (near, far))],
+        torch.randn(1, 4, 64, 64),
+        torch.zeros(1, 3, 64, 64, dtype=torch.bool),
+    )
+    album.masks[0, 0, 28:36, 9:17] = album.masks[0, 1, 28:36, 47:55] = True
+    seen = set()
+    for seed in range(8):
+        _, masks, scene = album._window(Random(seed), 0)
+        assert len(scene.things) == 1
+        assert masks.sum((1, 2)).tolist() == [64, 0, 0]
+        caption = describe(scene, Random(seed), places=False)
+        assert caption.places == (None,)
+        assert not re.search(r"\b(left|right|top|bottom|middle|centre)\b", caption.text)
+        seen.add(scene.things[0].kind)
+    assert seen == {"star", "boat"}
+
+
+def test_a_caption_without_places_still_tells_a_relation():
+    things = tuple(
+        Thing(kind, "red", "small", x, y, 0.1)
+        for kind, x, y in (("star", 0.2, 0.5), ("boat", 0.8, 0.5), ("fish", 0.5, 0.9))
+    )
+    captions = [describe(Scene("pink", things), Random(seed), places=False) for seed in range(40)]
+    assert all(caption.places == (None,) * 3 for caption in captions)
+    assert any(caption.relation for caption in captions)
+    assert all("corner" not in each.text and " at the " not in each.text for each in captions)
 
 
 def test_words_are_found_among_the_tokens():

@@ -74,16 +74,17 @@ class Caption:
     relation: tuple[int, str, int] | None = None
 
 
-def describe(scene: Scene, rng: Random) -> Caption:
-    """One of the many true captions of a scene."""
+def describe(scene: Scene, rng: Random, places: bool = True) -> Caption:
+    """One of the many true captions of a scene; without `places` none of the places is told."""
     nouns = tuple(rng.choice(NOUNS[thing.kind]) for thing in scene.things)
     names = [_name(thing, noun, rng) for thing, noun in zip(scene.things, nouns, strict=True)]
-    told, body, related = _body(scene.things, names, rng)
+    told, body, related = _body(scene.things, names, rng, places)
     text = _with_ground(body, scene.ground, rng)
-    places = tuple(
+    told_places = tuple(
         thing.place if index in told else None for index, thing in enumerate(scene.things)
     )
-    return Caption(text, nouns, tuple(thing.colour for thing in scene.things), places, related)
+    colours = tuple(thing.colour for thing in scene.things)
+    return Caption(text, nouns, colours, told_places, related)
 
 
 def _name(thing: Thing, noun: str, rng: Random) -> str:
@@ -95,7 +96,9 @@ def _article(phrase: str) -> str:
     return ("an " if phrase[0] in "aeiou" else "a ") + phrase
 
 
-def _body(things: tuple, names: list[str], rng: Random) -> tuple[set, str, tuple | None]:
+def _body(
+    things: tuple, names: list[str], rng: Random, places: bool
+) -> tuple[set, str, tuple | None]:
     """Which things' places are told, the caption without its ground, and the relation told."""
     order = rng.sample(range(len(things)), len(things))
     first, second = order[0], order[min(1, len(order) - 1)]
@@ -103,9 +106,10 @@ def _body(things: tuple, names: list[str], rng: Random) -> tuple[set, str, tuple
     if how and rng.random() < 0.6:
         told, body = set(), f"{names[first]} {_relation_words(how, rng)} {names[second]}"
         if len(things) == 3:
-            told, body = {order[2]}, f"{body} and {_with_place(things, names, order[2], rng)}"
+            third = _with_place(things, names, order[2], rng) if places else names[order[2]]
+            told, body = {order[2]} if places else set(), f"{body} and {third}"
         return told, body, (first, how, second)
-    told = set(order) if rng.random() < 0.75 else set()
+    told = set(order) if rng.random() < 0.75 and places else set()
     phrases = [_with_place(things, names, index, rng) if told else names[index] for index in order]
     return told, " and ".join([", ".join(phrases[:-1])] * (len(phrases) > 1) + phrases[-1:]), None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
@@ -23,8 +23,10 @@ from .world import Scene, sample_scene
 EMPTY_SHARE = 0.1  # of the captions are dropped, for classifier-free guidance
 POINTING_WEIGHT = 0.05
 THING = 256  # latent pixels: over so many the noise is averaged when a thing of usual size is seen
-WINDOW = 32  # latents on a side: a large thing and what is around it
-NEAR = 0.6  # of the timesteps: up to there what is in a window can be told without the rest
+WINDOW = 24  # latents on a side: a small thing and what is around it, or most of a large one
+JITTER = 5  # latents: so far from a window's middle its thing may lie
+SEEN = 0.25  # of a thing's pixels: with so many in a window, the window's caption names it
+NEAR = 0.9  # of the timesteps: up to there noise hides a thing's kind, but not where it is
 KEYS = 512  # the most pixels that a pixel's self-attention looks at in training
 
 
@@ -43,20 +45,22 @@ class DiffusionLoss(nn.Module):
         self.unet, self.text_encoder, self.pointing = unet, text_encoder, Pointing(unet)
 
     def forward(
-        self, whole: dict[str, Tensor], windows: dict[str, Tensor] | None = None
+        self, whole: dict[str, Tensor] | None = None, windows: dict[str, Tensor] | None = None
     ) -> Float[Tensor, ""]:
-        """The loss of a batch of an Album, and that of windows into its latents if there are any.
+        """The loss of a batch of an Album, or of windows into its latents, or the sum of both.
 
-        Windows are cheap: with little noise, edges and kinds depend on what is near. They are seen
-        at early timesteps only, and nobody asks where in the picture their pixels are.
+        Windows are cheap: a thing's edges and kind depend on what is near. Nobody asks where in
+        the picture their pixels are, so the last timesteps, which lay things out, are not theirs.
         """
-        inner = whole["latents"].shape[-1] < LATENT_SIDE
-        times = _timesteps(whole["latents"], late=inner or windows is not None)
-        loss = self._loss(**whole, times=times, where=True)
-        if windows is None:
-            return loss
-        times = _timesteps(windows["latents"], latest=NEAR)
-        return loss + self._loss(**windows, times=times, where=False)
+        losses = []
+        if whole is not None:
+            inner = whole["latents"].shape[-1] < LATENT_SIDE
+            times = _timesteps(whole["latents"], late=inner or windows is not None)
+            losses.append(self._loss(**whole, times=times, where=True))
+        if windows is not None:
+            times = _timesteps(windows["latents"], latest=NEAR, late=True)
+            losses.append(self._loss(**windows, times=times, where=False))
+        return sum(losses)
 
     def _loss(
         self,
@@ -137,34 +141,41 @@ class Album:
     ) -> dict[str, Tensor]:
         """Random scenes with fresh captions, as DiffusionLoss takes them."""
         chosen = [rng.randrange(len(self.scenes)) for _ in range(size)]
-        captions = self._captions(rng, chosen)
+        captions = [_caption(self.scenes[index], rng) for index in chosen]
         latents, masks = self.latents[chosen].float(), self.masks[chosen]
         return _inputs(latents, masks, captions, tokenizer, device)
 
     def windows(
         self, rng: Random, size: int, tokenizer: CLIPTokenizer, device: torch.device
     ) -> dict[str, Tensor]:
-        """WINDOW x WINDOW pieces with a thing's centre in them, and captions of whole scenes."""
-        chosen = [rng.randrange(len(self.scenes)) for _ in range(size)]
-        side = self.latents.shape[-1]
-        latents, masks = [], []
-        for index in chosen:
-            thing = rng.choice(self.scenes[index].things)
-            x, y = (
-                min(max(int(side * at) - rng.randrange(WINDOW), 0), side - WINDOW)
-                for at in (thing.x, thing.y)
-            )
-            piece = (..., slice(y, y + WINDOW), slice(x, x + WINDOW))
-            latents.append(self.latents[index][piece].float())
-            masks.append(self.masks[index][piece])
-        captions = self._captions(rng, chosen)
+        """WINDOW x WINDOW pieces around a thing, with captions of what is in them; no places."""
+        pieces = [self._window(rng, rng.randrange(len(self.scenes))) for _ in range(size)]
+        latents, masks, scenes = zip(*pieces, strict=True)
+        captions = [_caption(scene, rng, places=False) for scene in scenes]
         return _inputs(torch.stack(latents), torch.stack(masks), captions, tokenizer, device)
 
-    def _captions(self, rng: Random, chosen: list[int]) -> list[Caption | None]:
-        return [
-            None if rng.random() < EMPTY_SHARE else describe(self.scenes[index], rng)
-            for index in chosen
+    def _window(self, rng: Random, index: int) -> tuple[Tensor, Tensor, Scene]:
+        scene, side = self.scenes[index], self.latents.shape[-1]
+        thing = rng.choice(scene.things)
+        x, y = (
+            round(side * at) - WINDOW // 2 + rng.randint(-JITTER, JITTER)
+            for at in (thing.x, thing.y)
+        )
+        x, y = (min(max(start, 0), side - WINDOW) for start in (x, y))
+        piece = (..., slice(y, y + WINDOW), slice(x, x + WINDOW))
+        whole, masks = self.masks[index], torch.zeros(THINGS, WINDOW, WINDOW, dtype=torch.bool)
+        seen = [
+            number
+            for number in range(len(scene.things))
+            if whole[number][piece].sum() > SEEN * whole[number].sum()
         ]
+        masks[: len(seen)] = whole[seen][piece]
+        things = tuple(scene.things[number] for number in seen)
+        return self.latents[index][piece].float(), masks, replace(scene, things=things)
+
+
+def _caption(scene: Scene, rng: Random, places: bool = True) -> Caption | None:
+    return None if rng.random() < EMPTY_SHARE else describe(scene, rng, places)
 
 
 def _inputs(

@@ -22,7 +22,7 @@ class Stage:
     side: int  # of the pictures, in pixels
     rate: float  # the highest learning rate
     level: int = 0  # of the UNet, from which inwards it is trained
-    windows: int = 0  # into larger pictures: how many a step on each process, beside the batch
+    windows: int = 0  # into pictures of that side: so many more samples a step on each process
     decay: float = 0.995  # of the average of the weights
 
 
@@ -83,7 +83,7 @@ def run_stage(
         smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
         bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
         if (step + 1) % 10 == 0:
-            seen = (step + 1) * stage.batch * accelerator.num_processes
+            seen = (step + 1) * (stage.batch + stage.windows) * accelerator.num_processes
             curve.append({"step": step + 1, "samples": seen, "loss": round(smooth, 5)})
         if (step + 1) % save_every == 0 or step + 1 == stage.steps:
             _checkpoint(accelerator, average, folder, step + 1, curve)

@@ -34,7 +34,8 @@ READING = Stage("reading", steps=2400, batch=64, side=0, rate=2e-3)
 DIFFUSION = (  # from the inside out: each level learns on the grid that it has at full size
     Stage("inner", steps=4000, batch=8, side=128, rate=1.2e-3, level=2),
     Stage("middle", steps=900, batch=6, side=256, rate=8e-4, level=1),
-    Stage("whole", steps=2000, batch=3, side=512, rate=6e-4, windows=5),
+    Stage("things", steps=4000, batch=0, side=512, rate=8e-4, windows=20),
+    Stage("whole", steps=2000, batch=2, side=512, rate=6e-4, windows=12),
 )
 DECODER = Stage("decoder", steps=1000, batch=8, side=64, rate=1e-3)
 SCENES = {128: 16384, 256: 4096, 512: 1024}  # encoded once each, and captioned anew each time
@@ -90,7 +91,9 @@ class Training:
 
         def inputs(rng: Random) -> dict[str, Tensor]:
             where = self.tokenizer, self.accelerator.device
-            inputs = {"whole": album.batch(rng, stage.batch, *where)}
+            inputs = {}
+            if stage.batch:
+                inputs["whole"] = album.batch(rng, stage.batch, *where)
             if stage.windows:
                 inputs["windows"] = album.windows(rng, stage.windows, *where)
             return inputs
