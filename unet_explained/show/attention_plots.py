@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from .colours import ATTENTION, STAGES, stage_of
-from .plots import Picture, draw_map, entitle
+from .plots import Picture, draw_map, entitle, shrunk
 
 MARK = "#00e5ff"  # told apart from every colour of the attention map
 
@@ -75,6 +75,7 @@ def pixel_view(
     # Fixed places: finding them anew would double the time of a redraw.
     places = (0.01, 0.03, 0.3, 0.86), (0.32, 0.03, 0.3, 0.86), (0.71, 0.15, 0.27, 0.74)
     picture, around, bars = map(figure.add_axes, places)
+    image = shrunk(image)
     high, wide = (side / count for side, count in zip(image.shape[:2], looks.shape))
     picture.imshow(image)
     draw_map(around, image, looks, float(looks.max()))

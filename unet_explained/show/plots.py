@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from PIL import Image
 
 from .colours import ATTENTION
 
@@ -86,6 +87,11 @@ def draw_map(axis, image: np.ndarray, values: np.ndarray, top: float) -> None:
         values, cmap=ATTENTION, vmin=0, vmax=top or 1, alpha=0.78,
         extent=(0, width, height, 0), interpolation="bilinear",
     )  # fmt: skip
+
+
+def shrunk(image: np.ndarray, side: int = 256) -> np.ndarray:
+    """A picture for a panel of some 300 pixels; matplotlib would take long to shrink it itself."""
+    return np.asarray(Image.fromarray(image).reduce(max(1, max(image.shape[:2]) // side)))
 
 
 def entitle(axis, text: str, *, y: float = 1.0, **style) -> None:

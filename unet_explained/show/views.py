@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 
 from .colours import ATTENTION
 from .features import POSITIVE, SIGNED
-from .plots import Picture, draw_map, entitle
+from .plots import Picture, draw_map, entitle, shrunk
 
 MARK = "#3ddbd9"
 
@@ -38,7 +38,7 @@ def maps_over(
     top: the end of the scale, by default the largest value. pixel: a (row, column) to be framed.
     """
     figure, axes = panels(len(maps) + 1, columns, 3.1)
-    image = np.asarray(image)
+    image = shrunk(np.asarray(image))
     axes[0].imshow(image)
     entitle(axes[0], "the picture", fontsize=11)
     top = max(float(each.max()) for each in maps) if top is None else top
