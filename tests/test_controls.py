@@ -2,9 +2,11 @@
 
 import base64
 import io
+from threading import Thread
 
 import numpy as np
 import pytest
+import torch
 from ipywidgets import Checkbox, Dropdown, SelectionSlider
 from PIL import Image
 
@@ -61,6 +63,20 @@ def test_a_page_without_a_kernel_gets_the_picture_and_what_was_chosen(view):
     assert still.crop((0, 0, *live.size)).tobytes() == live.tobytes()
     below = np.asarray(still)[live.height :]
     assert below.min() < 128 < below.max() == 255, "a line of text"
+
+
+def test_weights_can_be_drawn_from_any_thread():
+    weight = torch.nn.Parameter(torch.ones(1))
+
+    def draw(step):
+        return Picture(figsize=(1, float((step * weight).numpy()[0])))
+
+    view = controls(draw, step=(1, 2))
+    mover = Thread(target=view.choose, kwargs={"step": 2})  # as JupyterLab does
+    mover.start()
+    mover.join()
+    assert view.children[-2].value == ""
+    assert Image.open(io.BytesIO(view.children[-1].value)).height == 192
 
 
 def test_bad_choices_are_refused():

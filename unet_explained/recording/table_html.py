@@ -8,17 +8,19 @@ from .table_text import NOTE, labels, short, stages, sums, total
 # Tables of more rows than this, and of several stages, start with the stages closed.
 OPEN = 100
 
-# Colours are the notebook's own, and greys that show on white and on black.
+# Colours are the notebook's own, and greys that show on white and on black. The class stands twice
+# where JupyterLab's own rule for tables would win otherwise.
 STYLE = """
 .unet-shapes { overflow-x: auto; }
-.unet-shapes > * { min-width: 68em; }
+.unet-shapes > * { min-width: 816px; }
 .unet-shapes summary { cursor: pointer; padding: .3em 0; border-top: 1px solid #8886; }
 .unet-shapes summary span { float: right; opacity: .7; }
 .unet-shapes table { width: 100%; table-layout: fixed; border-collapse: collapse; }
 .unet-shapes table, .unet-shapes tr { background: none; color: inherit; font-size: 12px; }
 .unet-shapes tbody tr:hover { background: #8883; }
-.unet-shapes :is(th, td) { padding: .1em .4em; text-align: left; white-space: nowrap; }
-.unet-shapes :is(th, td):nth-child(n + 4) { width: 4.8em; text-align: right; }
+.unet-shapes :is(th, td) { padding: .1em .4em; white-space: nowrap; }
+.unet-shapes.unet-shapes table :is(th, td) { text-align: left; }
+.unet-shapes.unet-shapes table :is(th, td):nth-child(n + 4) { width: 4.8em; text-align: right; }
 .unet-shapes th:nth-child(1) { width: 18em; }
 .unet-shapes th:nth-child(2) { width: 13em; }
 .unet-shapes th, .unet-shapes small { opacity: .7; font-weight: normal; }

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 import PIL.Image
+import torch
 from ipywidgets import HTML, Checkbox, Dropdown, Image, Layout, SelectionSlider, VBox
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
@@ -64,7 +65,8 @@ class Controls(VBox):
     def _png(self) -> bytes:
         key = tuple(self.values.values())
         if key not in self._drawn:
-            self._drawn[key] = png(self._draw(**self.values))
+            with torch.no_grad():  # a cell's own setting does not reach the thread of a callback
+                self._drawn[key] = png(self._draw(**self.values))
         return self._drawn[key]
 
     def _redraw(self, change: dict) -> None:
