@@ -12,7 +12,7 @@ OPEN = 100
 # where JupyterLab's own rule for tables would win otherwise.
 STYLE = """
 .unet-shapes { overflow-x: auto; }
-.unet-shapes > * { min-width: 816px; }
+.unet-shapes > * { min-width: 900px; }
 .unet-shapes summary { cursor: pointer; padding: .3em 0; border-top: 1px solid #8886; }
 .unet-shapes summary span { float: right; opacity: .7; }
 .unet-shapes table { width: 100%; table-layout: fixed; border-collapse: collapse; }
