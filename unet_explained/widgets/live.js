@@ -160,7 +160,8 @@ function render({ model, el }) {
     const state = model.get("status");
     root.dataset.status = state;
     stop.disabled = state !== "running";
-    step.max = Math.max(model.get("count") - 1, 0);
+    // A frame may come before the word that there is one more.
+    step.max = Math.max(model.get("count") - 1, shown?.content.index ?? 0);
     again.hidden = state === "running" || model.get("count") < 2;
     const left = shown && state === "running" ? `, about ${Math.ceil(shown.content.left)} s left` : "";
     const at = shown && model.get("count") ? `step ${shown.content.step + 1} of ${shown.content.total}` : "";
