@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -174,3 +175,11 @@ def test_idle_threads_of_the_caller_do_not_slow_the_run():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["2", "0"], done.stderr
+
+
+def test_they_are_ended_by_their_own_thread_before_a_run(tiny_pipe, monkeypatch):
+    ended = []
+    where = "unet_explained.widgets.live._end_idle_workers"
+    monkeypatch.setattr(where, lambda: ended.append(threading.get_ident()))
+    live(tiny_pipe, "a red circle", steps=1).wait()
+    assert ended == [threading.get_ident()]
