@@ -1,7 +1,9 @@
 """Controls over a picture: which control a choice becomes, and what moving one does."""
 
+import asyncio
 import base64
 import io
+import time
 from threading import Thread
 
 import numpy as np
@@ -47,6 +49,47 @@ def test_moving_a_control_draws_once_and_keeps_the_picture(view):
     view.choose(step=1)
     assert picture.value == first
     assert drawn == [(1, "red", False), (2, "red", False)]
+
+
+def test_what_one_more_move_would_ask_for_is_drawn_ahead(view):
+    drawn.clear()  # of a script, where no event loop runs: nothing was drawn ahead
+
+    async def kernel():
+        view.choose(word="circle")
+        await asyncio.sleep(1)
+
+    asyncio.run(kernel())
+    asked, *ahead = drawn
+    assert asked == (1, "circle", False)
+    assert ahead[0] == (1, "<bad>", False), "the control that was moved comes first"
+    assert set(ahead) == {
+        (1, "<bad>", False),
+        (0, "circle", False),
+        (2, "circle", False),
+        (1, "circle", True),
+    }, "not (1, 'red', False): it was drawn before"
+    drawn.clear()
+    view.choose(step=2)
+    assert drawn == []
+    assert view.children[-2].value == ""
+
+
+def test_what_takes_long_is_not_drawn_ahead():
+    drawn.clear()
+
+    def slow(step):
+        drawn.append(step)
+        time.sleep(0.5)
+        return Picture(figsize=(1, 1))
+
+    async def kernel():
+        view = controls(slow, step=(1, 2, 3))
+        await asyncio.sleep(0.3)
+        view.choose(step=2)
+        await asyncio.sleep(0.3)
+
+    asyncio.run(kernel())
+    assert drawn == [1, 2]
 
 
 def test_an_error_while_drawing_is_shown_and_does_not_stay(view):

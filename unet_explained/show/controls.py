@@ -1,9 +1,16 @@
-"""A picture with controls: one slider, menu or box for each choice, drawn anew when it is moved."""
+"""A picture with controls: one slider, menu or box for each choice, drawn anew when it is moved.
 
+A picture takes matplotlib a tenth of a second. So while the kernel has nothing else to do, those
+that one more move would ask for are drawn ahead.
+"""
+
+import asyncio
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from html import escape
+from time import perf_counter
 from typing import Any
 
 import PIL.Image
@@ -14,6 +21,8 @@ from matplotlib.font_manager import findfont
 from PIL import ImageDraw, ImageFont
 
 DPI = 96
+QUICK = 0.4  # seconds: what takes longer runs the UNet, and is drawn only when asked for
+PAUSE = 0.05  # seconds between pictures drawn ahead, in which a hand is served first
 
 
 def png(figure: Figure) -> bytes:
@@ -41,7 +50,8 @@ class Controls(VBox):
     def __init__(
         self, draw: Callable[..., Figure], choices: dict[str, Sequence], first: dict[str, Any]
     ) -> None:
-        self._draw, self._drawn = draw, {}
+        self._draw, self._drawn, self._choices = draw, {}, choices
+        self._seconds, self._coming = 0.0, iter(())  # of the last picture; expected choices
         self._inputs = {
             name: _input(name, options, first.get(name, options[0]))
             for name, options in choices.items()
@@ -51,6 +61,7 @@ class Controls(VBox):
         for each in self._inputs.values():
             each.observe(self._redraw, "value")
         super().__init__([*self._inputs.values(), self._status, self._picture])
+        self._expect(self._inputs)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -62,12 +73,39 @@ class Controls(VBox):
         for name, value in values.items():
             self._inputs[name].value = value
 
-    def _png(self) -> bytes:
-        key = tuple(self.values.values())
+    def _png(self, chosen: dict[str, Any] | None = None) -> bytes:
+        chosen = chosen or self.values
+        key = tuple(chosen.values())
         if key not in self._drawn:
+            start = perf_counter()
             with torch.no_grad():  # a cell's own setting does not reach the thread of a callback
-                self._drawn[key] = png(self._draw(**self.values))
+                self._drawn[key] = png(self._draw(**chosen))
+            self._seconds = perf_counter() - start
         return self._drawn[key]
+
+    def _expect(self, moved: Iterable[str]) -> None:
+        """Begins to draw ahead for this choice, the neighbours of the `moved` controls first."""
+        with suppress(RuntimeError):  # no event loop is running: a script, not a kernel
+            loop = asyncio.get_running_loop()
+            self._coming = self._neighbours(dict.fromkeys([*moved, *self._inputs]))
+            loop.call_later(PAUSE, self._draw_ahead, loop, self._coming)
+
+    def _neighbours(self, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+        now = self.values
+        for name in names:
+            options = self._choices[name]
+            at = options.index(now[name])
+            for near in (at + 1, at - 1):
+                if 0 <= near < len(options):
+                    yield now | {name: options[near]}
+
+    def _draw_ahead(self, loop: asyncio.AbstractEventLoop, coming: Iterator[dict]) -> None:
+        chosen = next(coming, None)
+        if coming is not self._coming or chosen is None or self._seconds > QUICK:
+            return  # moved since, done, or too dear
+        with suppress(Exception):  # shown if it is chosen
+            self._png(chosen)
+        loop.call_later(PAUSE, self._draw_ahead, loop, coming)
 
     def _redraw(self, change: dict) -> None:
         if tuple(self.values.values()) not in self._drawn:
@@ -77,6 +115,8 @@ class Controls(VBox):
             self._status.value = ""
         except Exception as error:  # a callback's traceback would be shown nowhere
             self._status.value = f"<b>{escape(type(error).__name__)}:</b> {escape(str(error))}"
+        moved = next(name for name, each in self._inputs.items() if each is change["owner"])
+        self._expect([moved])
 
     def _repr_mimebundle_(self, **options: Any) -> dict:
         bundle = dict(super()._repr_mimebundle_(**options))
