@@ -15,7 +15,13 @@ from unet_explained.bundled.autoencoder import calibrate, crops, guide, psnr
 from unet_explained.bundled.averaging import start_as_averaging
 from unet_explained.bundled.captions import describe, mentioned
 from unet_explained.bundled.card import END, START, by_layer, wilson, write_card
-from unet_explained.bundled.diffusion import WINDOW, Album, fewer_keys, make_album, noise_like
+from unet_explained.bundled.diffusion import (
+    Album,
+    _timesteps,
+    fewer_keys,
+    make_album,
+    noise_like,
+)
 from unet_explained.bundled.export import export, verify
 from unet_explained.bundled.inner import InnerUNet, hand_over
 from unet_explained.bundled.loop import Stage, run_stage
@@ -25,6 +31,7 @@ from unet_explained.bundled.models import (
     build_unet,
     build_vae,
 )
+from unet_explained.bundled.muon import Muon, optimizers, orthogonal
 from unet_explained.bundled.pointing import Pointing, lost, misplaced, word_tokens
 from unet_explained.bundled.reading import ReadingLoss, reading_batch
 from unet_explained.bundled.tokenizer import build_tokenizer
@@ -127,28 +134,66 @@ class Stop(Exception):
     """Raised to interrupt a stage."""
 
 
-def fit(folder, **options) -> nn.Module:
+def fit(folder, muon=False, **options) -> nn.Module:
     def inputs(rng):
         return {"x": torch.tensor([[rng.random() for _ in range(3)] for _ in range(8)])}
 
     torch.manual_seed(0)
-    stage = Stage("line", 60, 8, 0, 0.1, decay=0.9)
+    stage = Stage("line", 60, 8, 0, 0.1, decay=0.9, muon=muon)
     return run_stage(Accelerator(cpu=True), stage, Line(), inputs, folder, save_every=30, **options)
 
 
-def test_a_stage_learns_and_resumes_exactly(tmp_path):
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_stage_learns_and_resumes_exactly(tmp_path, muon):
     def interrupt(model, step):
         raise Stop
 
-    whole = fit(tmp_path / "whole")
+    whole = fit(tmp_path / "whole", muon)
     lines = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines]
     assert losses[-1] < 0.8 * losses[0]
     with pytest.raises(Stop):
-        fit(tmp_path / "cut", on_save=interrupt)
-    resumed = fit(tmp_path / "cut")
+        fit(tmp_path / "cut", muon, on_save=interrupt)
+    resumed = fit(tmp_path / "cut", muon)
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_muon_is_torch_s_for_a_matrix_and_takes_a_kernel_as_one():
+    torch.manual_seed(0)
+    kernel, matrix = nn.Conv2d(6, 10, 3, bias=False), nn.Linear(54, 10, bias=False)
+    matrix.weight.data = kernel.weight.detach().flatten(1).clone()
+    before = matrix.weight.detach().clone()
+    ours = Muon(kernel.parameters(), 0.01)
+    theirs = torch.optim.Muon(
+        matrix.parameters(), lr=0.01, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+    )
+    for _ in range(3):
+        gradient = torch.randn(10, 54)
+        kernel.weight.grad, matrix.weight.grad = gradient.view(10, 6, 3, 3), gradient
+        ours.step()
+        theirs.step()
+    difference = (kernel.weight.flatten(1) - matrix.weight).norm()
+    assert difference < 0.03 * (matrix.weight - before).norm(), "torch's own works in bfloat16"
+
+
+@pytest.mark.parametrize("shape", [(24, 216), (128, 32)])
+def test_a_step_of_muon_goes_equally_far_in_all_directions(shape):
+    torch.manual_seed(0)
+    stretched = torch.randn(1, *shape) * torch.linspace(0.1, 1, shape[1])
+    values = torch.linalg.svdvals(orthogonal(stretched))
+    assert 0.6 < values.min() < values.max() < 1.3
+
+
+def test_muon_takes_the_inner_matrices_and_adamw_the_rest():
+    unet = build_unet(0)
+    muon, adamw = optimizers(unet, 0.1, True)
+    matrices = {id(each) for each in muon.param_groups[0]["params"]}
+    rest = {id(each) for each in adamw.param_groups[0]["params"]}
+    assert id(unet.mid_block.resnets[0].conv1.weight) in matrices
+    assert {id(unet.conv_in.weight), id(unet.mid_block.resnets[0].conv1.bias)} <= rest
+    assert not matrices & rest
+    assert matrices | rest == {id(each) for each in unet.parameters()}
 
 
 def test_reading_is_learnt_from_captions():
@@ -261,26 +306,35 @@ def test_an_album_gives_scenes_with_captions():
     assert torch.equal(told, batch["masks"].sum((2, 3)) > 0), "words and masks belong together"
 
 
-def test_windows_are_cut_from_the_album_around_a_thing():
+@pytest.mark.parametrize(("seed", "side", "count"), [(0, 24, 6), (5, 32, 3)])
+def test_windows_are_cut_from_the_album_around_a_thing(seed, side, count):
     scene = Scene("pink", (Thing("star", "red", "large", 0.9, 0.8, 0.2),))
     latents = torch.randn(1, 4, 40, 40)
     album = Album([scene], latents, torch.zeros(1, 3, 40, 40, dtype=torch.bool))
     album.masks[0, 0, 32, 36] = True  # its centre
-    batch = album.windows(Random(0), 6, build_tokenizer(), torch.device("cpu"))
-    assert batch["latents"].shape == (6, 4, WINDOW, WINDOW)
-    span = 41 - WINDOW
+    batch = album.windows(Random(seed), 6, build_tokenizer(), torch.device("cpu"))
+    assert batch["latents"].shape == (count, 4, side, side)
+    span = 41 - side
     for piece, masks in zip(batch["latents"], batch["masks"]):
         fits = [
             (y, x)
             for y in range(span)
             for x in range(span)
-            if torch.equal(piece, latents[0, :, y : y + WINDOW, x : x + WINDOW])
+            if torch.equal(piece, latents[0, :, y : y + side, x : x + side])
         ]
         assert len(fits) == 1
         (y, x), told = fits[0], masks.any()
-        assert 0 <= 32 - y < WINDOW
-        assert 0 <= 36 - x < WINDOW
+        assert 0 <= 32 - y < side
+        assert 0 <= 36 - x < side
         assert not told or masks[0, 32 - y, 36 - x] == 1
+
+
+def test_most_timesteps_of_windows_are_where_kinds_are_decided():
+    torch.manual_seed(0)
+    times = _timesteps(torch.empty(2000, 4, 24, 24), latest=0.9, deciding=0.7)
+    assert 0 <= times.min() < 20 < 880 < times.max() < 900
+    deciding = ((times >= 550) & (times < 850)).float().mean()
+    assert 0.76 < deciding < 0.84, "0.7, and a third of the others by chance"
 
 
 def test_a_window_is_told_what_is_in_it_and_no_place():
@@ -296,7 +350,7 @@ def test_a_window_is_told_what_is_in_it_and_no_place():
     album.masks[0, 0, 28:36, 9:17] = album.masks[0, 1, 28:36, 47:55] = True
     seen = set()
     for seed in range(8):
-        _, masks, scene = album._window(Random(seed), 0)
+        _, masks, scene = album._window(Random(seed), 0, 24)
         assert len(scene.things) == 1
         assert masks.sum((1, 2)).tolist() == [64, 0, 0]
         caption = describe(scene, Random(seed), places=False)

@@ -23,10 +23,11 @@ from .world import Scene, sample_scene
 EMPTY_SHARE = 0.1  # of the captions are dropped, for classifier-free guidance
 POINTING_WEIGHT = 0.05
 THING = 256  # latent pixels: over so many the noise is averaged when a thing of usual size is seen
-WINDOW = 24  # latents on a side: a small thing and what is around it, or most of a large one
+WINDOWS = (24, 24, 32)  # latents on a side: a small thing and what is around it, or a large one
 JITTER = 5  # latents: so far from a window's middle its thing may lie
 SEEN = 0.25  # of a thing's pixels: with so many in a window, the window's caption names it
 NEAR = 0.9  # of the timesteps: up to there noise hides a thing's kind, but not where it is
+DECIDING = (0.55, 0.85)  # of the timesteps: there a thing, on its way out of noise, gets its kind
 KEYS = 512  # the most pixels that a pixel's self-attention looks at in training
 
 
@@ -55,10 +56,10 @@ class DiffusionLoss(nn.Module):
         losses = []
         if whole is not None:
             inner = whole["latents"].shape[-1] < LATENT_SIDE
-            times = _timesteps(whole["latents"], late=inner or windows is not None)
+            times = _timesteps(whole["latents"], late=True, deciding=0.0 if inner else 0.5)
             losses.append(self._loss(**whole, times=times, where=True))
         if windows is not None:
-            times = _timesteps(windows["latents"], latest=NEAR, late=True)
+            times = _timesteps(windows["latents"], latest=NEAR, deciding=0.7)
             losses.append(self._loss(**windows, times=times, where=False))
         return sum(losses)
 
@@ -117,15 +118,21 @@ def fewer_keys(unet: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _timesteps(latents: Tensor, latest: float = 1, late: bool = False) -> Int[Tensor, " batch"]:
+def _timesteps(
+    latents: Tensor, latest: float = 1, late: bool = False, deciding: float = 0
+) -> Int[Tensor, " batch"]:
     """Random timesteps up to that share of them; `late` ones, which lay things out, more often.
 
-    One from each of `batch` equally likely parts, which makes the loss less noisy.
+    A share `deciding` of them is where kinds are decided. One timestep from each of `batch`
+    equally likely parts, which makes the loss less noisy.
     """
     parts = torch.arange(len(latents), device=latents.device)
     share = (parts + torch.rand(len(latents), device=latents.device)) / len(latents)
-    share = share.sqrt() if late else share
-    return (share * latest * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
+    first, last = DECIDING
+    here = torch.rand(len(latents), device=latents.device) < deciding
+    there = (share.sqrt() if late else share) * latest
+    share = torch.where(here, first + (last - first) * share, there)
+    return (share * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
 
 
 @dataclass
@@ -148,22 +155,26 @@ class Album:
     def windows(
         self, rng: Random, size: int, tokenizer: CLIPTokenizer, device: torch.device
     ) -> dict[str, Tensor]:
-        """WINDOW x WINDOW pieces around a thing, with captions of what is in them; no places."""
-        pieces = [self._window(rng, rng.randrange(len(self.scenes))) for _ in range(size)]
+        """Square pieces around a thing, with captions of what is in them; no places.
+
+        `size` of the smallest of WINDOWS, or as many larger ones as take the same time.
+        """
+        side = rng.choice(WINDOWS)
+        count = max(1, round(size * (min(WINDOWS) / side) ** 2))
+        pieces = [self._window(rng, rng.randrange(len(self.scenes)), side) for _ in range(count)]
         latents, masks, scenes = zip(*pieces, strict=True)
         captions = [_caption(scene, rng, places=False) for scene in scenes]
         return _inputs(torch.stack(latents), torch.stack(masks), captions, tokenizer, device)
 
-    def _window(self, rng: Random, index: int) -> tuple[Tensor, Tensor, Scene]:
-        scene, side = self.scenes[index], self.latents.shape[-1]
+    def _window(self, rng: Random, index: int, side: int) -> tuple[Tensor, Tensor, Scene]:
+        scene, full = self.scenes[index], self.latents.shape[-1]
         thing = rng.choice(scene.things)
         x, y = (
-            round(side * at) - WINDOW // 2 + rng.randint(-JITTER, JITTER)
-            for at in (thing.x, thing.y)
+            round(full * at) - side // 2 + rng.randint(-JITTER, JITTER) for at in (thing.x, thing.y)
         )
-        x, y = (min(max(start, 0), side - WINDOW) for start in (x, y))
-        piece = (..., slice(y, y + WINDOW), slice(x, x + WINDOW))
-        whole, masks = self.masks[index], torch.zeros(THINGS, WINDOW, WINDOW, dtype=torch.bool)
+        x, y = (min(max(start, 0), full - side) for start in (x, y))
+        piece = (..., slice(y, y + side), slice(x, x + side))
+        whole, masks = self.masks[index], torch.zeros(THINGS, side, side, dtype=torch.bool)
         seen = [
             number
             for number in range(len(scene.things))

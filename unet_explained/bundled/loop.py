@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from math import cos, pi
 from pathlib import Path
 from random import Random
@@ -12,6 +13,8 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm import tqdm
+
+from .muon import optimizers
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Stage:
     level: int = 0  # of the UNet, from which inwards it is trained
     windows: int = 0  # into pictures of that side: so many more samples a step on each process
     decay: float = 0.995  # of the average of the weights
+    muon: bool = False  # for the matrices, instead of AdamW
 
 
 def batch_seed(seed: int, stage: str, step: int, process: int) -> Random:
@@ -51,11 +55,8 @@ def run_stage(
     Continues from the last checkpoint in `folder`, if there is one. `on_save(model, step)` is
     called with the averaged weights in place at each checkpoint.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=stage.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
-    model, optimizer = accelerator.prepare(model, optimizer)
-    plain = accelerator.unwrap_model(model)
+    plain = model
+    model, *steppers = accelerator.prepare(model, *optimizers(model, stage.rate, stage.muon))
     average = EMAModel(plain.parameters(), decay=stage.decay)
     average.to(accelerator.device)
     start = _restore(accelerator, average, folder)
@@ -70,15 +71,16 @@ def run_stage(
     smooth, curve = None, []
     for step in bar:
         rate = stage.rate * learning_rate(step, stage.steps)
-        for group in optimizer.param_groups:
+        for group in chain.from_iterable(each.param_groups for each in steppers):
             group["lr"] = rate
         rng = batch_seed(seed, stage.name, step, accelerator.process_index)
         with accelerator.autocast():
             loss = model(**inputs(rng))
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for each in steppers:
+            each.step()
+            each.zero_grad()
         average.step(plain.parameters())
         smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
         bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
