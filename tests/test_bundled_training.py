@@ -250,14 +250,17 @@ def test_the_card_gets_its_figures(tmp_path):
     heats = [heat, heat | {"role": "colour", "points": False}]
     row = {"colour": [True], "kind": [False], "place": [True], "judge_render": [True],
            "judge_round_trip": [True], "layers": ["down", "up"],
-           "rendered": {"500": heats, "100": heats}, "sampled": []}  # fmt: skip
+           "rendered": {"500": heats, "100": heats}, "sampled": [],
+           "told": {"700": [0.5, 0.6]}}  # fmt: skip
     (tmp_path / "README.md").write_text(f"before\n{START}\nold\n{END}\nafter\n")
-    write_card(tmp_path, [row] * 3, 10, 33.0)
+    deaf = row | {"told": {"700": [0.5, 0.5]}}
+    write_card(tmp_path, [row, row, deaf], 10, 33.0)
     card = (tmp_path / "README.md").read_text()
     assert card.startswith("before")
     assert card.endswith("after\n")
     assert "\nold\n" not in card
     assert "| every thing in its colour | 100 % | 44 to 100 % | 3 |" in card
+    assert "| 13.3 % | 6.7 % | 700 | 3 |" in card
     assert [line.split() for line in by_layer([row] * 3).splitlines()] == [
         ["noun,", "by", "layer", "and", "timestep", "500", "100"],
         ["down", "100", "100"],

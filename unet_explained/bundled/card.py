@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from math import sqrt
+from math import inf, sqrt
 from operator import itemgetter
 from pathlib import Path
+from statistics import mean, stdev
 
 AVERAGE = "all, averaged"  # the last line of the table
+HEAT = ("area", "iou", "chance_iou")
 START, END = "<!-- measured -->", "<!-- /measured -->"
 
 
@@ -62,6 +64,10 @@ def measured(rows: list[dict], steps: int, psnr: float) -> str:
         ),
         "",
         f"VAE round trip at 512 x 512: {psnr:.1f} dB PSNR.",
+        "",
+        "| told another kind, the error around a thing grows by | standard error | at t | of |",
+        "|---|---|---|---|",
+        *(_worth(time, rows) for time in rows[0]["told"]),
         "",
         "| heatmap of | on | points at its thing | interval | chance | IoU | chance | maps |",
         "|---|---|---|---|---|---|---|---|",
@@ -128,16 +134,21 @@ def _percent(hits: list[bool]) -> str:
     return f"{100 * sum(hits) / len(hits):.0f} % | {100 * low:.0f} to {100 * high:.0f} %"
 
 
+def _worth(time: str, rows: list[dict]) -> str:
+    right, wrong = zip(*(row["told"][time] for row in rows), strict=True)
+    more = [100 * (b - a) / mean(right) for a, b in zip(right, wrong, strict=True)]
+    error = stdev(more) / sqrt(len(more)) if len(more) > 1 else inf
+    return f"| {mean(more):.1f} % | {error:.1f} % | {time} | {len(more)} |"
+
+
 def _heat(role: str, where: str, maps: list[dict]) -> str:
     maps = [each for each in maps if each["role"] == role]
     columns = _percent([each["points"] for each in maps])
     if not maps:
         return f"| {role} | {where} | {columns} | | | | 0 |"
 
-    def mean(key: str) -> float:
-        return sum(each[key] for each in maps) / len(maps)
-
+    area, overlap, chance = (mean(each[key] for each in maps) for key in HEAT)
     return (
-        f"| {role} | {where} | {columns} | {100 * mean('area'):.0f} % | {mean('iou'):.2f} | "
-        f"{mean('chance_iou'):.2f} | {len(maps)} |"
+        f"| {role} | {where} | {columns} | {100 * area:.0f} % | {overlap:.2f} | {chance:.2f} | "
+        f"{len(maps)} |"
     )

@@ -21,15 +21,17 @@ from ..recording.heatmaps import iou, pointing_game
 from ..run.checkpoints import load
 from ..run.denoise import Pipeline
 from ..run.look import look_at
+from ..run.text import embed, read_prompt
 from .autoencoder import psnr, to_pictures, to_tensor
 from .captions import Caption, describe, spoken
 from .card import by_layer, write_card
 from .draw import masks, render
 from .export import SUMS, WEIGHTS
 from .judge import SIDE, Found, look, match
-from .world import Scene, relation, sample_scene
+from .world import KINDS, Scene, Thing, relation, sample_scene
 
 TIMES = (900, 700, 500, 300, 100)  # the timesteps to which rendered scenes are noised
+TOLD_AT = (800, 700, 600)  # where kinds are decided
 
 
 def evaluate(
@@ -85,10 +87,11 @@ def grade(pipe: Pipeline, index: int, steps: int, seed: int) -> tuple[dict, Imag
         str(time): list(_pointing(looked, caption, truth, picture))
         for picture, time in enumerate(TIMES)
     }
+    row["told"] = _told(pipe, scene, caption, rng)
     return row | _judged(pipe, scene), run.image
 
 
-def _same(blob: Found, thing) -> bool:
+def _same(blob: Found, thing: Thing) -> bool:
     return (blob.thing.colour, blob.thing.kind) == (thing.colour, thing.kind)
 
 
@@ -130,6 +133,35 @@ def _pointing(
                 "area": area,
                 "chance_iou": area / (2 - area),
             }
+
+
+@torch.no_grad()
+def _told(pipe: Pipeline, scene: Scene, caption: Caption, rng: Random) -> dict[str, list[float]]:
+    """What a kind's word is worth, by timestep: [error with it, error with another kind's].
+
+    Mean squared errors of the velocity in a rendered scene, within two radii around one thing.
+    """
+    index = rng.randrange(len(scene.things))
+    thing, noun = scene.things[index], caption.nouns[index]
+    other = rng.choice([kind for kind in KINDS if kind != thing.kind])
+    said = f"{thing.colour} {noun}"
+    texts = caption.text, caption.text.replace(said, f"{thing.colour} {other}", 1)
+    prompts = [read_prompt(text, pipe.tokenizer) for text in texts]
+    context = torch.cat([embed(prompt, pipe.text_encoder) for prompt in prompts])
+    mean = pipe.vae.encode(to_tensor([render(scene, 512)])).latent_dist.mean
+    latents = (mean * pipe.vae.config.scaling_factor).expand(2 * len(TOLD_AT), -1, -1, -1)
+    one = torch.randn(latents[:1].shape, generator=torch.Generator().manual_seed(0))
+    noise, times = one.expand_as(latents), torch.tensor(TOLD_AT).repeat_interleave(2)
+    noisy = pipe.scheduler.add_noise(latents, noise, times)
+    output = pipe.unet(noisy, times, context.repeat(len(TOLD_AT), 1, 1)).sample
+    missed = (output - pipe.scheduler.get_velocity(latents, noise, times)).square()
+    side, reach = missed.shape[-1], 2 * thing.radius
+    rows, columns = (
+        slice(round(side * max(at - reach, 0)), round(side * (at + reach)))
+        for at in (thing.y, thing.x)
+    )
+    errors = missed[:, :, rows, columns].mean((1, 2, 3)).view(len(TOLD_AT), 2)
+    return {str(time): pair.tolist() for time, pair in zip(TOLD_AT, errors, strict=True)}
 
 
 @torch.no_grad()
