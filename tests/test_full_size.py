@@ -21,8 +21,9 @@ VAE = {
 }  # fmt: skip
 SCHEDULER = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-    "skip_prk_steps": True, "steps_offset": 1,
+    "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
 }  # fmt: skip
+STEPS = 1  # a forward takes long on two cores; small models are compared over more steps
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +40,7 @@ def sd15(tmp_path_factory):
         text_encoder=transformers.CLIPTextModel(text),
         tokenizer=tokenizer,
         unet=diffusers.UNet2DConditionModel.from_config(ux.UNetConfig.load("sd15").to_dict()),
-        scheduler=diffusers.PNDMScheduler(**SCHEDULER),
+        scheduler=diffusers.DDIMScheduler(**SCHEDULER),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -49,7 +50,7 @@ def sd15(tmp_path_factory):
     pipeline.to(torch.float32).set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     latents = pipeline(
-        PROMPT, num_inference_steps=2, generator=generator, output_type="latent"
+        PROMPT, num_inference_steps=STEPS, generator=generator, output_type="latent"
     ).images
     del pipeline
     gc.collect()
@@ -61,7 +62,7 @@ def test_a_full_size_run_equals_that_of_diffusers_and_is_recorded(sd15):
     pipe = ux.load(folder, device="cpu")
     assert sum(p.numel() for p in pipe.unet.parameters()) == 859_520_964
     with ux.record(pipe.unet) as rec:
-        run = pipe(PROMPT, steps=2)
+        run = pipe(PROMPT, steps=STEPS)
     assert ((run.latents - expected).abs().max() / expected.abs().max()) < 1e-5
     assert len(rec.layers) == 16
     assert rec.attention("circle").shape == (64, 64)
@@ -76,7 +77,7 @@ def test_the_same_folder_on_cuda_in_half_precision(sd15, dtype):
     folder, expected = sd15
     pipe = ux.load(folder, device="cuda", dtype=dtype)
     with ux.record(pipe.unet) as rec:
-        run = pipe(PROMPT, steps=2)
+        run = pipe(PROMPT, steps=STEPS)
     distance = (run.latents.cpu() - expected).norm() / expected.norm()
     assert distance < 0.05
     assert rec.attention("square").isfinite().all()

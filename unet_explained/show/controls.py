@@ -22,7 +22,7 @@ from PIL import ImageDraw, ImageFont
 
 DPI = 96
 QUICK = 0.4  # seconds: what takes longer runs the UNet, and is drawn only when asked for
-PAUSE = 0.05  # seconds between pictures drawn ahead, in which a hand is served first
+PAUSE = 0.12  # seconds before each picture drawn ahead: a hand that moves on quickly is not held up
 
 
 def png(figure: Figure) -> bytes:
