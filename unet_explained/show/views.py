@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
 from .colours import ATTENTION
@@ -111,6 +113,9 @@ def reach_grid(
             axis.add_patch(frame)
         shape = " x ".join(map(str, values.shape))
         entitle(axis, f"{name}\n{shape}", fontsize=8.5)
+    scale = ScalarMappable(LogNorm(1e-5, 1), POSITIVE)
+    bar = figure.colorbar(scale, ax=axes, location="bottom", shrink=0.5, fraction=0.04, pad=0.02)
+    bar.set_label("change, as a share of the greatest on each map", fontsize=9)
     return figure
 
 
