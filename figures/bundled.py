@@ -14,12 +14,13 @@ from unet_explained.bundled.world import sample_scene
 from unet_explained.run.checkpoints import load
 from unet_explained.show.plots import Picture
 
-LOGS = {  # the stages that the shipped weights have had
+LOGS = {  # the longer stages of the shipped weights
     "inner": "inner: 16 x 16",
     "middle": "middle: 32 x 32",
     "whole": "whole: 64 x 64",
-    "windows": "and windows, 32 x 32",
-    "late": "and windows, late timesteps",
+    "windows": "with windows, 32 x 32",
+    "late": "with windows, late",
+    "kinds": "told windows, Muon",
 }
 SIDE = 96  # of one picture in a sheet, in pixels
 
@@ -84,7 +85,7 @@ def pointing(evaluation: Path) -> Picture:
 
 def training(logs: Path) -> Picture:
     """The loss of each stage of the UNet's training against the samples that it had seen."""
-    figure = Picture(figsize=(10, 2.8))
+    figure = Picture(figsize=(12, 2.8))
     figure.set_layout_engine("compressed")
     axes = figure.subplots(1, len(LOGS), sharey=True)
     for axis, (name, title) in zip(axes, LOGS.items()):

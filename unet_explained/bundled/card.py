@@ -47,6 +47,8 @@ def measured(rows: list[dict], steps: int, psnr: float) -> str:
         _share("every thing in its colour", (all(colour) for colour, _ in looks)),
         _share("every thing in its kind", (all(kind) for _, kind in looks)),
         _share("every thing in its colour and kind", (all(c + k) for c, k in looks)),
+        _share("a thing is in its colour", (hit for colour, _ in looks for hit in colour)),
+        _share("a thing is in its kind", (hit for _, kind in looks for hit in kind)),
         _share("two things asked for: both in their colours", (all(colour) for colour, _ in two)),
         _share("two things asked for: both in their kinds", (all(kind) for _, kind in two)),
         _share(
