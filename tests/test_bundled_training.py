@@ -17,11 +17,12 @@ from unet_explained.bundled.captions import describe, mentioned
 from unet_explained.bundled.card import END, START, by_layer, wilson, write_card
 from unet_explained.bundled.diffusion import (
     Album,
-    _timesteps,
+    DiffusionLoss,
     fewer_keys,
     make_album,
     noise_like,
 )
+from unet_explained.bundled.evaluate import _told
 from unet_explained.bundled.export import export, verify
 from unet_explained.bundled.inner import InnerUNet, hand_over
 from unet_explained.bundled.loop import Stage, run_stage
@@ -37,6 +38,7 @@ from unet_explained.bundled.reading import ReadingLoss, reading_batch
 from unet_explained.bundled.tokenizer import build_tokenizer
 from unet_explained.bundled.train import train
 from unet_explained.bundled.world import Scene, Thing
+from unet_explained.run.checkpoints import load
 
 
 @pytest.fixture(scope="module")
@@ -332,12 +334,28 @@ def test_windows_are_cut_from_the_album_around_a_thing(seed, side, count):
         assert not told or masks[0, 32 - y, 36 - x] == 1
 
 
-def test_most_timesteps_of_windows_are_where_kinds_are_decided():
+def test_most_timesteps_of_windows_are_where_kinds_are_decided(monkeypatch):
+    loss = DiffusionLoss(build_unet(0), build_text_encoder(build_tokenizer()))
+    asked = {}
+    monkeypatch.setattr(loss, "_loss", lambda latents, times, where: asked.update({where: times}))
+    monkeypatch.setattr("unet_explained.bundled.diffusion.sum", len, raising=False)
     torch.manual_seed(0)
-    times = _timesteps(torch.empty(2000, 4, 24, 24), latest=0.9, deciding=0.7)
-    assert 0 <= times.min() < 20 < 880 < times.max() < 900
-    deciding = ((times >= 550) & (times < 850)).float().mean()
-    assert 0.76 < deciding < 0.84, "0.7, and a third of the others by chance"
+    loss({"latents": torch.empty(2000, 4, 64, 64)}, {"latents": torch.empty(2000, 4, 24, 24)})
+    whole, windows = asked[True], asked[False]
+    assert 0 <= windows.min() < 20 < 880 < windows.max() < 900
+    assert whole.max() > 980, "the last ones lay things out"
+    deciding = [((times >= 550) & (times < 850)).float().mean() for times in (whole, windows)]
+    assert 0.67 < deciding[0] < 0.75, "half, and two in five of the others by chance"
+    assert 0.76 < deciding[1] < 0.84, "0.7, and a third of the others by chance"
+
+
+def test_the_evaluation_tells_what_the_word_for_a_kind_is_worth():
+    thing = Thing("butterfly", "orange", "large", 0.5, 0.5, 0.2)
+    scene = Scene("sand", (thing,))
+    errors = _told(load(device="cpu"), scene, describe(scene, Random(0)), Random(0))
+    assert list(errors) == ["800", "700", "600"]
+    for right, wrong in errors.values():
+        assert 0 < right < wrong, "a well learnt kind"
 
 
 def test_a_window_is_told_what_is_in_it_and_no_place():
