@@ -250,8 +250,8 @@ def test_the_card_gets_its_figures(tmp_path):
     heat = {"role": "noun", "points": True, "layers": [True, False],
             "iou": 0.4, "area": 0.1, "chance_iou": 0.05}  # fmt: skip
     heats = [heat, heat | {"role": "colour", "points": False}]
-    row = {"colour": [True], "kind": [False], "place": [True], "judge_render": [True],
-           "judge_round_trip": [True], "layers": ["down", "up"],
+    row = {"things": ["star"], "colour": [True], "kind": [False], "place": [True],
+           "judge_render": [True], "judge_round_trip": [True], "layers": ["down", "up"],
            "rendered": {"500": heats, "100": heats}, "sampled": [],
            "told": {"700": [0.5, 0.6]}}  # fmt: skip
     (tmp_path / "README.md").write_text(f"before\n{START}\nold\n{END}\nafter\n")
@@ -262,6 +262,7 @@ def test_the_card_gets_its_figures(tmp_path):
     assert card.endswith("after\n")
     assert "\nold\n" not in card
     assert "| every thing in its colour | 100 % | 44 to 100 % | 3 |" in card
+    assert "| a star is in its kind | 0 % | 0 to 56 % | 3 |" in card
     assert "| 13.3 % | 6.7 % | 700 | 3 |" in card
     assert [line.split() for line in by_layer([row] * 3).splitlines()] == [
         ["noun,", "by", "layer", "and", "timestep", "500", "100"],

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 from math import inf, sqrt
 from operator import itemgetter
 from pathlib import Path
 from statistics import mean, stdev
+
+from .world import KINDS
 
 AVERAGE = "all, averaged"  # the last line of the table
 HEAT = ("area", "iou", "chance_iou")
@@ -49,6 +52,7 @@ def measured(rows: list[dict], steps: int, psnr: float) -> str:
         _share("every thing in its colour and kind", (all(c + k) for c, k in looks)),
         _share("a thing is in its colour", (hit for colour, _ in looks for hit in colour)),
         _share("a thing is in its kind", (hit for _, kind in looks for hit in kind)),
+        *(_share(f"a {kind} is in its kind", _in_kind(kind, rows)) for kind in KINDS),
         _share("two things asked for: both in their colours", (all(colour) for colour, _ in two)),
         _share("two things asked for: both in their kinds", (all(kind) for _, kind in two)),
         _share(
@@ -134,6 +138,11 @@ def _percent(hits: list[bool]) -> str:
         return "none | "
     low, high = wilson(sum(hits), len(hits))
     return f"{100 * sum(hits) / len(hits):.0f} % | {100 * low:.0f} to {100 * high:.0f} %"
+
+
+def _in_kind(kind: str, rows: list[dict]) -> Iterable[bool]:
+    pairs = (zip(row["things"], row["kind"], strict=True) for row in rows)
+    return (hit for thing, hit in chain.from_iterable(pairs) if thing == kind)
 
 
 def _worth(time: str, rows: list[dict]) -> str:

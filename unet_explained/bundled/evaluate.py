@@ -99,6 +99,7 @@ def _painted(scene: Scene, caption: Caption, found: list[Found | None]) -> dict:
     """For each thing whether it is there in its colour and kind; told places and relation."""
     pairs = list(zip(found, scene.things, strict=True))
     row = {
+        "things": [thing.kind for thing in scene.things],
         "colour": [bool(blob and blob.thing.colour == thing.colour) for blob, thing in pairs],
         "kind": [bool(blob and blob.thing.kind == thing.kind) for blob, thing in pairs],
         "place": [
