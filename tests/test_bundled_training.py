@@ -18,6 +18,7 @@ from unet_explained.bundled.card import END, START, by_layer, wilson, write_card
 from unet_explained.bundled.diffusion import (
     Album,
     DiffusionLoss,
+    expected,
     fewer_keys,
     make_album,
     noise_like,
@@ -335,6 +336,74 @@ def test_windows_are_cut_from_the_album_around_a_thing(seed, side, count):
         assert not told or masks[0, 32 - y, 36 - x] == 1
 
 
+def two_things(side: int = 40) -> Album:
+    """A star left of a boat, too far from each other for all windows to hold both."""
+    scene = Scene(
+        "pink",
+        (
+            Thing("star", "red", "small", 0.3, 0.5, 0.12),
+            Thing("boat", "blue", "small", 0.7, 0.5, 0.12),
+        ),
+    )
+    album = Album([scene], torch.randn(1, 4, side, side), torch.zeros(1, 3, side, side) > 0)
+    album.masks[0, 0, 20, 12] = album.masks[0, 1, 20, 28] = True
+    return album
+
+
+def test_a_window_may_lie_wherever_its_caption_would_be_true():
+    torch.manual_seed(0)
+    album, tokenizer, some = two_things(), build_tokenizer(), 0
+    for seed in range(8):
+        batch = album.windows(Random(seed), 1, tokenizer, torch.device("cpu"))
+        latents, others, alike = (batch[name][0] for name in ("latents", "others", "alike"))
+        assert len(others) == len(alike) == 121
+        assert any(torch.equal(latents, each) for each in others[alike])
+        holds = [  # the places of the things are the marks of the windows that hold them
+            tuple((each == album.latents[0, :, 20, x, None, None]).all(0).any() for x in (12, 28))
+            for each in others
+        ]
+        own = holds[[torch.equal(latents, each) for each in others].index(True)]
+        assert alike.tolist() == [each == own for each in holds]
+        some += 0 < alike.sum() < 121
+    assert some, "a caption of one thing is not true of a window with two"
+
+
+def test_the_target_of_a_window_is_what_can_be_known_of_it():
+    torch.manual_seed(0)
+    others = torch.randn(1, 3, 4, 2, 2)
+    alike = torch.tensor([[True, True, False]])
+    noisy, kept = torch.randn(1, 4, 2, 2), torch.tensor([0.3])
+    latents, noise = expected(others, alike, noisy, kept)
+    odds = [  # Bayes' rule, one number at a time
+        np.prod(
+            [np.exp(-((n - 0.3**0.5 * x) ** 2) / 1.4) for n, x in zip(noisy.numpy().ravel(), other)]
+        )
+        for other in others[0, :2].flatten(1).numpy()
+    ]
+    mean = sum(odd * other for odd, other in zip(odds, others[0])) / sum(odds)
+    assert torch.allclose(latents[0], mean.float(), atol=1e-5)
+    assert torch.allclose(kept.sqrt() * latents + (1 - kept).sqrt() * noise, noisy, atol=1e-6)
+
+    lost, _ = expected(others, alike, noisy, torch.tensor([0.0]))
+    assert torch.allclose(lost, others[:, :2].mean(1), atol=1e-6), "in pure noise all alike"
+    clear = 0.99**0.5 * others[:, 1] + 0.1 * noisy
+    found, _ = expected(others, alike, clear, torch.tensor([0.99]))
+    assert torch.allclose(found, others[:, 1], atol=1e-3)
+
+
+def test_windows_are_trained_on_that_target():
+    torch.manual_seed(0)
+    loss = DiffusionLoss(build_unet(0), build_text_encoder(build_tokenizer()))
+    batch = two_things().windows(Random(1), 16, build_tokenizer(), torch.device("cpu"))
+    plain = {name: each for name, each in batch.items() if name not in ("others", "alike")}
+    totals = []
+    for inputs in (batch, plain):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            totals.append(loss(windows=inputs).item())
+    assert totals[0] < totals[1] - 0.1, "less variance: the untrained network answers 0"
+
+
 def test_most_timesteps_of_windows_are_where_kinds_are_decided(monkeypatch):
     loss = DiffusionLoss(build_unet(0), build_text_encoder(build_tokenizer()))
     asked = {}
@@ -372,7 +441,7 @@ def test_a_window_is_told_what_is_in_it_and_no_place():
     album.masks[0, 0, 28:36, 9:17] = album.masks[0, 1, 28:36, 47:55] = True
     seen = set()
     for seed in range(8):
-        _, masks, scene = album._window(Random(seed), 0, 24)
+        _, masks, _, _, scene = album._window(Random(seed), 0, 24)
         assert len(scene.things) == 1
         assert masks.sum((1, 2)).tolist() == [64, 0, 0]
         caption = describe(scene, Random(seed), places=False)
@@ -454,7 +523,7 @@ def test_training_watches_the_taught_layers_and_thins_the_keys_of_large_pictures
         *[(64, 64, 77)] * 3,
         *[(256, 256, 77)] * 3,
     ]
-    assert keys == [512, 1024], "and every key is back afterwards"
+    assert keys == [128, 1024], "and every key is back afterwards"
     loss = pointing(seen, torch.zeros(1, 3, 3, 77), torch.zeros(1, 3, 32, 32), torch.ones(1))
     assert loss.isfinite()
 

@@ -8,6 +8,7 @@ from random import Random
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -28,7 +29,7 @@ JITTER = 5  # latents: so far from a window's middle its thing may lie
 SEEN = 0.25  # of a thing's pixels: with so many in a window, the window's caption names it
 NEAR = 0.9  # of the timesteps: up to there noise hides a thing's kind, but not where it is
 DECIDING = (0.55, 0.85)  # of the timesteps: there a thing, on its way out of noise, gets its kind
-KEYS = 512  # the most pixels that a pixel's self-attention looks at in training
+KEYS = 128  # so many pixels, or an eighth of all, a pixel's self-attention looks at in training
 
 
 class DiffusionLoss(nn.Module):
@@ -39,6 +40,10 @@ class DiffusionLoss(nn.Module):
 
     Where less than a fifth of the variance is noise, the error is weighted by its effect on the
     picture: as in min-SNR (Hang et al. 2023) with gamma 5, but for that side only.
+
+    A window may lie anywhere around its thing, and through much noise nobody can tell where. To be
+    predicted is then the mean of all windows that it may be, each weighted by how well it explains
+    what is seen: a stable target (Xu et al. 2023), with the same mean and less variance.
     """
 
     def __init__(self, unet: nn.Module, text_encoder: CLIPTextModel):
@@ -71,11 +76,15 @@ class DiffusionLoss(nn.Module):
         masks: Float[Tensor, "batch thing height width"],
         times: Int[Tensor, " batch"],
         where: bool,
+        others: Float[Tensor, "batch other 4 height width"] | None = None,
+        alike: Bool[Tensor, "batch other"] | None = None,
     ) -> Float[Tensor, ""]:
         scheduler = build_scheduler()
         kept = scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(latents.device)
         noise = noise_like(latents) if where else torch.randn_like(latents)
         noisy = scheduler.add_noise(latents, noise, times)
+        if others is not None:
+            latents, noise = expected(others, alike, noisy, kept[times])
         velocity = scheduler.get_velocity(latents, noise, times)
         context = self.text_encoder(ids).last_hidden_state
         with self.pointing.watching() as seen, fewer_keys(self.unet):
@@ -85,6 +94,25 @@ class DiffusionLoss(nn.Module):
         signal = THING * kept[times] / (1 - kept[times])
         shown = signal / (1 + signal)
         return error + POINTING_WEIGHT * self.pointing(seen, words, masks, shown, where)
+
+
+def expected(
+    others: Float[Tensor, "batch other 4 height width"],
+    alike: Bool[Tensor, "batch other"],
+    noisy: Float[Tensor, "batch 4 height width"],
+    kept: Float[Tensor, " batch"],
+) -> tuple[Float[Tensor, "batch 4 height width"], Float[Tensor, "batch 4 height width"]]:
+    """The latents and the noise that are to be expected in `noisy`.
+
+    It was made of one of the `others` that are `alike`, each as likely as the next.
+    kept: the share of the variance that is not noise, as alphas_cumprod has it.
+    """
+    kept = rearrange(kept, "batch -> batch 1 1 1")
+    scaled = kept.sqrt()[:, None] * others
+    missed = (noisy[:, None] - scaled).square().sum((2, 3, 4)) / (2 * (1 - kept[:, :, 0, 0]))
+    weights = torch.softmax(-missed.masked_fill(~alike, torch.inf), dim=1)
+    latents = einsum(weights, others, "batch other, batch other c y x -> batch c y x")
+    return latents, (noisy - kept.sqrt() * latents) / (1 - kept).sqrt()
 
 
 def noise_like(
@@ -97,13 +125,11 @@ def noise_like(
 
 @contextmanager
 def fewer_keys(unet: nn.Module) -> Iterator[None]:
-    """Lets self-attention look at KEYS random pixels only: most of its time at 4096, saved."""
+    """Lets self-attention look at few random pixels only: most of its time at 4096, saved."""
 
     def thin(module, inputs):
         q, k, v, mask = inputs
-        if k.shape[2] <= KEYS:
-            return inputs
-        chosen = torch.randperm(k.shape[2], device=k.device)[:KEYS]
+        chosen = torch.randperm(k.shape[2], device=k.device)[: max(KEYS, k.shape[2] // 8)]
         return q, k[:, :, chosen], v[:, :, chosen], mask
 
     hooks = [
@@ -162,27 +188,40 @@ class Album:
         side = rng.choice(WINDOWS)
         count = max(1, round(size * (min(WINDOWS) / side) ** 2))
         pieces = [self._window(rng, rng.randrange(len(self.scenes)), side) for _ in range(count)]
-        latents, masks, scenes = zip(*pieces, strict=True)
+        latents, masks, others, alike, scenes = zip(*pieces, strict=True)
         captions = [_caption(scene, rng, places=False) for scene in scenes]
-        return _inputs(torch.stack(latents), torch.stack(masks), captions, tokenizer, device)
+        inputs = _inputs(torch.stack(latents), torch.stack(masks), captions, tokenizer, device)
+        there = {"others": torch.stack(others), "alike": torch.stack(alike)}
+        return inputs | {name: each.to(device) for name, each in there.items()}
 
-    def _window(self, rng: Random, index: int, side: int) -> tuple[Tensor, Tensor, Scene]:
+    def _window(
+        self, rng: Random, index: int, side: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Scene]:
+        """Latents and masks of a window and the scene in it; and all others that it may be.
+
+        Of these which are alike: the same caption may tell of them.
+        """
         scene, full = self.scenes[index], self.latents.shape[-1]
-        thing = rng.choice(scene.things)
-        x, y = (
-            round(full * at) - side // 2 + rng.randint(-JITTER, JITTER) for at in (thing.x, thing.y)
+        thing, shifts = rng.choice(scene.things), range(-JITTER, JITTER + 1)
+        columns, rows = (
+            [min(max(round(full * at) - side // 2 + s, 0), full - side) for s in shifts]
+            for at in (thing.x, thing.y)
         )
-        x, y = (min(max(start, 0), full - side) for start in (x, y))
-        piece = (..., slice(y, y + side), slice(x, x + side))
-        whole, masks = self.masks[index], torch.zeros(THINGS, side, side, dtype=torch.bool)
-        seen = [
-            number
-            for number in range(len(scene.things))
-            if whole[number][piece].sum() > SEEN * whole[number].sum()
-        ]
-        masks[: len(seen)] = whole[seen][piece]
-        things = tuple(scene.things[number] for number in seen)
-        return self.latents[index][piece].float(), masks, replace(scene, things=things)
+
+        def cut(maps: Tensor) -> Tensor:
+            every = maps.unfold(1, side, 1).unfold(2, side, 1)
+            return rearrange(
+                every[:, rows][:, :, columns], "c row column y x -> (row column) c y x"
+            )
+
+        others, masks = cut(self.latents[index].float()), cut(self.masks[index])
+        seen = masks.sum((2, 3)) > SEEN * self.masks[index].sum((1, 2))
+        here = rng.randrange(len(others))
+        numbers = seen[here].nonzero().flatten().tolist()
+        inside = torch.zeros_like(masks[here])
+        inside[: len(numbers)] = masks[here, numbers]
+        scene = replace(scene, things=tuple(scene.things[number] for number in numbers))
+        return others[here], inside, others, (seen == seen[here]).all(1), scene
 
 
 def _caption(scene: Scene, rng: Random, places: bool = True) -> Caption | None:
@@ -211,7 +250,7 @@ def token_ids(texts: list[str], tokenizer: CLIPTokenizer) -> Int[Tensor, "batch 
 
 
 @torch.no_grad()
-def make_album(vae: AutoencoderKL, rng: Random, count: int, side: int, batch: int = 16) -> Album:
+def make_album(vae: AutoencoderKL, rng: Random, count: int, side: int, batch: int = 4) -> Album:
     """`count` random scenes, encoded from pictures of side x side pixels."""
     scenes = [sample_scene(rng) for _ in range(count)]
     latents = []
