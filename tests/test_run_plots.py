@@ -33,15 +33,22 @@ def test_a_sign_says_whether_a_map_points_into_the_true_mask(column, sign):
     mask[:, :48] = True
     axis = map_grid(IMAGE, [a_map(3, column)], ["word"], truths=[mask]).axes[0]
     assert (axis.lines[-1].get_marker(), axis.lines[-1].get_color()) == sign
-    assert abs(axis.lines[-1].get_xdata()[0] - (column + 0.5) * 8) <= 4
+    left, right, lower, upper = axis.images[-1].get_extent()
+    (across, down) = axis.lines[-1].get_xydata()[0]
+    assert (across - left) / (right - left) == pytest.approx((column + 0.5) / 12, abs=0.05)
+    assert (down - upper) / (lower - upper) == pytest.approx(3.5 / 8, abs=0.07)
+    outline = axis.collections[0].get_paths()[0].vertices[:, 0]
+    assert (outline - left) / (right - left) == pytest.approx(0.5, abs=0.02)
 
 
 def test_maps_keep_their_numbers_and_their_own_scale_or_share_one():
     maps = [a_map(1, 1), 2 * a_map(2, 2)]
-    own, same = (map_grid(IMAGE, maps, "ab", same_scale=each) for each in (False, True))
-    assert [axis.images[1].get_clim()[1] for axis in own.axes] == [0.5, 1.0]
-    assert [axis.images[1].get_clim()[1] for axis in same.axes] == [1.0, 1.0]
-    assert [axis.get_title() for axis in own.axes] == ["a\nmax 0.500", "b\nmax 1.000"]
+    figures = (map_grid(IMAGE, maps, "ab", same_scale=each) for each in (False, True))
+    own, same = (figure.axes[0] for figure in figures)
+    assert [image.get_clim()[1] for image in own.images[1::2]] == [0.5, 1.0]
+    assert [image.get_clim()[1] for image in same.images[1::2]] == [1.0, 1.0]
+    assert [text.get_text() for text in own.texts] == ["a\nmax 0.500", "b\nmax 1.000"]
+    assert np.array_equal(own.images[3].get_array(), maps[1])
 
 
 def test_padding_is_one_bar_and_nothing_is_lost():

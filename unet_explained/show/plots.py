@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -78,15 +79,54 @@ def heatmap_grid(
     return figure
 
 
-def draw_map(axis, image: np.ndarray, values: np.ndarray, top: float) -> None:
-    """One map over the picture in grey: the colour from 0 to top, both stretched to one size."""
+Place = tuple[float, float, float, float]  # left, right, bottom, top: matplotlib's extent
+
+
+def draw_map(
+    axis, image: np.ndarray, values: np.ndarray, top: float, place: Place | None = None
+) -> None:
+    """One map over the picture in grey: the colour from 0 to top, both stretched to one size.
+
+    place: where on the axis, by default a unit for each of the image's pixels.
+    """
     height, width = image.shape[:2]
-    grey = image.mean(axis=2)
-    axis.imshow(grey, cmap="gray", vmin=-200, vmax=255, extent=(0, width, height, 0))
+    place = place or (0, width, height, 0)
+    axis.imshow(image.mean(axis=2), cmap="gray", vmin=-200, vmax=255, extent=place)
     axis.imshow(
-        values, cmap=ATTENTION, vmin=0, vmax=top or 1, alpha=0.78,
-        extent=(0, width, height, 0), interpolation="bilinear",
+        values, cmap=ATTENTION, vmin=0, vmax=top or 1, alpha=0.78, extent=place,
+        interpolation="bilinear",
     )  # fmt: skip
+
+
+def tiles(
+    count: int, columns: int, side: float, ratio: float, *, over: float, head: float = 0.0
+) -> tuple[Picture, Axes, list[Place]]:
+    """A figure with one axis and the places of `count` panels on it, a unit wide with their margin.
+
+    An axis for each would take three times as long to draw, and to find a layout as long again.
+    side: a panel's width in inches; ratio: its height by its width; over and head: what is left
+    free over each panel and over all, for words, in panel widths.
+    """
+    columns = min(columns, count)
+    tall, rows = ratio + over, math.ceil(count / columns)
+    height = head + tall * rows
+    figure = Picture(figsize=(side * columns, side * height))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set_axis_off()
+    axis.set(xlim=(0, columns), ylim=(height, 0))
+    places = []
+    for index in range(count):
+        row, column = divmod(index, columns)
+        upper = head + row * tall + over
+        places.append((column + 0.02, column + 0.98, upper + 0.96 * ratio, upper))
+    return figure, axis, places
+
+
+def words_over(axis, place: Place, text: str, **style) -> None:
+    """Words over a panel of `tiles`. style: as for Axes.text."""
+    left, right, _, upper = place
+    style = dict(ha="center", va="bottom", parse_math=False) | style
+    axis.text((left + right) / 2, upper - 0.03, text, **style)
 
 
 def shrunk(image: np.ndarray, side: int = 256) -> np.ndarray:

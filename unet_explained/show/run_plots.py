@@ -1,6 +1,5 @@
 """Pictures of a run: its steps, its tokens, its word maps beside the truth, what it costs."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib import colormaps
 from ..recording.heatmaps import resize
 from .colours import ATTENTION, STAGES, stage_of
 from .features import SIGNED
-from .plots import Picture, draw_map, entitle
+from .plots import Picture, Place, draw_map, entitle, shrunk, tiles, words_over
 
 HIT, MISS = ("o", "#5fe05f"), ("x", "black")  # a ring, a cross: told apart without colour as well
 INK, PALE = "0.15", "0.6"  # of curves that belong to no stage
@@ -107,35 +106,45 @@ def map_grid(
     truths: masks, bool (height, width) of the image: outlined, with a cross where the map points.
     side: the most inches that a map is wide.
     """
-    columns = min(columns, len(maps))
-    rows = math.ceil(len(maps) / columns)
-    side = min(side, 10.2 / columns)
-    tall = side * image.shape[0] / image.shape[1] + 0.42
-    figure = Picture(figsize=(side * columns, tall * rows + 0.45 * bool(title)))
-    figure.set_layout_engine("constrained", h_pad=0.08)
-    figure.suptitle(title, fontsize=12, parse_math=False)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    side = min(side, 10.2 / min(columns, len(maps)))
+    lines = 2 + max(text.count("\n") for text in titles)
+    image = shrunk(image)
+    figure, axis, places = tiles(
+        len(maps), columns, side, image.shape[0] / image.shape[1],
+        over=(0.15 * lines + 0.04) / side, head=0.3 / side * bool(title),
+    )  # fmt: skip
+    high = 1 - 0.06 / figure.get_figheight()
+    figure.suptitle(title, y=high, va="top", fontsize=12, parse_math=False)
     top = max(float(values.max()) for values in maps)
-    for axis in axes:
-        axis.set_axis_off()
-    for index, (axis, values) in enumerate(zip(axes, maps)):
+    for index, (place, values) in enumerate(zip(places, maps)):
         peak = float(values.max())
-        draw_map(axis, image, values, top if same_scale else peak)
-        entitle(axis, f"{titles[index]}\nmax {peak:.3f}", fontsize=9)
+        draw_map(axis, image, values, top if same_scale else peak, place)
+        words_over(axis, place, f"{titles[index]}\nmax {peak:.3f}", fontsize=9)
         if truths is not None:
-            _truth(axis, np.asarray(values), truths[index])
+            _truth(axis, place, np.asarray(values), truths[index])
     return figure
 
 
-def _truth(axis, values: np.ndarray, mask: np.ndarray) -> None:
+def _truth(axis, place: Place, values: np.ndarray, mask: np.ndarray) -> None:
     """The outline of a mask, and where the map is largest: a ring if inside, else a cross."""
-    axis.contour(mask.astype(float), [0.5], colors="white", linewidths=1.2)
+    (left, right, lower, upper), (height, width) = place, mask.shape
+
+    def across(x):
+        return left + (x + 0.5) / width * (right - left)
+
+    def down(y):
+        return upper + (y + 0.5) / height * (lower - upper)
+
+    thin = slice(None, None, max(1, height // 128))  # an outline of thousands of corners takes long
+    columns, rows = across(np.arange(width)[thin]), down(np.arange(height)[thin])
+    outline = mask[thin, thin].astype(float)
+    axis.contour(columns, rows, outline, [0.5], colors="white", linewidths=1.2)
     whole = resize(torch.as_tensor(values).float(), mask.shape)
-    y, x = divmod(int(whole.argmax()), mask.shape[1])
+    y, x = divmod(int(whole.argmax()), width)
     marker, colour = HIT if mask[y, x] else MISS
     sign = dict(marker=marker, fillstyle="none", clip_on=False, zorder=5)  # whole, also at an edge
-    axis.plot(x, y, color="white", markersize=12, markeredgewidth=5, **sign)
-    axis.plot(x, y, color=colour, markersize=12, markeredgewidth=2.5, **sign)
+    axis.plot(across(x), down(y), color="white", markersize=12, markeredgewidth=5, **sign)
+    axis.plot(across(x), down(y), color=colour, markersize=12, markeredgewidth=2.5, **sign)
 
 
 def picture_strip(

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from .colours import ATTENTION
 from .features import POSITIVE, SIGNED
-from .plots import Picture, draw_map, entitle, shrunk
+from .plots import Picture, Place, draw_map, entitle, shrunk, tiles, words_over
 
 MARK = "#3ddbd9"
 
@@ -39,20 +39,26 @@ def maps_over(
 
     top: the end of the scale, by default the largest value. pixel: a (row, column) to be framed.
     """
-    figure, axes = panels(len(maps) + 1, columns, 3.1)
     image = shrunk(np.asarray(image))
-    axes[0].imshow(image)
-    entitle(axes[0], "the picture", fontsize=11)
+    ratio = image.shape[0] / image.shape[1]
+    figure, axis, places = tiles(len(maps) + 1, columns, 3.1, ratio, over=0.1)
+    axis.imshow(image, extent=places[0])
     top = max(float(each.max()) for each in maps) if top is None else top
-    for axis, values, title in zip(axes[1:], maps, titles):
-        draw_map(axis, image, values, top)
-        entitle(axis, title, fontsize=11)
-    if pixel is not None:
-        high, wide = image.shape[0] / maps[0].shape[0], image.shape[1] / maps[0].shape[1]
-        for axis in axes:
-            corner = pixel[1] * wide, pixel[0] * high
-            axis.add_patch(Rectangle(corner, wide, high, fill=False, color=MARK, lw=2))
+    for place, values in zip(places[1:], maps):
+        draw_map(axis, image, values, top, place)
+    for place, title in zip(places, ["the picture", *titles]):
+        words_over(axis, place, title, fontsize=11)
+        if pixel is not None:
+            axis.add_patch(_frame(place, pixel, maps[0].shape))
     return figure
+
+
+def _frame(place: Place, pixel: tuple[int, int], size: tuple[int, int]) -> Rectangle:
+    """Around one (row, column) of a map of that (height, width)."""
+    left, right, lower, upper = place
+    wide, high = (right - left) / size[1], (lower - upper) / size[0]
+    corner = left + pixel[1] * wide, upper + pixel[0] * high
+    return Rectangle(corner, wide, high, fill=False, color=MARK, lw=2)
 
 
 def channels(features: np.ndarray, first: int = 0, count: int = 8) -> Picture:
@@ -60,20 +66,13 @@ def channels(features: np.ndarray, first: int = 0, count: int = 8) -> Picture:
 
     Each on its own scale, whose end stands above it.
     """
-    shown, columns = features[first : first + count], 4
+    shown = features[first : first + count]
     ratio = shown.shape[1] / shown.shape[2]
-    height = (ratio + 0.14) * -(-len(shown) // columns)
-    figure = Picture(figsize=(2.35 * columns, 2.35 * height))
-    axis = figure.add_axes((0, 0, 1, 1))  # one for all: eight would take three times as long
-    axis.set_axis_off()
-    for index, values in enumerate(shown):
-        top, left = (ratio + 0.14) * (index // columns) + 0.13, index % columns
+    figure, axis, places = tiles(len(shown), 4, 2.35, ratio, over=0.14)
+    for channel, (values, place) in enumerate(zip(shown, places), start=first):
         reach = float(np.abs(values).max()) or 1.0
-        place = (left + 0.02, left + 0.98, top + 0.98 * ratio, top)
         axis.imshow(values, SIGNED, vmin=-reach, vmax=reach, extent=place)
-        text = f"channel {first + index}, to ±{reach:.1f}"
-        axis.text(left + 0.5, top - 0.06, text, fontsize=9, ha="center", va="center")
-    axis.set(xlim=(0, columns), ylim=(height, 0))
+        words_over(axis, place, f"channel {channel}, to ±{reach:.1f}", fontsize=9)
     return figure
 
 
