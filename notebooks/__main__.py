@@ -16,9 +16,8 @@ HEAVY = 100_000  # characters
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def execute(path: Path) -> nbformat.NotebookNode:
-    """The notebook at path, run from top to bottom in its own folder, without widget state."""
-    notebook = nbformat.read(path, as_version=4)
+def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook, run from top to bottom in this folder, without widget state."""
     options = {"timeout": 600, "kernel_name": "python3", "store_widget_state": False}
     client = NotebookClient(notebook, resources={"metadata": {"path": HERE}}, **options)
     client.execute(env=kernel_environment())
@@ -49,5 +48,5 @@ def lighter(png: str) -> str:
 
 if __name__ == "__main__":
     for path in map(Path, sys.argv[1:]) if sys.argv[1:] else sorted(HERE.glob("*.ipynb")):
-        nbformat.write(execute(path), path)
+        nbformat.write(execute(nbformat.read(path, as_version=4)), path)
         print(f"executed {path.name}")

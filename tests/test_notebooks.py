@@ -1,5 +1,7 @@
 """The notebooks run from top to bottom, are committed executed, and lead from one to the next."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -13,8 +15,13 @@ PACKAGE = [file.read_text() for file in HERE.parent.glob("unet_explained/**/*.py
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_without_error_or_noise(path: Path):
-    for cell in execute(path).cells:
+def test_it_runs_without_error_or_noise_and_its_solution_is_right(path: Path):
+    notebook = nbformat.read(path, as_version=4)
+    for index, text in list(solutions(notebook)):
+        graded = notebook.cells[index].source.splitlines()[-1]
+        assert graded.startswith("ux.check("), path
+        notebook.cells.append(nbformat.v4.new_code_cell(f"{text}\nassert {graded}"))
+    for cell in execute(notebook).cells:
         for output in cell.get("outputs", []):
             assert output.output_type != "error"
             assert output.get("name") != "stderr", output.text
@@ -28,6 +35,15 @@ def test_it_is_committed_executed_and_small(path: Path):
     assert "widgets" not in notebook.metadata
     assert path.stat().st_size < 1_500_000
     assert all(len(cell.source.splitlines()) <= 12 for cell in code)
+
+
+def solutions(notebook) -> Iterator[tuple[int, str]]:
+    """The number of each cell that grades an answer, and the code of the solution folded below."""
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and "ux.check(" in cell.source:
+            folded = notebook.cells[index + 1].source
+            assert folded.startswith("<details><summary>A solution</summary>")
+            yield index, re.search(r"```python\n(.*?)```", folded, re.DOTALL)[1]
 
 
 def cells(path: Path, kind: str) -> list[str]:
@@ -49,9 +65,7 @@ def test_it_leads_to_its_neighbours_and_asks_before_it_shows(number):
 
 @pytest.mark.parametrize("number", range(1, 9))
 def test_it_has_an_exercise_with_a_folded_solution(number):
-    path = NOTEBOOKS[number]
-    assert any("ux.check(" in code for code in cells(path, "code"))
-    assert any("<summary>A solution</summary>" in text for text in cells(path, "markdown"))
+    assert list(solutions(nbformat.read(NOTEBOOKS[number], as_version=4)))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
