@@ -1,6 +1,7 @@
 """Training of the bundled pipeline, on tiny stages, and the folder that it writes."""
 
 import json
+import math
 import re
 import shutil
 from random import Random
@@ -370,24 +371,24 @@ def test_a_window_may_lie_wherever_its_caption_would_be_true():
 
 def test_the_target_of_a_window_is_what_can_be_known_of_it():
     torch.manual_seed(0)
-    others = torch.randn(1, 3, 4, 2, 2)
-    alike = torch.tensor([[True, True, False]])
-    noisy, kept = torch.randn(1, 4, 2, 2), torch.tensor([0.3])
+    others, noisy = torch.randn(2, 3, 4, 2, 2), torch.randn(2, 4, 2, 2)
+    alike, kept = torch.tensor([[True, True, False]] * 2), torch.tensor([0.3, 0.05])
     latents, noise = expected(others, alike, noisy, kept)
-    odds = [  # Bayes' rule, one number at a time
-        np.prod(
-            [np.exp(-((n - 0.3**0.5 * x) ** 2) / 1.4) for n, x in zip(noisy.numpy().ravel(), other)]
-        )
-        for other in others[0, :2].flatten(1).numpy()
-    ]
-    mean = sum(odd * other for odd, other in zip(odds, others[0])) / sum(odds)
-    assert torch.allclose(latents[0], mean.float(), atol=1e-5)
-    assert torch.allclose(kept.sqrt() * latents + (1 - kept).sqrt() * noise, noisy, atol=1e-6)
+    for row, share in enumerate(kept.tolist()):
+        odds = []  # Bayes' rule, one number at a time
+        for other in others[row, :2]:
+            pairs = zip(noisy[row].flatten().tolist(), other.flatten().tolist())
+            missed = [(n - share**0.5 * x) ** 2 / (2 - 2 * share) for n, x in pairs]
+            odds.append(math.prod(math.exp(-each) for each in missed))
+        mean = sum(odd * other for odd, other in zip(odds, others[row])) / sum(odds)
+        assert torch.allclose(latents[row], mean, atol=1e-5)
+        mixed = share**0.5 * latents[row] + (1 - share) ** 0.5 * noise[row]
+        assert torch.allclose(mixed, noisy[row], atol=1e-6)
 
-    lost, _ = expected(others, alike, noisy, torch.tensor([0.0]))
+    lost, _ = expected(others, alike, noisy, torch.zeros(2))
     assert torch.allclose(lost, others[:, :2].mean(1), atol=1e-6), "in pure noise all alike"
     clear = 0.99**0.5 * others[:, 1] + 0.1 * noisy
-    found, _ = expected(others, alike, clear, torch.tensor([0.99]))
+    found, _ = expected(others, alike, clear, torch.tensor([0.99, 0.99]))
     assert torch.allclose(found, others[:, 1], atol=1e-3)
 
 
@@ -395,13 +396,15 @@ def test_windows_are_trained_on_that_target():
     torch.manual_seed(0)
     loss = DiffusionLoss(build_unet(0), build_text_encoder(build_tokenizer()))
     batch = two_things().windows(Random(1), 16, build_tokenizer(), torch.device("cpu"))
+    own = (batch["others"] == batch["latents"][:, None]).all((2, 3, 4))
     plain = {name: each for name, each in batch.items() if name not in ("others", "alike")}
     totals = []
-    for inputs in (batch, plain):
+    for inputs in (batch, plain, batch | {"alike": own}):
         torch.manual_seed(0)
         with torch.no_grad():
             totals.append(loss(windows=inputs).item())
     assert totals[0] < totals[1] - 0.1, "less variance: the untrained network answers 0"
+    assert totals[2] == pytest.approx(totals[1], rel=1e-4), "one window alone: as without"
 
 
 def test_most_timesteps_of_windows_are_where_kinds_are_decided(monkeypatch):
@@ -519,11 +522,15 @@ def test_training_watches_the_taught_layers_and_thins_the_keys_of_large_pictures
         unet(*inputs)
     with torch.no_grad():
         unet(*inputs)
+        with fewer_keys(unet):
+            for side in (8, 64):
+                unet(torch.randn(1, 4, side, side), *inputs[1:])
     assert [(h.shape[1], q.shape[2], k.shape[2]) for h, q, k in seen] == [
         *[(64, 64, 77)] * 3,
         *[(256, 256, 77)] * 3,
     ]
-    assert keys == [128, 1024], "and every key is back afterwards"
+    assert keys[:2] == [128, 1024], "and every key is back afterwards"
+    assert keys[2:] == [64, 512], "all of few, an eighth of many"
     loss = pointing(seen, torch.zeros(1, 3, 3, 77), torch.zeros(1, 3, 32, 32), torch.ones(1))
     assert loss.isfinite()
 

@@ -29,6 +29,8 @@ def test_waves_at_marks_the_chosen_time():
     (dots,) = [line.get_xydata() for line in upper.lines if line.get_marker() == "o"]
     assert np.array_equal(dots[:, 0], [40, 40, 40])
     assert np.allclose(dots[:, 1] - upper.get_yticks(), waves[40, [0, 5, 9]])
+    for line, channel, height in zip(upper.lines, (0, 5, 9), upper.get_yticks()):
+        assert np.allclose(line.get_ydata() - height, waves[:, channel])
     assert np.array_equal(figure.axes[-1].lines[0].get_ydata(), waves[40])
 
 

@@ -50,7 +50,6 @@ MAP = np.random.default_rng(0).random((8, 8))
 @pytest.mark.parametrize(
     ("figure", "count"),
     [
-        (lambda: views.maps_over(IMAGE, [MAP, MAP], ["$a", "b"], pixel=(1, 2)), 3),
         (lambda: views.reach_grid({"a": MAP, "b": MAP}, {"a": 3}, (2, 2), (64, 64)), 2),
         (lambda: views.looks_grid(np.ones((8, 8, 8, 8)), IMAGE), 2),
     ],
@@ -59,6 +58,17 @@ def test_a_view_has_a_panel_for_each(figure, count):
     figure = figure()
     assert sum(bool(axis.images) for axis in figure.axes) == count
     assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_maps_lie_beside_the_picture_each_with_its_pixel_framed():
+    axis = views.maps_over(IMAGE, [MAP, MAP], ["$a", "b"], pixel=(1, 2)).axes[0]
+    places = [axis.images[index].get_extent() for index in (0, 2, 4)]
+    assert [text.get_text() for text in axis.texts] == ["the picture", "$a", "b"]
+    for (left, right, lower, upper), frame in zip(places, axis.patches, strict=True):
+        eighth = (right - left) / 8
+        assert frame.get_xy() == pytest.approx((left + 2 * eighth, upper + (lower - upper) / 8))
+        assert frame.get_width() == pytest.approx(eighth)
+    assert axis.figure._repr_png_().startswith(b"\x89PNG")
 
 
 def test_channels_are_named_by_their_number():

@@ -27,10 +27,11 @@ def a_map(row: int, column: int) -> np.ndarray:
     return values
 
 
+@pytest.mark.parametrize("fine", [1, 8])
 @pytest.mark.parametrize(("column", "sign"), [(2, HIT), (9, MISS)])
-def test_a_sign_says_whether_a_map_points_into_the_true_mask(column, sign):
-    mask = np.zeros((64, 96), bool)
-    mask[:, :48] = True
+def test_a_sign_says_whether_a_map_points_into_the_true_mask(column, sign, fine):
+    mask = np.zeros((64 * fine, 96 * fine), bool)
+    mask[:, : 48 * fine] = True
     axis = map_grid(IMAGE, [a_map(3, column)], ["word"], truths=[mask]).axes[0]
     assert (axis.lines[-1].get_marker(), axis.lines[-1].get_color()) == sign
     left, right, lower, upper = axis.images[-1].get_extent()
@@ -39,6 +40,22 @@ def test_a_sign_says_whether_a_map_points_into_the_true_mask(column, sign):
     assert (down - upper) / (lower - upper) == pytest.approx(3.5 / 8, abs=0.07)
     outline = axis.collections[0].get_paths()[0].vertices[:, 0]
     assert (outline - left) / (right - left) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("columns", [2, 5])
+def test_panels_stand_in_reading_order_and_none_on_another(columns):
+    axis = map_grid(IMAGE, [a_map(0, 0)] * 5, "abcde", title="all", columns=columns).axes[0]
+    wide, high = axis.get_xlim()[1], axis.get_ylim()[0]
+    places = [image.get_extent() for image in axis.images[::2]]
+    for index, (left, right, lower, upper) in enumerate(places):
+        row, column = divmod(index, columns)
+        assert column < left < right < column + 1 <= wide
+        assert 0 < upper < lower < high
+        assert all(lower < other[3] for other in places[(row + 1) * columns :])
+        assert (lower - upper) / (right - left) == pytest.approx(64 / 96), "as the picture is"
+        text = axis.texts[index]
+        assert text.get_position()[0] == pytest.approx((left + right) / 2)
+        assert text.get_position()[1] < upper
 
 
 def test_maps_keep_their_numbers_and_their_own_scale_or_share_one():

@@ -29,7 +29,7 @@ JITTER = 5  # latents: so far from a window's middle its thing may lie
 SEEN = 0.25  # of a thing's pixels: with so many in a window, the window's caption names it
 NEAR = 0.9  # of the timesteps: up to there noise hides a thing's kind, but not where it is
 DECIDING = (0.55, 0.85)  # of the timesteps: there a thing, on its way out of noise, gets its kind
-KEYS = 128  # so many pixels, or an eighth of all, a pixel's self-attention looks at in training
+KEYS = 128  # a pixel's self-attention looks at so many in training, or an eighth of all if more
 
 
 class DiffusionLoss(nn.Module):
@@ -111,7 +111,8 @@ def expected(
     scaled = kept.sqrt()[:, None] * others
     missed = (noisy[:, None] - scaled).square().sum((2, 3, 4)) / (2 * (1 - kept[:, :, 0, 0]))
     weights = torch.softmax(-missed.masked_fill(~alike, torch.inf), dim=1)
-    latents = einsum(weights, others, "batch other, batch other c y x -> batch c y x")
+    with torch.autocast(noisy.device.type, enabled=False):  # of a target every digit counts
+        latents = einsum(weights, others, "batch other, batch other c y x -> batch c y x")
     return latents, (noisy - kept.sqrt() * latents) / (1 - kept).sqrt()
 
 
@@ -129,7 +130,10 @@ def fewer_keys(unet: nn.Module) -> Iterator[None]:
 
     def thin(module, inputs):
         q, k, v, mask = inputs
-        chosen = torch.randperm(k.shape[2], device=k.device)[: max(KEYS, k.shape[2] // 8)]
+        few = max(KEYS, k.shape[2] // 8)
+        if k.shape[2] <= few:
+            return inputs
+        chosen = torch.randperm(k.shape[2], device=k.device)[:few]
         return q, k[:, :, chosen], v[:, :, chosen], mask
 
     hooks = [
@@ -197,9 +201,9 @@ class Album:
     def _window(
         self, rng: Random, index: int, side: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Scene]:
-        """Latents and masks of a window and the scene in it; and all others that it may be.
+        """(latents, masks, others, alike, scene) of one window around a thing.
 
-        Of these which are alike: the same caption may tell of them.
+        others: the latents of all windows that it may be; alike: of which its caption is true.
         """
         scene, full = self.scenes[index], self.latents.shape[-1]
         thing, shifts = rng.choice(scene.things), range(-JITTER, JITTER + 1)

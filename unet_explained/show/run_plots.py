@@ -103,7 +103,7 @@ def map_grid(
 ) -> Picture:
     """Small maps over the picture, each with its largest value, or all on one scale.
 
-    truths: masks, bool (height, width) of the image: outlined, with a cross where the map points.
+    truths: masks, bool (height, width) of the image: outlined, with a sign where the map points.
     side: the most inches that a map is wide.
     """
     side = min(side, 10.2 / min(columns, len(maps)))

@@ -5,6 +5,7 @@ What a control redraws has fixed places: finding them anew would double the time
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 
@@ -42,14 +43,14 @@ def waves_at(waves: np.ndarray, t: int, channels: Sequence[int]) -> Picture:
     upper = figure.add_axes((0.06, 0.47, 0.92, 0.48))  # one for all: five would take twice as long
     last = figure.add_axes((0.06, 0.09, 0.92, 0.24))
     heights = -2.5 * np.arange(len(channels))
-    for height, channel, colour in zip(heights, channels, SHADES):
+    for height, channel, colour in zip(heights, channels, cycle(SHADES)):
         upper.plot(waves[:, channel] + height, color=colour, linewidth=1.2)
     upper.plot([t] * len(heights), waves[t, list(channels)] + heights, "o", **MOMENT)
     upper.axvline(t, color=ACTUAL, linewidth=1)
     upper.hlines(heights[1:] + 1.25, 0, len(waves) - 1, color="0.8", linewidth=0.8)
     upper.set(xlim=(0, len(waves) - 1), ylim=(heights[-1] - 1.25, 1.25))
     upper.set_yticks(heights, channels)
-    for tick, colour in zip(upper.get_yticklabels(), SHADES):
+    for tick, colour in zip(upper.get_yticklabels(), cycle(SHADES)):
         tick.set_color(colour)
     upper.set_xticks([0, 250, 500, 750, 999])
     upper.set_xlabel("timestep t", labelpad=1)
@@ -72,19 +73,22 @@ def alike_at(matrices: Mapping[str, np.ndarray], timesteps: Sequence[int], t: in
     curves = figure.add_axes((0.08, 0.08, 0.9, 0.28))
     low = min(0.0, *(float(each.min()) for each in matrices.values()))
     first, last, index = timesteps[0], timesteps[-1], list(timesteps).index(t)
+    few = (first, timesteps[len(timesteps) // 2], last)  # most of a redraw's time goes into ticks
     for column, (title, matrix) in enumerate(matrices.items()):
         axis = figure.add_axes((0.08 + 0.39 * column, 0.49, 0.32, 0.45))
         sides = (first, last, last, first)
         axis.imshow(matrix, SIGNED, vmin=-1, vmax=1, extent=sides, interpolation="nearest")
         axis.axhline(t, color="black", linewidth=1)
-        axis.set(xlabel="timestep", ylabel="" if column else "timestep")
+        axis.set(xlabel="timestep", xticks=few, yticks=() if column else few)
+        axis.set_ylabel("" if column else "timestep")
         entitle(axis, title, fontsize=11)
         colour = (STAGES["input"], STAGES["time"])[column % 2]
         curves.plot(timesteps, matrix[index], color=colour, linewidth=2, label=title)
     key = "cosine similarity:\nred 1, white 0, blue -1"
     figure.text(0.985, 0.94, key, ha="right", va="top", fontsize=9)
     curves.axvline(t, color="black", linewidth=1)
-    curves.set(xlim=(first, last), ylim=(low - 0.05, 1.05), xlabel="timestep")
+    curves.set(xlabel="timestep", xticks=few, yticks=(-1, 0, 1))
+    curves.set(xlim=(first, last), ylim=(low - 0.05, 1.05))
     curves.set_ylabel(f"similarity to t = {t}")
     for text in curves.legend(loc="lower left", fontsize=9).get_texts():
         text.set_parse_math(False)

@@ -125,8 +125,8 @@ def looks_grid(looks: np.ndarray, image: np.ndarray | None = None) -> Picture:
     """
     height, width = looks.shape[:2]
     scaled = looks / looks.max(axis=(2, 3), keepdims=True)
-    tiles = np.pad(scaled, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
-    sheet = tiles.transpose(0, 2, 1, 3).reshape(height * (height + 1), width * (width + 1))
+    padded = np.pad(scaled, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    sheet = padded.transpose(0, 2, 1, 3).reshape(height * (height + 1), width * (width + 1))
     figure, axes = panels(2 if image is not None else 1, 2, 4.7)
     axes[-1].imshow(sheet[:-1, :-1], ATTENTION, vmin=0, vmax=1, interpolation="nearest")
     entitle(axes[-1], "where each of them looks", fontsize=11)
