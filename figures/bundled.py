@@ -21,6 +21,7 @@ LOGS = {  # the longer stages of the shipped weights
     "windows": "with windows, 32 x 32",
     "late": "with windows, late",
     "kinds": "told windows, Muon",
+    "stable": "stable target",
 }
 SIDE = 96  # of one picture in a sheet, in pixels
 
