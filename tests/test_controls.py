@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import io
 import time
 from threading import Thread
@@ -90,6 +91,21 @@ def test_what_takes_long_is_not_drawn_ahead():
 
     asyncio.run(kernel())
     assert drawn == [1, 2]
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_a_picture_leaves_no_figure_for_a_collection_of_everything(view, collecting):
+    gc.collect()
+    (gc.enable if collecting else gc.disable)()
+    try:
+        view.choose(step=2)
+        gc.disable()
+        left = [each for each in gc.get_objects() if type(each) is Picture]
+        view.choose(word="circle")
+        assert not gc.isenabled(), "as it was"
+    finally:
+        gc.enable()
+    assert not left
 
 
 def test_an_error_while_drawing_is_shown_and_does_not_stay(view):

@@ -38,7 +38,7 @@ def test_every_class_of_the_network_is_a_term(text, name):
 
 
 @pytest.mark.parametrize(
-    ("number", "stage"), enumerate([name for name in STAGES if name != "input"], 1)
+    ("number", "stage"), list(enumerate([name for name in STAGES if name != "input"], 1))
 )
 def test_every_stage_is_a_heading(text, number, stage):
     assert f"\n## Stage {number}: {stage}\n" in text

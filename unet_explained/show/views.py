@@ -47,7 +47,7 @@ def maps_over(
     for place, values in zip(places[1:], maps):
         draw_map(axis, image, values, top, place)
     for place, title in zip(places, ["the picture", *titles]):
-        words_over(axis, place, title, fontsize=11)
+        words_over(axis, place, title, fontsize=10.5)
         if pixel is not None:
             axis.add_patch(_frame(place, pixel, maps[0].shape))
     return figure
