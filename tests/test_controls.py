@@ -5,6 +5,7 @@ import base64
 import gc
 import io
 import time
+import weakref
 from threading import Thread
 
 import numpy as np
@@ -94,17 +95,24 @@ def test_what_takes_long_is_not_drawn_ahead():
 
 
 @pytest.mark.parametrize("collecting", [True, False])
-def test_a_picture_leaves_no_figure_for_a_collection_of_everything(view, collecting):
-    gc.collect()
+def test_a_picture_leaves_no_figure_for_a_collection_of_everything(collecting):
+    figures = []
+
+    def draw(step):
+        figure = Picture(figsize=(1, 1))
+        figure.subplots()
+        figures.append(weakref.ref(figure))
+        return figure
+
     (gc.enable if collecting else gc.disable)()
     try:
-        view.choose(step=2)
-        gc.disable()
-        left = [each for each in gc.get_objects() if type(each) is Picture]
-        view.choose(word="circle")
-        assert not gc.isenabled(), "as it was"
+        view = controls(draw, step=range(3))
+        view.choose(step=1)
+        left = [figure() for figure in figures if figure() is not None]
+        assert gc.isenabled() == collecting, "as it was"
     finally:
         gc.enable()
+    assert len(figures) == 2
     assert not left
 
 
