@@ -40,7 +40,7 @@ def over_time(
 def waves_at(waves: np.ndarray, t: int, channels: Sequence[int]) -> Picture:
     """waves (timestep, channel): some channels as curves over t, and all of them at one t."""
     figure = Picture(figsize=(9.2, 5.6))
-    upper = figure.add_axes((0.06, 0.47, 0.92, 0.48))  # one for all: five would take twice as long
+    upper = figure.add_axes((0.06, 0.47, 0.92, 0.48))  # one axis: five take half as long again
     last = figure.add_axes((0.06, 0.09, 0.92, 0.24))
     heights = -2.5 * np.arange(len(channels))
     for height, channel, colour in zip(heights, channels, cycle(SHADES)):
