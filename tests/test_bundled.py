@@ -17,6 +17,7 @@ from unet_explained.bundled.world import (
     GROUNDS,
     INVERSE,
     KINDS,
+    SIZES,
     Scene,
     Thing,
     held_out,
@@ -62,6 +63,33 @@ def test_a_kind_stays_inside_its_circle_and_is_recognised(kind):
     assert np.hypot(rows / 256 - 0.5, columns / 256 - 0.5).max() < 0.2 * 1.35
     (found,) = match(look(render(Scene("pink", (thing,)), 512))[1], (thing,))
     assert (found.thing.kind, found.thing.colour) == (kind, "blue")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_judge_knows_every_colour_of_every_kind(kind, size):
+    for number, colour in enumerate(COLOURS):
+        ground = GROUNDS[number % len(GROUNDS)]
+        thing = Thing(kind, colour, size, 0.4, 0.6, max(SIZES[size]))
+        name, found = look(render(Scene(ground, (thing,)), 256))
+        assert name == ground
+        assert [(each.thing.kind, each.thing.colour) for each in found] == [(kind, colour)]
+
+
+def test_the_judge_tells_things_apart_that_nearly_touch():
+    for scene in scenes(40, "held_out"):
+        found = look(render(scene, 256))[1]
+        assert len(found) == len(scene.things)
+        for blob, thing in zip(match(found, scene.things), scene.things, strict=True):
+            assert (blob.thing.kind, blob.thing.colour) == (thing.kind, thing.colour)
+
+
+def test_the_judge_sees_one_boat_where_hull_and_sails_do_not_touch():
+    picture = render(Scene("pink", (Thing("boat", "blue", "large", 0.5, 0.5, 0.2),)), 512).copy()
+    gap = slice(round(512 * (0.5 + 0.2 * 0.18)), round(512 * (0.5 + 0.2 * 0.32)))
+    picture[gap] = PALETTE["pink"]
+    (found,) = look(picture)[1]
+    assert (found.thing.kind, found.thing.colour) == ("boat", "blue")
 
 
 def test_captions_tell_the_truth():

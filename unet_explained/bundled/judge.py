@@ -1,22 +1,26 @@
 """Says what is in a picture of the small world: no network, only colours and outlines.
 
-Pixels that differ from the ground form blobs; a blob's colour is what most of its pixels are
-nearest to, and its kind the one whose outline, laid over the blob, covers it best.
+Pixels that differ from the ground form blobs; a blob's colour is the one whose tints most of its
+pixels are nearest to, and its kind the one whose outline, laid over the blob, covers it best. What
+nearly touches, as a boat's hull and sails, is one thing if its outline fits better than a part's.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
 
 import numpy as np
 
-from .draw import PALETTE, masks
+from .draw import PALETTE, WOOD, masks, tint
 from .world import COLOURS, GROUNDS, KINDS, Scene, Thing
 
 SIDE = 128  # pictures are judged at this size
 TEMPLATE = 40  # the side of a blob's window, in pixels
 SMALLEST = 0.004  # of the picture's area: less is a speck
 CONTRAST = 34.0  # from the ground, in RGB levels
+REACH = 2  # pixels around a blob: where those of two blobs meet, they may be parts of one thing
+TINTS = {tint(colour, tone): colour for colour in COLOURS for tone in ("main", "pale", "deep")}
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,21 @@ def look(picture: np.ndarray) -> tuple[str, list[Found]]:
         axis=0,
     )
     differs = np.linalg.norm(small - ground, axis=2) > CONTRAST
-    blobs = sorted(_blobs(differs), key=np.sum, reverse=True)
-    name = GROUNDS[_nearest(ground[None], GROUNDS)[0]]
-    return name, [_judge(small, blob) for blob in blobs if blob.mean() > SMALLEST]
+    near = differs
+    for _ in range(REACH):
+        near = np.any(_around(near), axis=0)
+    found = [one for group in _blobs(near) for one in _things(small, group & differs)]
+    name = GROUNDS[_nearest(ground[None], [PALETTE[each] for each in GROUNDS])[0]]
+    return name, sorted(found, key=lambda one: one.mask.sum(), reverse=True)
+
+
+def _things(small: np.ndarray, group: np.ndarray) -> list[Found]:
+    """The one thing, or the several, that blobs near each other are."""
+    blobs = sorted(_blobs(group), key=np.sum, reverse=True)
+    parts = [_judge(small, blob) for blob in blobs if blob.mean() > SMALLEST]
+    if len(parts) > 1 and (whole := _judge(small, group)).fit > parts[0].fit:
+        return [whole]
+    return parts
 
 
 def match(found: list[Found], things: tuple[Thing, ...]) -> list[Found | None]:
@@ -67,42 +83,39 @@ def _shrink(picture: np.ndarray) -> np.ndarray:
     return picture.reshape(SIDE, step, SIDE, step, 3).mean((1, 3))
 
 
-def _nearest(pixels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    colours = np.array([PALETTE[name] for name in names], float)
-    return np.linalg.norm(pixels[:, None] - colours, axis=2).argmin(1)
+def _nearest(pixels: np.ndarray, colours: list[tuple[int, int, int]]) -> np.ndarray:
+    return np.linalg.norm(pixels[:, None] - np.array(colours, float), axis=2).argmin(1)
 
 
 def _blobs(mask: np.ndarray) -> list[np.ndarray]:
     """The connected parts of a mask: each takes the highest number among its pixels."""
     numbers = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
     while True:
-        padded = np.pad(numbers, 1)
-        spread = (
-            np.max(
-                [
-                    padded[1:-1, 1:-1],
-                    padded[:-2, 1:-1],
-                    padded[2:, 1:-1],
-                    padded[1:-1, :-2],
-                    padded[1:-1, 2:],
-                ],
-                axis=0,
-            )
-            * mask
-        )
+        spread = np.max(_around(numbers), axis=0) * mask
         if (spread == numbers).all():
             return [numbers == number for number in np.unique(numbers) if number]
         numbers = spread
 
 
+def _around(grid: np.ndarray) -> list[np.ndarray]:
+    """The grid, and the grid moved by one pixel in each of the four directions."""
+    padded = np.pad(grid, 1)
+    moved = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+    return [grid, *moved]
+
+
 def _judge(small: np.ndarray, blob: np.ndarray) -> Found:
-    votes = np.bincount(_nearest(small[blob], COLOURS), minlength=len(COLOURS))
+    tints = [*TINTS, WOOD]  # wood is of any thing's colour: no vote
+    nearest = np.bincount(_nearest(small[blob], tints), minlength=len(tints))
+    votes = Counter()
+    for colour, count in zip(TINTS.values(), nearest, strict=False):
+        votes[colour] += count
     fits = [_overlap(_window(blob), template) for template in _templates()]
     best = int(np.argmax(fits))
     rows, columns = np.nonzero(blob)
     y, x = ((line.min() + line.max() + 1) / 2 / SIDE for line in (rows, columns))
     radius = max(np.ptp(rows), np.ptp(columns)) / 2 / SIDE
-    thing = Thing(KINDS[best], COLOURS[votes.argmax()], "", x, y, radius)
+    thing = Thing(KINDS[best], votes.most_common(1)[0][0], "", x, y, radius)
     return Found(thing, blob, fits[best])
 
 
