@@ -12,18 +12,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from unet_explained.bundled.album import Album, make_album
 from unet_explained.bundled.autoencoder import calibrate, crops, guide, psnr
 from unet_explained.bundled.averaging import start_as_averaging
 from unet_explained.bundled.captions import describe, mentioned
 from unet_explained.bundled.card import END, START, by_layer, wilson, write_card
-from unet_explained.bundled.diffusion import (
-    Album,
-    DiffusionLoss,
-    expected,
-    fewer_keys,
-    make_album,
-    noise_like,
-)
+from unet_explained.bundled.diffusion import DiffusionLoss, expected, fewer_keys, noise_scale
 from unet_explained.bundled.evaluate import _told
 from unet_explained.bundled.export import export, verify
 from unet_explained.bundled.inner import InnerUNet, hand_over
@@ -39,7 +33,7 @@ from unet_explained.bundled.pointing import Pointing, lost, misplaced, word_toke
 from unet_explained.bundled.reading import ReadingLoss, reading_batch
 from unet_explained.bundled.tokenizer import build_tokenizer
 from unet_explained.bundled.train import train
-from unet_explained.bundled.world import Scene, Thing
+from unet_explained.bundled.world import GROUNDS, LOOSE, MARGIN, Scene, Thing
 from unet_explained.run.checkpoints import load
 
 
@@ -84,11 +78,10 @@ def test_the_last_step_is_noise_alone():
 
 def test_noise_of_small_latents_is_what_averaging_leaves():
     torch.manual_seed(0)
-    whole = noise_like(torch.zeros(8, 4, 64, 64))
-    assert whole.std() == pytest.approx(1, rel=0.01)
+    whole = torch.randn(8, 4, 64, 64)
     averaged = nn.functional.avg_pool2d(whole, 4)
-    small = noise_like(torch.zeros(8, 4, 16, 16))
-    assert small.std() == pytest.approx(averaged.std().item(), rel=0.05)
+    assert noise_scale(whole) == 1
+    assert noise_scale(averaged) == pytest.approx(averaged.std().item(), rel=0.05)
 
 
 @pytest.mark.parametrize("level", [1, 2])
@@ -318,7 +311,8 @@ def test_an_album_gives_scenes_with_captions():
 def test_windows_are_cut_from_the_album_around_a_thing(seed, side, count):
     scene = Scene("pink", (Thing("star", "red", "large", 0.9, 0.8, 0.2),))
     latents = torch.randn(1, 4, 40, 40)
-    album = Album([scene], latents, torch.zeros(1, 3, 40, 40, dtype=torch.bool))
+    masks = torch.zeros(1, 3, 40, 40, dtype=torch.bool)
+    album = Album([scene], latents, masks, torch.zeros(len(GROUNDS), 4, 40, 40))
     album.masks[0, 0, 32, 36] = True  # its centre
     batch = album.windows(Random(seed), 6, build_tokenizer(), torch.device("cpu"))
     assert batch["latents"].shape == (count, 4, side, side)
@@ -346,7 +340,9 @@ def two_things(side: int = 40) -> Album:
             Thing("boat", "blue", "small", 0.7, 0.5, 0.12),
         ),
     )
-    album = Album([scene], torch.randn(1, 4, side, side), torch.zeros(1, 3, side, side) > 0)
+    masks = torch.zeros(1, 3, side, side, dtype=torch.bool)
+    latents = torch.randn(1, 4, side, side)
+    album = Album([scene], latents, masks, torch.zeros(len(GROUNDS), 4, side, side))
     album.masks[0, 0, 20, 12] = album.masks[0, 1, 20, 28] = True
     return album
 
@@ -356,7 +352,8 @@ def test_a_window_may_lie_wherever_its_caption_would_be_true():
     album, tokenizer, some = two_things(), build_tokenizer(), 0
     for seed in range(8):
         batch = album.windows(Random(seed), 1, tokenizer, torch.device("cpu"))
-        latents, others, alike = (batch[name][0] for name in ("latents", "others", "alike"))
+        latents = batch["latents"][0]
+        ((others, alike),) = zip(batch["others"][0], batch["alike"][0])
         assert len(others) == len(alike) == 121
         assert any(torch.equal(latents, each) for each in others[alike])
         holds = [  # the places of the things are the marks of the windows that hold them
@@ -369,42 +366,95 @@ def test_a_window_may_lie_wherever_its_caption_would_be_true():
     assert some, "a caption of one thing is not true of a window with two"
 
 
-def test_the_target_of_a_window_is_what_can_be_known_of_it():
+def test_a_thing_may_lie_wherever_the_world_might_put_it():
+    side, marks = 64, ((32, 19), (32, 45))
+    album = two_things(side)
+    album.latents.zero_()
+    for number, (row, column) in enumerate(marks, 1):
+        album.latents[0, :, row, column] = number
+    batch = album.batch(Random(0), 1, build_tokenizer(), torch.device("cpu"))
+    latents, others, alike = (batch[name][0] for name in ("latents", "others", "alike"))
+    assert torch.equal(others[:, 0], latents.expand(3, -1, -1, -1))
+    assert alike[2].tolist() == [True] + [False] * 48, "there is no third thing"
+    for number, ((row, column), centre) in enumerate(zip(marks, (0.25, 0.75))):
+        places = set()
+        for each in others[number][alike[number]]:
+            (place,) = (each[0] == number + 1).nonzero().tolist()
+            still = marks[1 - number]
+            assert each[0, *still] == 2 - number, "the other thing stays"
+            assert (each != 0).sum() == 8
+            places.add(tuple(place))
+        at = album.scenes[0].things[number]
+        assert len(places) == alike[number].sum() > 30
+        for y, x in places:
+            assert abs(at.x + (x - column) / side - centre) <= LOOSE + 1e-6
+            assert abs(at.y + (y - row) / side - 0.5) <= LOOSE + 1e-6
+
+
+def test_a_thing_at_the_edge_is_not_moved_out_of_the_picture():
+    thing = Thing("star", "red", "large", 0.24, 0.7699, 0.2)
+    grounds = torch.zeros(len(GROUNDS), 4, 64, 64)
+    masks = torch.zeros(1, 3, 64, 64, dtype=torch.bool)
+    album = Album([Scene("pink", (thing,))], grounds[:1].clone(), masks, grounds)
+    album.latents[0, :, 49, 15] = 1
+    others, alike = album._elsewhere(0)
+    places = (others[0][alike[0]][:, 0] == 1).nonzero()[:, 1:]
+    x, y = 0.24 + (places[:, 1] - 15) / 64, 0.7699 + (places[:, 0] - 49) / 64
+    assert x.min() >= 0.2 + MARGIN
+    assert y.max() <= 1 - 0.2 - MARGIN
+    assert x.max() > 0.28
+    assert y.min() < 0.72
+
+
+def test_the_target_is_what_can_be_known():
     torch.manual_seed(0)
-    others, noisy = torch.randn(2, 3, 4, 2, 2), torch.randn(2, 4, 2, 2)
-    alike, kept = torch.tensor([[True, True, False]] * 2), torch.tensor([0.3, 0.05])
-    latents, noise = expected(others, alike, noisy, kept)
-    for row, share in enumerate(kept.tolist()):
-        odds = []  # Bayes' rule, one number at a time
-        for other in others[row, :2]:
-            pairs = zip(noisy[row].flatten().tolist(), other.flatten().tolist())
-            missed = [(n - share**0.5 * x) ** 2 / (2 - 2 * share) for n, x in pairs]
-            odds.append(math.prod(math.exp(-each) for each in missed))
-        mean = sum(odd * other for odd, other in zip(odds, others[row])) / sum(odds)
-        assert torch.allclose(latents[row], mean, atol=1e-5)
-        mixed = share**0.5 * latents[row] + (1 - share) ** 0.5 * noise[row]
-        assert torch.allclose(mixed, noisy[row], atol=1e-6)
+    others, noisy = torch.randn(2, 1, 3, 4, 2, 2), torch.randn(2, 4, 2, 2)
+    alike, kept = torch.tensor([[[True, True, False]]] * 2), torch.tensor([0.3, 0.05])
+    for scale in (1.0, 0.5):
+        latents, noise = expected(others[:, 0, 0], others, alike, noisy, kept, scale)
+        for row, share in enumerate(kept.tolist()):
+            odds = []  # Bayes' rule, one number at a time
+            for other in others[row, 0, :2]:
+                pairs = zip(noisy[row].flatten().tolist(), other.flatten().tolist())
+                variance = (1 - share) * scale**2
+                missed = [(n - share**0.5 * x) ** 2 / (2 * variance) for n, x in pairs]
+                odds.append(math.prod(math.exp(-each) for each in missed))
+            mean = sum(odd * other for odd, other in zip(odds, others[row, 0])) / sum(odds)
+            assert torch.allclose(latents[row], mean, atol=1e-5)
+            mixed = share**0.5 * latents[row] + (1 - share) ** 0.5 * noise[row]
+            assert torch.allclose(mixed, noisy[row], atol=1e-6)
 
-    lost, _ = expected(others, alike, noisy, torch.zeros(2))
-    assert torch.allclose(lost, others[:, :2].mean(1), atol=1e-6), "in pure noise all alike"
-    clear = 0.99**0.5 * others[:, 1] + 0.1 * noisy
-    found, _ = expected(others, alike, clear, torch.tensor([0.99, 0.99]))
-    assert torch.allclose(found, others[:, 1], atol=1e-3)
+    one = others[:, 0, 0]
+    lost, _ = expected(one, others, alike, noisy, torch.zeros(2))
+    assert torch.allclose(lost, others[:, 0, :2].mean(1), atol=1e-6), "in pure noise all alike"
+    clear = 0.99**0.5 * others[:, 0, 1] + 0.1 * noisy
+    found, _ = expected(one, others, alike, clear, torch.tensor([0.99, 0.99]))
+    assert torch.allclose(found, others[:, 0, 1], atol=1e-3)
 
 
-def test_windows_are_trained_on_that_target():
+def test_of_each_part_is_told_what_can_be_known_of_it():
+    latents = torch.zeros(1, 4, 2, 4)
+    others = latents[:, None, None].repeat(1, 2, 2, 1, 1, 1)
+    others[:, 0, 1, :, :, 0], others[:, 1, 1, :, :, 3] = 2.0, 4.0
+    alike = torch.ones(1, 2, 2, dtype=torch.bool)
+    lost, _ = expected(latents, others, alike, latents, torch.zeros(1))
+    assert torch.equal(lost[0, 0, 0], torch.tensor([1.0, 0, 0, 2.0]))
+
+
+@pytest.mark.parametrize("name", ["windows", "whole"])
+def test_training_is_on_that_target(name):
     torch.manual_seed(0)
     loss = DiffusionLoss(build_unet(0), build_text_encoder(build_tokenizer()))
-    batch = two_things().windows(Random(1), 16, build_tokenizer(), torch.device("cpu"))
-    own = (batch["others"] == batch["latents"][:, None]).all((2, 3, 4))
-    plain = {name: each for name, each in batch.items() if name not in ("others", "alike")}
+    album = two_things()
+    give = album.windows if name == "windows" else album.batch
+    batch = give(Random(1), 16, build_tokenizer(), torch.device("cpu"))
+    own = (batch["others"] == batch["latents"][:, None, None]).all((3, 4, 5))
     totals = []
-    for inputs in (batch, plain, batch | {"alike": own}):
+    for inputs in (batch, batch | {"alike": own}):
         torch.manual_seed(0)
         with torch.no_grad():
-            totals.append(loss(windows=inputs).item())
+            totals.append(loss(**{name: inputs}).item())
     assert totals[0] < totals[1] - 0.1, "less variance: the untrained network answers 0"
-    assert totals[2] == pytest.approx(totals[1], rel=1e-4), "one window alone: as without"
 
 
 def test_most_timesteps_of_windows_are_where_kinds_are_decided(monkeypatch):
@@ -419,7 +469,7 @@ def test_most_timesteps_of_windows_are_where_kinds_are_decided(monkeypatch):
     assert whole.max() > 980, "the last ones lay things out"
     deciding = [((times >= 550) & (times < 850)).float().mean() for times in (whole, windows)]
     assert 0.67 < deciding[0] < 0.75, "half, and two in five of the others by chance"
-    assert 0.76 < deciding[1] < 0.84, "0.7, and a third of the others by chance"
+    assert 0.62 < deciding[1] < 0.71, "half, and a third of the others by chance"
 
 
 def test_the_evaluation_tells_what_the_word_for_a_kind_is_worth():
@@ -440,6 +490,7 @@ def test_a_window_is_told_what_is_in_it_and_no_place():
         [Scene("pink", (near, far))],
         torch.randn(1, 4, 64, 64),
         torch.zeros(1, 3, 64, 64, dtype=torch.bool),
+        torch.zeros(len(GROUNDS), 4, 64, 64),
     )
     album.masks[0, 0, 28:36, 9:17] = album.masks[0, 1, 28:36, 47:55] = True
     seen = set()

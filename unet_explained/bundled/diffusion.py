@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from random import Random
 
 import numpy as np
 import torch
@@ -11,22 +9,15 @@ from diffusers import AutoencoderKL
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .autoencoder import to_pictures, to_tensor
-from .captions import Caption, describe
-from .draw import masks, render
+from .album import token_ids
+from .autoencoder import to_pictures
 from .models import LATENT_SIDE, TIMESTEPS, build_scheduler
-from .pointing import THINGS, Pointing, word_tokens
-from .world import Scene, sample_scene
+from .pointing import Pointing
 
-EMPTY_SHARE = 0.1  # of the captions are dropped, for classifier-free guidance
 POINTING_WEIGHT = 0.05
 THING = 256  # latent pixels: over so many the noise is averaged when a thing of usual size is seen
-WINDOWS = (24, 24, 32)  # latents on a side: a small thing and what is around it, or a large one
-JITTER = 5  # latents: so far from a window's middle its thing may lie
-SEEN = 0.25  # of a thing's pixels: with so many in a window, the window's caption names it
 NEAR = 0.9  # of the timesteps: up to there noise hides a thing's kind, but not where it is
 DECIDING = (0.55, 0.85)  # of the timesteps: there a thing, on its way out of noise, gets its kind
 KEYS = 128  # a pixel's self-attention looks at so many in training, or an eighth of all if more
@@ -41,9 +32,10 @@ class DiffusionLoss(nn.Module):
     Where less than a fifth of the variance is noise, the error is weighted by its effect on the
     picture: as in min-SNR (Hang et al. 2023) with gamma 5, but for that side only.
 
-    A window may lie anywhere around its thing, and through much noise nobody can tell where. To be
-    predicted is then the mean of all windows that it may be, each weighted by how well it explains
-    what is seen: a stable target (Xu et al. 2023), with the same mean and less variance.
+    A thing may lie anywhere in its place, as a window may around its thing, and through much noise
+    nobody can tell where. To be predicted is then the mean of all that may be, each weighted by how
+    well it explains what is seen: a stable target (Xu et al. 2023), the same on average, with less
+    variance.
     """
 
     def __init__(self, unet: nn.Module, text_encoder: CLIPTextModel):
@@ -64,7 +56,7 @@ class DiffusionLoss(nn.Module):
             times = _timesteps(whole["latents"], late=True, deciding=0.0 if inner else 0.5)
             losses.append(self._loss(**whole, times=times, where=True))
         if windows is not None:
-            times = _timesteps(windows["latents"], latest=NEAR, deciding=0.7)
+            times = _timesteps(windows["latents"], latest=NEAR, deciding=0.5)
             losses.append(self._loss(**windows, times=times, where=False))
         return sum(losses)
 
@@ -76,15 +68,15 @@ class DiffusionLoss(nn.Module):
         masks: Float[Tensor, "batch thing height width"],
         times: Int[Tensor, " batch"],
         where: bool,
-        others: Float[Tensor, "batch other 4 height width"] | None = None,
-        alike: Bool[Tensor, "batch other"] | None = None,
+        others: Float[Tensor, "batch part other 4 height width"],
+        alike: Bool[Tensor, "batch part other"],
     ) -> Float[Tensor, ""]:
         scheduler = build_scheduler()
         kept = scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(latents.device)
-        noise = noise_like(latents) if where else torch.randn_like(latents)
+        scale = noise_scale(latents) if where else 1.0
+        noise = scale * torch.randn_like(latents)
         noisy = scheduler.add_noise(latents, noise, times)
-        if others is not None:
-            latents, noise = expected(others, alike, noisy, kept[times])
+        latents, noise = expected(latents, others, alike, noisy, kept[times], scale)
         velocity = scheduler.get_velocity(latents, noise, times)
         context = self.text_encoder(ids).last_hidden_state
         with self.pointing.watching() as seen, fewer_keys(self.unet):
@@ -97,31 +89,34 @@ class DiffusionLoss(nn.Module):
 
 
 def expected(
-    others: Float[Tensor, "batch other 4 height width"],
-    alike: Bool[Tensor, "batch other"],
+    latents: Float[Tensor, "batch 4 height width"],
+    others: Float[Tensor, "batch part other 4 height width"],
+    alike: Bool[Tensor, "batch part other"],
     noisy: Float[Tensor, "batch 4 height width"],
     kept: Float[Tensor, " batch"],
+    scale: float = 1.0,
 ) -> tuple[Float[Tensor, "batch 4 height width"], Float[Tensor, "batch 4 height width"]]:
     """The latents and the noise that are to be expected in `noisy`.
 
-    It was made of one of the `others` that are `alike`, each as likely as the next.
-    kept: the share of the variance that is not noise, as alphas_cumprod has it.
+    It was made of `latents`, or, as likely, of one of the `others` that are `alike`: each part may
+    be elsewhere, and what can be known of it is asked with all the other parts where they are.
+    kept: the share of the variance that is not noise, as alphas_cumprod has it; scale: noise_scale.
     """
     kept = rearrange(kept, "batch -> batch 1 1 1")
-    scaled = kept.sqrt()[:, None] * others
-    missed = (noisy[:, None] - scaled).square().sum((2, 3, 4)) / (2 * (1 - kept[:, :, 0, 0]))
-    weights = torch.softmax(-missed.masked_fill(~alike, torch.inf), dim=1)
+    missed = (noisy[:, None, None] - kept.sqrt()[:, None, None] * others).square()
+    missed = missed.sum((3, 4, 5)) / (2 * scale**2 * (1 - kept[..., 0]))
+    weights = torch.softmax(-missed.masked_fill(~alike, torch.inf), dim=2)
     with torch.autocast(noisy.device.type, enabled=False):  # of a target every digit counts
-        latents = einsum(weights, others, "batch other, batch other c y x -> batch c y x")
+        means = einsum(
+            weights, others, "batch part other, batch part other c y x -> batch part c y x"
+        )
+    latents = latents + (means - latents[:, None]).sum(1)
     return latents, (noisy - kept.sqrt() * latents) / (1 - kept).sqrt()
 
 
-def noise_like(
-    latents: Float[Tensor, "batch 4 height width"], generator: torch.Generator | None = None
-) -> Float[Tensor, "batch 4 height width"]:
-    """Gaussian noise as it would be left of full-size noise averaged down to these latents."""
-    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
-    return noise * (latents.shape[-1] / LATENT_SIDE)
+def noise_scale(latents: Float[Tensor, "batch 4 height width"]) -> float:
+    """What is left of full-size noise once it is averaged down to latents of this size."""
+    return latents.shape[-1] / LATENT_SIDE
 
 
 @contextmanager
@@ -165,112 +160,6 @@ def _timesteps(
     return (share * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
 
 
-@dataclass
-class Album:
-    """Scenes with their scaled latents, encoded once (scene, 4, height, width), and masks."""
-
-    scenes: list[Scene]
-    latents: Tensor
-    masks: Tensor  # (scene, thing, height, width): all False for things that a scene lacks
-
-    def batch(
-        self, rng: Random, size: int, tokenizer: CLIPTokenizer, device: torch.device
-    ) -> dict[str, Tensor]:
-        """Random scenes with fresh captions, as DiffusionLoss takes them."""
-        chosen = [rng.randrange(len(self.scenes)) for _ in range(size)]
-        captions = [_caption(self.scenes[index], rng) for index in chosen]
-        latents, masks = self.latents[chosen].float(), self.masks[chosen]
-        return _inputs(latents, masks, captions, tokenizer, device)
-
-    def windows(
-        self, rng: Random, size: int, tokenizer: CLIPTokenizer, device: torch.device
-    ) -> dict[str, Tensor]:
-        """Square pieces around a thing, with captions of what is in them; no places.
-
-        `size` of the smallest of WINDOWS, or as many larger ones as take the same time.
-        """
-        side = rng.choice(WINDOWS)
-        count = max(1, round(size * (min(WINDOWS) / side) ** 2))
-        pieces = [self._window(rng, rng.randrange(len(self.scenes)), side) for _ in range(count)]
-        latents, masks, others, alike, scenes = zip(*pieces, strict=True)
-        captions = [_caption(scene, rng, places=False) for scene in scenes]
-        inputs = _inputs(torch.stack(latents), torch.stack(masks), captions, tokenizer, device)
-        there = {"others": torch.stack(others), "alike": torch.stack(alike)}
-        return inputs | {name: each.to(device) for name, each in there.items()}
-
-    def _window(
-        self, rng: Random, index: int, side: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Scene]:
-        """(latents, masks, others, alike, scene) of one window around a thing.
-
-        others: the latents of all windows that it may be; alike: of which its caption is true.
-        """
-        scene, full = self.scenes[index], self.latents.shape[-1]
-        thing, shifts = rng.choice(scene.things), range(-JITTER, JITTER + 1)
-        columns, rows = (
-            [min(max(round(full * at) - side // 2 + s, 0), full - side) for s in shifts]
-            for at in (thing.x, thing.y)
-        )
-
-        def cut(maps: Tensor) -> Tensor:
-            every = maps.unfold(1, side, 1).unfold(2, side, 1)
-            return rearrange(
-                every[:, rows][:, :, columns], "c row column y x -> (row column) c y x"
-            )
-
-        others, masks = cut(self.latents[index].float()), cut(self.masks[index])
-        seen = masks.sum((2, 3)) > SEEN * self.masks[index].sum((1, 2))
-        here = rng.randrange(len(others))
-        numbers = seen[here].nonzero().flatten().tolist()
-        inside = torch.zeros_like(masks[here])
-        inside[: len(numbers)] = masks[here, numbers]
-        scene = replace(scene, things=tuple(scene.things[number] for number in numbers))
-        return others[here], inside, others, (seen == seen[here]).all(1), scene
-
-
-def _caption(scene: Scene, rng: Random, places: bool = True) -> Caption | None:
-    return None if rng.random() < EMPTY_SHARE else describe(scene, rng, places)
-
-
-def _inputs(
-    latents: Tensor,
-    masks: Tensor,
-    captions: list[Caption | None],
-    tokenizer: CLIPTokenizer,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    told = torch.tensor([caption is not None for caption in captions])
-    inputs = {
-        "latents": latents,
-        "ids": token_ids([caption.text if caption else "" for caption in captions], tokenizer),
-        "words": word_tokens(captions, tokenizer),
-        "masks": (masks & told[:, None, None, None]).float(),
-    }
-    return {name: each.to(device) for name, each in inputs.items()}
-
-
-def token_ids(texts: list[str], tokenizer: CLIPTokenizer) -> Int[Tensor, "batch token"]:
-    return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-
-
-@torch.no_grad()
-def make_album(vae: AutoencoderKL, rng: Random, count: int, side: int, batch: int = 4) -> Album:
-    """`count` random scenes, encoded from pictures of side x side pixels."""
-    scenes = [sample_scene(rng) for _ in range(count)]
-    latents = []
-    for start in tqdm(range(0, count, batch), f"encoding at {side}", mininterval=10):
-        pictures = to_tensor([render(scene, side) for scene in scenes[start : start + batch]])
-        mean = vae.encode(pictures.to(vae.device)).latent_dist.mean
-        latents.append((mean * vae.config.scaling_factor).half().cpu())
-    return Album(scenes, torch.cat(latents), torch.stack([_masks(s, side // 8) for s in scenes]))
-
-
-def _masks(scene: Scene, side: int) -> Bool[Tensor, "thing side side"]:
-    found = torch.zeros(THINGS, side, side, dtype=torch.bool)
-    found[: len(scene.things)] = torch.from_numpy(masks(scene, side))
-    return found
-
-
 @torch.no_grad()
 def sample(
     model: DiffusionLoss,
@@ -287,7 +176,8 @@ def sample(
     scheduler.set_timesteps(steps)
     context = model.text_encoder(token_ids([""] * len(texts) + texts, tokenizer).to(vae.device))[0]
     generator = torch.Generator().manual_seed(seed)
-    latents = noise_like(torch.empty(len(texts), 4, side, side, device=vae.device), generator)
+    latents = torch.randn(len(texts), 4, side, side, generator=generator).to(vae.device)
+    latents = noise_scale(latents) * latents
     for timestep in scheduler.timesteps:
         output = model.unet(latents.repeat(2, 1, 1, 1), timestep, context, return_dict=False)[0]
         empty, told = output.chunk(2)

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..model.unet import UNet2DConditionModel
+from .album import Album, make_album
 from .autoencoder import AutoencoderLoss, calibrate, crops
 from .averaging import start_as_averaging
-from .diffusion import Album, DiffusionLoss, make_album, sample
+from .diffusion import DiffusionLoss, sample
 from .export import export
 from .inner import InnerUNet, hand_over
 from .loop import Stage, run_stage
@@ -35,7 +36,7 @@ DIFFUSION = (  # from the inside out: each level learns on the grid that it has 
     Stage("inner", steps=4000, batch=8, side=128, rate=1e-3, level=2, muon=True),
     Stage("middle", steps=900, batch=6, side=256, rate=1e-3, level=1, muon=True),
     Stage("things", steps=2000, batch=0, side=512, rate=1e-3, windows=28, muon=True),
-    Stage("whole", steps=4000, batch=1, side=512, rate=1e-3, windows=12, muon=True),
+    Stage("whole", steps=4000, batch=2, side=512, rate=1e-3, windows=8, muon=True),
 )
 DECODER = Stage("decoder", steps=1000, batch=8, side=64, rate=1e-3)
 SCENES = {128: 16384, 256: 4096, 512: 1024}  # encoded once each, and captioned anew each time

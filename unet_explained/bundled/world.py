@@ -35,6 +35,7 @@ PLACES = {  # the place's name: its column and row, each 0, 1 or 2
     "bottom right": (2, 2),
 }
 CENTRES = (0.25, 0.5, 0.75)  # of the three columns, and of the three rows
+LOOSE = 0.05  # so far from the centres of its column and of its row a thing may lie
 MARGIN = 0.03  # kept free at the edges and between things
 
 
@@ -51,10 +52,7 @@ class Thing:
     def place(self) -> str:
         """The name of the ninth of the picture whose centre is nearest."""
 
-        def third(value):
-            return min(range(3), key=lambda index: abs(value - CENTRES[index]))
-
-        cell = third(self.x), third(self.y)
+        cell = _third(self.x), _third(self.y)
         return next(name for name, place in PLACES.items() if place == cell)
 
 
@@ -62,6 +60,16 @@ class Thing:
 class Scene:
     ground: str
     things: tuple[Thing, ...]
+
+
+def _third(at: float) -> int:
+    return min(range(3), key=lambda index: abs(at - CENTRES[index]))
+
+
+def room(at: float, radius: float) -> tuple[float, float]:
+    """The lowest and the highest position, in its column or row, of a thing that is at `at`."""
+    centre, edge = CENTRES[_third(at)], radius + MARGIN
+    return max(centre - LOOSE, edge), min(centre + LOOSE, 1 - edge)
 
 
 def relation(first: Thing, second: Thing) -> str | None:
@@ -129,7 +137,7 @@ def _put(rng: Random, kind: str, colour: str, cell: tuple[int, int]) -> Thing:
     size = rng.choice(tuple(SIZES))
     radius = rng.uniform(*SIZES[size])
     edge = radius + MARGIN
-    x, y = (min(max(CENTRES[index] + rng.uniform(-0.05, 0.05), edge), 1 - edge) for index in cell)
+    x, y = (min(max(CENTRES[index] + rng.uniform(-LOOSE, LOOSE), edge), 1 - edge) for index in cell)
     return Thing(kind, colour, size, round(x, 4), round(y, 4), round(radius, 4))
 
 
