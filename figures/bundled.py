@@ -128,6 +128,7 @@ def faults(row: dict) -> str:
         "kind": not all(row["kind"]),
         "place": not all(row["place"]),
         "relation": not row.get("relation", True),
+        "number of things": row["shown"] != len(row["things"]),
     }
     return ", ".join(name for name, lacking in lacks.items() if lacking)
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -13,12 +14,13 @@ from accelerate import Accelerator
 from torch import nn
 
 from unet_explained.bundled.album import Album, make_album
-from unet_explained.bundled.autoencoder import calibrate, crops, guide, psnr
+from unet_explained.bundled.autoencoder import calibrate, crops, guide, psnr, to_tensor
 from unet_explained.bundled.averaging import start_as_averaging
 from unet_explained.bundled.captions import describe, mentioned
 from unet_explained.bundled.card import END, START, by_layer, wilson, write_card
 from unet_explained.bundled.diffusion import DiffusionLoss, expected, fewer_keys, noise_scale
-from unet_explained.bundled.evaluate import _told
+from unet_explained.bundled.draw import render
+from unet_explained.bundled.evaluate import _told, evaluate
 from unet_explained.bundled.export import export, verify
 from unet_explained.bundled.inner import InnerUNet, hand_over
 from unet_explained.bundled.loop import Stage, run_stage
@@ -33,7 +35,7 @@ from unet_explained.bundled.pointing import Pointing, lost, misplaced, word_toke
 from unet_explained.bundled.reading import ReadingLoss, reading_batch
 from unet_explained.bundled.tokenizer import build_tokenizer
 from unet_explained.bundled.train import train
-from unet_explained.bundled.world import GROUNDS, LOOSE, MARGIN, Scene, Thing
+from unet_explained.bundled.world import GROUNDS, LOOSE, MARGIN, Scene, Thing, fits, relation
 from unet_explained.run.checkpoints import load
 
 
@@ -241,11 +243,27 @@ def test_a_changed_byte_is_noticed(folder, tmp_path):
         verify(copy)
 
 
+def test_an_album_knows_its_grounds():
+    torch.manual_seed(0)
+    vae = build_vae()
+    grounds = make_album(vae, Random(0), 3, 64, batch=2).grounds
+    for latents, ground in zip(grounds, GROUNDS, strict=True):
+        with torch.no_grad():
+            mean = vae.encode(to_tensor([render(Scene(ground, ()), 64)])).latent_dist.mean
+        assert torch.allclose(latents.float(), mean[0] * vae.config.scaling_factor, atol=1e-2)
+
+
+def test_an_evaluation_does_not_mix_rows(folder, tmp_path):
+    (tmp_path / "of.txt").write_text("rows of something else")
+    with pytest.raises(ValueError, match="choose another folder"):
+        evaluate(folder, 1, 1, tmp_path)
+
+
 def test_the_card_gets_its_figures(tmp_path):
     heat = {"role": "noun", "points": True, "layers": [True, False],
             "iou": 0.4, "area": 0.1, "chance_iou": 0.05}  # fmt: skip
     heats = [heat, heat | {"role": "colour", "points": False}]
-    row = {"things": ["star"], "colour": [True], "kind": [False], "place": [True],
+    row = {"things": ["star"], "shown": 2, "colour": [True], "kind": [False], "place": [True],
            "judge_render": [True], "judge_round_trip": [True], "layers": ["down", "up"],
            "rendered": {"500": heats, "100": heats}, "sampled": [],
            "told": {"700": [0.5, 0.6]}}  # fmt: skip
@@ -258,6 +276,8 @@ def test_the_card_gets_its_figures(tmp_path):
     assert "\nold\n" not in card
     assert "| every thing in its colour | 100 % | 44 to 100 % | 3 |" in card
     assert "| a star is in its kind | 0 % | 0 to 56 % | 3 |" in card
+    assert "| as many things as were asked for | 0 % | 0 to 56 % | 3 |" in card
+    assert "| two things asked for: all in their colours | none |  | 0 |" in card
     assert "| 13.3 % | 6.7 % | 700 | 3 |" in card
     assert [line.split() for line in by_layer([row] * 3).splitlines()] == [
         ["noun,", "by", "layer", "and", "timestep", "500", "100"],
@@ -369,6 +389,7 @@ def test_a_window_may_lie_wherever_its_caption_would_be_true():
 def test_a_thing_may_lie_wherever_the_world_might_put_it():
     side, marks = 64, ((32, 19), (32, 45))
     album = two_things(side)
+    album.grounds += torch.arange(len(GROUNDS)).view(-1, 1, 1, 1)  # pink is 0
     album.latents.zero_()
     for number, (row, column) in enumerate(marks, 1):
         album.latents[0, :, row, column] = number
@@ -389,6 +410,34 @@ def test_a_thing_may_lie_wherever_the_world_might_put_it():
         for y, x in places:
             assert abs(at.x + (x - column) / side - centre) <= LOOSE + 1e-6
             assert abs(at.y + (y - row) / side - 0.5) <= LOOSE + 1e-6
+
+
+def test_where_a_thing_was_is_ground():
+    album = two_things(64)
+    album.grounds += torch.arange(len(GROUNDS)).view(-1, 1, 1, 1)
+    album.scenes[0] = replace(album.scenes[0], ground=GROUNDS[2])
+    album.latents[:] = 2.0
+    album.latents[0, :, 32, 19] = 7.0
+    others, alike = album._elsewhere(0)
+    for each in others[0][alike[0]]:
+        assert (each == 7.0).sum() == 4
+        assert (each == 2.0).sum() == 4 * 64 * 64 - 4
+
+
+def test_a_thing_is_moved_onto_no_other_and_keeps_its_relations():
+    one, other = (Thing("star", "red", "small", 0.29, 0.51, 0.12),
+                  Thing("boat", "blue", "small", 0.5, 0.3, 0.12))  # fmt: skip
+    assert relation(one, other) is None
+    album = Album([Scene("pink", (one, other))], torch.zeros(1, 4, 64, 64),
+                  torch.zeros(1, 3, 64, 64) > 0, torch.zeros(len(GROUNDS), 4, 64, 64))  # fmt: skip
+    album.latents[0, :, 32, 18] = 1
+    others, alike = album._elsewhere(0)
+    assert 1 < alike[0].sum() < 36, "some of its places are too near to the boat"
+    for each in others[0][alike[0]]:
+        ((y, x),) = (each[0] == 1).nonzero().tolist()
+        there = replace(one, x=one.x + (x - 18) / 64, y=one.y + (y - 32) / 64)
+        assert fits((there, other))
+        assert relation(there, other) is None
 
 
 def test_a_thing_at_the_edge_is_not_moved_out_of_the_picture():

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass, replace
+from itertools import product
 from random import Random
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from einops import rearrange
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTokenizer
@@ -16,14 +17,15 @@ from transformers import CLIPTokenizer
 from .autoencoder import to_tensor
 from .captions import Caption, describe
 from .draw import masks, render
-from .pointing import THINGS, word_tokens
-from .world import GROUNDS, LOOSE, Scene, room, sample_scene
+from .pointing import word_tokens
+from .tokenizer import token_ids
+from .world import GROUNDS, LOOSE, THINGS, Scene, Thing, fits, relation, room, sample_scene
 
 EMPTY_SHARE = 0.1  # of the captions are dropped, for classifier-free guidance
 WINDOWS = (24, 24, 32)  # latents on a side: a small thing and what is around it, or a large one
 JITTER = 5  # latents: so far from a window's middle its thing may lie
 SEEN = 0.25  # of a thing's pixels: with so many in a window, the window's caption names it
-HALO = 5  # latents around a thing that the encoder paints otherwise because of it
+HALO = 8  # latents around a thing's circle that are not as the encoder paints the empty ground
 
 
 @dataclass
@@ -96,7 +98,10 @@ class Album:
         return others[here], inside, others[None], (seen == seen[here]).all(1)[None], scene
 
     def _elsewhere(self, index: int) -> tuple[Tensor, Tensor]:
-        """(others, alike): each thing moved by whole latents, to where the world might put it."""
+        """(others, alike): each thing moved by whole latents, to where the world might put it.
+
+        Alike are those that overlap no other thing and leave every relation as it is.
+        """
         scene, latents = self.scenes[index], self.latents[index].float()
         side = latents.shape[-1]
         most = int(2 * LOOSE * side)
@@ -104,30 +109,37 @@ class Album:
         distances = torch.stack(
             [torch.hypot(at[:, None] - t.y, at - t.x) - t.radius for t in scene.things]
         )
-        near = (distances == distances.amin(0)) & (distances < HALO / side)
-        painted = latents - self.grounds[GROUNDS.index(scene.ground)].float()
+        nearest, painted = distances.argmin(0), latents - self._ground(scene)
         others = latents.expand(THINGS, (most + 1) ** 2, -1, -1, -1).clone()
         alike = torch.zeros(others.shape[:2], dtype=torch.bool)
         alike[:, 0] = True  # a part that is nothing is where it is
         for number, thing in enumerate(scene.things):
-            own = painted * near[number]
+            own = painted * ((nearest == number) & (distances[number] < HALO / side))
             moved = F.pad(own, [most] * 4).unfold(1, side, 1).unfold(2, side, 1)
-            rows, columns = (
-                [most - shift for shift in _shifts(at, thing.radius, side)]
-                for at in (thing.y, thing.x)
-            )
-            moved = rearrange(
-                moved[:, rows][:, :, columns], "c row column y x -> (row column) c y x"
-            )
-            others[number, : len(moved)] = latents - own + moved
-            alike[number, : len(moved)] = True
+            rows, columns = (_shifts(at, thing.radius, side) for at in (thing.y, thing.x))
+            places = list(product(rows, columns))
+            for other, (down, across) in enumerate(places):
+                others[number, other] += moved[:, most - down, most - across] - own
+                there = replace(thing, x=thing.x + across / side, y=thing.y + down / side)
+                alike[number, other] = other == 0 or _possible(scene, number, there)
         return others, alike
+
+    def _ground(self, scene: Scene) -> Tensor:
+        return self.grounds[GROUNDS.index(scene.ground)].float()
 
 
 def _shifts(at: float, radius: float, side: int) -> list[int]:
     """By how many latents a thing may be moved along its row or column; 0 is first."""
     low, high = ((edge - at) * side for edge in room(at, radius))
     return sorted({0, *range(math.ceil(low), math.floor(high) + 1)}, key=abs)
+
+
+def _possible(scene: Scene, number: int, there: Thing) -> bool:
+    """True if a scene's thing might as well be `there`."""
+    thing, rest = scene.things[number], scene.things[:number] + scene.things[number + 1 :]
+    return all(relation(there, each) == relation(thing, each) for each in rest) and fits(
+        (there, *rest)
+    )
 
 
 def _stacked(pairs: list[tuple[Tensor, Tensor]], device: torch.device) -> dict[str, Tensor]:
@@ -154,10 +166,6 @@ def _inputs(
         "masks": (masks & told[:, None, None, None]).float(),
     }
     return {name: each.to(device) for name, each in inputs.items()}
-
-
-def token_ids(texts: list[str], tokenizer: CLIPTokenizer) -> Int[Tensor, "batch token"]:
-    return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 @torch.no_grad()

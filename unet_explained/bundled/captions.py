@@ -64,7 +64,8 @@ WORDS = tuple(
 class Caption:
     """A caption, and the words in it that name each thing, in the order of `Scene.things`.
 
-    `relation` is (first thing, name, second thing) with the things' indices, if one is told.
+    `relation` is (first thing, name, second thing) with the things' indices, if one is told; that
+    one is "next to" the other tells none.
     """
 
     text: str
@@ -104,19 +105,22 @@ def _body(
     first, second = order[0], order[min(1, len(order) - 1)]
     how = relation(things[first], things[second]) if len(things) > 1 else None
     if how and rng.random() < 0.6:
-        told, body = set(), f"{names[first]} {_relation_words(how, rng)} {names[second]}"
+        words, how = _relation_words(how, rng)
+        told, body = set(), f"{names[first]} {words} {names[second]}"
         if len(things) == 3:
             third = _with_place(things, names, order[2], rng) if places else names[order[2]]
             told, body = {order[2]} if places else set(), f"{body} and {third}"
-        return told, body, (first, how, second)
+        return told, body, (first, how, second) if how else None
     told = set(order) if rng.random() < 0.75 and places else set()
     phrases = [_with_place(things, names, index, rng) if told else names[index] for index in order]
     return told, " and ".join([", ".join(phrases[:-1])] * (len(phrases) > 1) + phrases[-1:]), None
 
 
-def _relation_words(how: str, rng: Random) -> str:
-    beside = how in ("left of", "right of") and rng.random() < 0.1
-    return rng.choice(("next to", "beside") if beside else RELATION_WORDS[how])
+def _relation_words(how: str, rng: Random) -> tuple[str, str | None]:
+    """Words for a relation, and what they tell of it."""
+    if how in ("left of", "right of") and rng.random() < 0.1:
+        return rng.choice(("next to", "beside")), None
+    return rng.choice(RELATION_WORDS[how]), how
 
 
 def _with_place(things: tuple, names: list[str], index: int, rng: Random) -> str:

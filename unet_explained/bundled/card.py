@@ -1,6 +1,6 @@
 """The model card: what was measured, as a table with confidence intervals, put in its place."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from math import inf, sqrt
@@ -41,7 +41,6 @@ def write_card(folder: Path, rows: list[dict], steps: int, psnr: float) -> None:
 def measured(rows: list[dict], steps: int, psnr: float) -> str:
     """The figures of graded rows, as Markdown."""
     looks = [(row["colour"], row["kind"]) for row in rows]
-    two = [(colour, kind) for colour, kind in looks if len(colour) == 2]
     lines = [
         f"{len(rows)} captions of held-out scenes, a picture each; {steps} steps; 95 % intervals.",
         "",
@@ -53,8 +52,11 @@ def measured(rows: list[dict], steps: int, psnr: float) -> str:
         _share("a thing is in its colour", (hit for colour, _ in looks for hit in colour)),
         _share("a thing is in its kind", (hit for _, kind in looks for hit in kind)),
         *(_share(f"a {kind} is in its kind", _in_kind(kind, rows)) for kind in KINDS),
-        _share("two things asked for: both in their colours", (all(colour) for colour, _ in two)),
-        _share("two things asked for: both in their kinds", (all(kind) for _, kind in two)),
+        *_of_several("two", [look for look in looks if len(look[0]) == 2]),
+        *_of_several("three", [look for look in looks if len(look[0]) == 3]),
+        _share(
+            "as many things as were asked for", (row["shown"] == len(row["things"]) for row in rows)
+        ),
         _share(
             "a told relation holds (chance: a quarter at most)",
             (row["relation"] for row in rows if "relation" in row),
@@ -138,6 +140,11 @@ def _percent(hits: list[bool]) -> str:
         return "none | "
     low, high = wilson(sum(hits), len(hits))
     return f"{100 * sum(hits) / len(hits):.0f} % | {100 * low:.0f} to {100 * high:.0f} %"
+
+
+def _of_several(count: str, looks: list[tuple[list[bool], list[bool]]]) -> Iterator[str]:
+    yield _share(f"{count} things asked for: all in their colours", (all(c) for c, _ in looks))
+    yield _share(f"{count} things asked for: all in their kinds", (all(k) for _, k in looks))
 
 
 def _in_kind(kind: str, rows: list[dict]) -> Iterable[bool]:

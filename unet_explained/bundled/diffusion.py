@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .album import token_ids
 from .autoencoder import to_pictures
 from .models import LATENT_SIDE, TIMESTEPS, build_scheduler
 from .pointing import Pointing
+from .tokenizer import token_ids
 
 POINTING_WEIGHT = 0.05
 THING = 256  # latent pixels: over so many the noise is averaged when a thing of usual size is seen

@@ -8,6 +8,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 
@@ -32,6 +33,8 @@ from .world import KINDS, Scene, Thing, relation, sample_scene
 
 TIMES = (900, 700, 500, 300, 100)  # the timesteps to which rendered scenes are noised
 TOLD_AT = (800, 700, 600)  # where kinds are decided
+GRADED_BY = [Path(__file__).with_name(f"{name}.py") for name in ("world", "captions", "judge")]
+GRADED_BY += [Path(__file__)]
 
 
 def evaluate(
@@ -44,15 +47,16 @@ def evaluate(
     """Grades `count` held-out captions, or those of them that `out` lacks; updates the card.
 
     Returns the table of where the words' maps point right. ValueError if `out` holds rows of other
-    weights or of another number of steps.
+    weights, steps or seed, or by another judge.
     """
     pipe = load(folder)
-    of = f"{steps} steps\n{(folder / SUMS).read_text()}"
+    rules = sha256(b"".join(path.read_bytes() for path in GRADED_BY)).hexdigest()
+    of = f"{steps} steps, seed {seed}, graded by {rules}\n{(folder / SUMS).read_text()}"
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     if not (out / "of.txt").exists():
         (out / "of.txt").write_text(of)
     if (out / "of.txt").read_text() != of:
-        raise ValueError(f"{out} holds rows of other weights or steps: choose another folder")
+        raise ValueError(f"{out} holds rows of another evaluation: choose another folder")
     rows = out / "rows.jsonl"
     done = len(rows.read_text().splitlines()) if rows.exists() else 0
     with open(rows, "a") as file:
@@ -73,8 +77,9 @@ def grade(pipe: Pipeline, index: int, steps: int, seed: int) -> tuple[dict, Imag
     caption = describe(scene, rng)
     with record(pipe.unet, attention="sum") as recording:
         run = pipe(caption.text, steps=steps, seed=index)
-    found = match(look(np.asarray(run.image))[1], scene.things)
-    row = {"prompt": caption.text, **_painted(scene, caption, found)}
+    shown = look(np.asarray(run.image))[1]
+    found = match(shown, scene.things)
+    row = {"prompt": caption.text, "shown": len(shown), **_painted(scene, caption, found)}
     right = [
         blob.mask if blob and _same(blob, thing) else None
         for blob, thing in zip(found, scene.things, strict=True)
@@ -151,7 +156,8 @@ def _told(pipe: Pipeline, scene: Scene, caption: Caption, rng: Random) -> dict[s
     context = torch.cat([embed(prompt, pipe.text_encoder) for prompt in prompts])
     mean = pipe.vae.encode(to_tensor([render(scene, 512)])).latent_dist.mean
     latents = (mean * pipe.vae.config.scaling_factor).expand(2 * len(TOLD_AT), -1, -1, -1)
-    one = torch.randn(latents[:1].shape, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    one = torch.randn(latents[:1].shape, generator=generator)
     noise, times = one.expand_as(latents), torch.tensor(TOLD_AT).repeat_interleave(2)
     noisy = pipe.scheduler.add_noise(latents, noise, times)
     output = pipe.unet(noisy, times, context.repeat(len(TOLD_AT), 1, 1)).sample
@@ -167,7 +173,7 @@ def _told(pipe: Pipeline, scene: Scene, caption: Caption, rng: Random) -> dict[s
 
 @torch.no_grad()
 def _judged(pipe: Pipeline, scene: Scene) -> dict:
-    """Whether the judge names everything right in the true picture and in its round trip."""
+    """Whether the judge knows each thing in the true picture and in its round trip."""
     picture = render(scene, 512)
     latents = pipe.vae.encode(to_tensor([picture])).latent_dist.mean
     back = to_pictures(pipe.vae.decode(latents).sample)[0]

@@ -1,11 +1,11 @@
 """Says what is in a picture of the small world: no network, only colours and outlines.
 
 Pixels that differ from the ground form blobs; a blob's colour is the one whose tints most of its
-pixels are nearest to, and its kind the one whose outline, laid over the blob, covers it best. What
-nearly touches, as a boat's hull and sails, is one thing if its outline fits better than a part's.
+pixels are nearest to, and its kind the one whose outline, laid over the blob, covers it best. Where
+no colour has half of the pixels, or no outline fits, there is none: "". Blobs of a colour that
+nearly touch, as a boat's hull and sails, are one thing if they fit better together.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
@@ -18,7 +18,8 @@ from .world import COLOURS, GROUNDS, KINDS, Scene, Thing
 SIDE = 128  # pictures are judged at this size
 TEMPLATE = 40  # the side of a blob's window, in pixels
 SMALLEST = 0.004  # of the picture's area: less is a speck
-CONTRAST = 34.0  # from the ground, in RGB levels
+CONTRAST = 28.0  # from the ground, in RGB levels: pale green is at 33 from mint
+FITS = 0.65  # IoU of a blob and an outline; of the drawings the least is 0.79, a boat
 REACH = 2  # pixels around a blob: where those of two blobs meet, they may be parts of one thing
 TINTS = {tint(colour, tone): colour for colour in COLOURS for tone in ("main", "pale", "deep")}
 
@@ -35,17 +36,8 @@ class Found:
 def look(picture: np.ndarray) -> tuple[str, list[Found]]:
     """The ground and the things in a picture, uint8 (height, width, 3), largest first."""
     small = _shrink(picture)
-    ground = np.median(
-        np.concatenate(
-            [
-                small[:3].reshape(-1, 3),
-                small[-3:].reshape(-1, 3),
-                small[:, :3].reshape(-1, 3),
-                small[:, -3:].reshape(-1, 3),
-            ]
-        ),
-        axis=0,
-    )
+    edges = small[:3], small[-3:], small[:, :3], small[:, -3:]
+    ground = np.median(np.concatenate([edge.reshape(-1, 3) for edge in edges]), axis=0)
     differs = np.linalg.norm(small - ground, axis=2) > CONTRAST
     near = differs
     for _ in range(REACH):
@@ -59,23 +51,37 @@ def _things(small: np.ndarray, group: np.ndarray) -> list[Found]:
     """The one thing, or the several, that blobs near each other are."""
     blobs = sorted(_blobs(group), key=np.sum, reverse=True)
     parts = [_judge(small, blob) for blob in blobs if blob.mean() > SMALLEST]
-    if len(parts) > 1 and (whole := _judge(small, group)).fit > parts[0].fit:
+    whole = _judge(small, group)
+    colours = {part.thing.colour for part in parts} - {""}
+    if (
+        len(blobs) > 1
+        and colours <= {whole.thing.colour}
+        and whole.fit > _judge(small, blobs[0]).fit
+    ):
         return [whole]
     return parts
 
 
 def match(found: list[Found], things: tuple[Thing, ...]) -> list[Found | None]:
-    """For each thing the blob that is meant to be it: as many looks as possible agree."""
-    choices = [*found[:6], *[None] * len(things)]
+    """For each thing the blob that is meant to be it: as many looks as possible agree.
 
-    def agreement(chosen):
-        return sum(
-            (blob.thing.colour == thing.colour) + (blob.thing.kind == thing.kind)
-            for blob, thing in zip(chosen, things, strict=True)
-            if blob
+    Of two ways that agree as much the one with more kinds; no blob that agrees in nothing.
+    """
+
+    def looks(blob: Found | None, thing: Thing) -> tuple[bool, bool]:
+        return (
+            blob is not None and blob.thing.kind == thing.kind,
+            blob is not None and blob.thing.colour == thing.colour,
         )
 
-    return list(max(permutations(choices, len(things)), key=agreement))
+    def agreement(chosen):
+        kinds, colours = zip(*map(looks, chosen, things), strict=True)
+        return sum(kinds) + sum(colours), sum(kinds)
+
+    best = max(permutations([*found[:6], *[None] * len(things)], len(things)), key=agreement)
+    return [
+        blob if any(looks(blob, thing)) else None for blob, thing in zip(best, things, strict=True)
+    ]
 
 
 def _shrink(picture: np.ndarray) -> np.ndarray:
@@ -107,15 +113,18 @@ def _around(grid: np.ndarray) -> list[np.ndarray]:
 def _judge(small: np.ndarray, blob: np.ndarray) -> Found:
     tints = [*TINTS, WOOD]  # wood is of any thing's colour: no vote
     nearest = np.bincount(_nearest(small[blob], tints), minlength=len(tints))
-    votes = Counter()
+    votes = dict.fromkeys(COLOURS, 0)
     for colour, count in zip(TINTS.values(), nearest, strict=False):
         votes[colour] += count
+    most = max(votes, key=votes.__getitem__)
     fits = [_overlap(_window(blob), template) for template in _templates()]
     best = int(np.argmax(fits))
     rows, columns = np.nonzero(blob)
     y, x = ((line.min() + line.max() + 1) / 2 / SIDE for line in (rows, columns))
-    radius = max(np.ptp(rows), np.ptp(columns)) / 2 / SIDE
-    thing = Thing(KINDS[best], votes.most_common(1)[0][0], "", x, y, radius)
+    radius = (max(np.ptp(rows), np.ptp(columns)) + 1) / 2 / SIDE
+    kind = KINDS[best] if fits[best] > FITS else ""
+    colour = most if 2 * votes[most] > sum(votes.values()) else ""
+    thing = Thing(kind, colour, "", x, y, radius)
     return Found(thing, blob, fits[best])
 
 

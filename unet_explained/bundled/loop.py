@@ -25,7 +25,7 @@ class Stage:
     side: int  # of the pictures, in pixels
     rate: float  # the highest learning rate
     level: int = 0  # of the UNet, from which inwards it is trained
-    windows: int = 0  # into pictures of that side: so many more samples a step on each process
+    windows: int = 0  # so many more samples a step on each process; fewer, if they are larger ones
     decay: float = 0.995  # of the average of the weights
     muon: bool = False  # for the matrices, instead of AdamW
 

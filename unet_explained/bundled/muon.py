@@ -60,7 +60,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Float[Tensor, "count row column"]) -> Float[Tensor, "count row column"]:
-    """Each with its singular values brought to between 0.7 and 1.2, whatever they were."""
+    """Each with its singular values brought near 1; those far below the largest stay smaller."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)

@@ -23,9 +23,9 @@ from transformers import CLIPTokenizer
 from ..model.attention import attention_weights
 from .captions import Caption, mentioned
 from .reading import retold
+from .world import THINGS
 
 TAUGHT = ("up_blocks.1.", "up_blocks.2.")  # the ways up through 16 x 16 and 32 x 32
-THINGS = 3  # the most in a scene
 PLACE_WEIGHT = 10.0  # against the words: a place is off by thousandths, a word by whole nats
 SMALL = 1e-6
 

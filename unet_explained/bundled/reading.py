@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .captions import NOUNS, Caption, describe, mentioned
-from .world import COLOURS, KINDS, SIZES, Scene, sample_scene
+from .world import COLOURS, KINDS, SIZES, THINGS, Scene, sample_scene
 
-SLOTS = 3  # the most things in a scene
 FIELDS = (len(KINDS), len(COLOURS), len(SIZES), 2)  # logits of the looks, then x and y
 
 
@@ -35,7 +34,7 @@ class ReadingLoss(nn.Module):
     def __init__(self, text_encoder: CLIPTextModel):
         super().__init__()
         self.text_encoder = text_encoder
-        self.read = nn.Linear(text_encoder.config.hidden_size, SLOTS * sum(FIELDS))
+        self.read = nn.Linear(text_encoder.config.hidden_size, THINGS * sum(FIELDS))
         self.retell = nn.Linear(text_encoder.config.hidden_size, sum(FIELDS))
 
     def forward(
@@ -47,7 +46,7 @@ class ReadingLoss(nn.Module):
         places: Float[Tensor, "batch slot 2"],
     ) -> Float[Tensor, ""]:
         embeddings = self.text_encoder(ids).last_hidden_state
-        one_each = self.read(embeddings).unflatten(2, (SLOTS, -1))
+        one_each = self.read(embeddings).unflatten(2, (THINGS, -1))
         same = self.retell(embeddings)[:, :, None].expand_as(one_each)
         return sum(
             (_wrong(answer, looks, places) * where).sum() / where.sum()
@@ -97,7 +96,7 @@ def _facts(scene: Scene, caption: Caption) -> tuple[list, list]:
         for thing in things
     ]
     places = [(2 * thing.x - 1, 2 * thing.y - 1) for thing in things]
-    missing = SLOTS - len(things)
+    missing = THINGS - len(things)
     return looks + [(0, 0, 0)] * missing, places + [(0.0, 0.0)] * missing
 
 
@@ -106,7 +105,7 @@ def _said(ids: Tensor, tokenizer: CLIPTokenizer) -> Float[Tensor, "batch token s
     last = [tokenizer(noun).input_ids[-2] for nouns in NOUNS.values() for noun in nouns]
     count = torch.isin(ids, torch.tensor(last)).cumsum(1)
     running = (ids == tokenizer.eos_token_id).cumsum(1) <= 1
-    said = count[:, :, None] > torch.arange(SLOTS)
+    said = count[:, :, None] > torch.arange(THINGS)
     return (said & running[:, :, None]).float()
 
 
@@ -115,6 +114,6 @@ def retold(
 ) -> Float[Tensor, "batch token slot"]:
     """1 where a token of the padding tells of a slot's thing: they take turns."""
     ended = (ids == tokenizer.eos_token_id).cumsum(1) > 1
-    turn = torch.arange(ids.shape[1])[:, None] % SLOTS == torch.arange(SLOTS)
-    there = torch.arange(SLOTS) < counts[:, None]
+    turn = torch.arange(ids.shape[1])[:, None] % THINGS == torch.arange(THINGS)
+    there = torch.arange(THINGS) < counts[:, None]
     return (ended[:, :, None] & turn & there[:, None]).float()

@@ -1,6 +1,8 @@
 """A CLIPTokenizer for the small world: each of its words is one token, a few are two."""
 
+from jaxtyping import Int
 from tokenizers.pre_tokenizers import ByteLevel
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from .captions import WORDS
@@ -27,6 +29,10 @@ def build_tokenizer() -> CLIPTokenizer:
         pad_token=END,
         model_max_length=TOKENS,
     )
+
+
+def token_ids(texts: list[str], tokenizer: CLIPTokenizer) -> Int[Tensor, "batch token"]:
+    return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 def _vocabulary() -> tuple[list[str], list[tuple[str, str]]]:

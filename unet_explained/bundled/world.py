@@ -4,8 +4,10 @@ Positions and radii are fractions of the picture's side; x grows to the right an
 """
 
 from dataclasses import dataclass
+from itertools import combinations
 from random import Random
 
+THINGS = 3  # the most in a scene
 KINDS = (
     "circle",
     "square",
@@ -36,7 +38,7 @@ PLACES = {  # the place's name: its column and row, each 0, 1 or 2
 }
 CENTRES = (0.25, 0.5, 0.75)  # of the three columns, and of the three rows
 LOOSE = 0.05  # so far from the centres of its column and of its row a thing may lie
-MARGIN = 0.03  # kept free at the edges and between things
+MARGIN = 0.03  # kept free between things' circles, and at the edges
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Thing:
 
     @property
     def place(self) -> str:
-        """The name of the ninth of the picture whose centre is nearest."""
+        """The name of the place whose centre, by CENTRES, is nearest."""
 
         cell = _third(self.x), _third(self.y)
         return next(name for name, place in PLACES.items() if place == cell)
@@ -83,28 +85,18 @@ def relation(first: Thing, second: Thing) -> str | None:
 
 
 def held_out_pair(colour: str, kind: str) -> bool:
-    """True for the tenth of all (colour, kind) pairs that training never shows."""
-    return (3 * COLOURS.index(colour) + 7 * KINDS.index(kind)) % 10 == 0
-
-
-def held_out_triple(first: str, name: str, second: str) -> bool:
-    """True for the (kind, relation, kind) triples, a twelfth, that training never shows.
-
-    "A right of B" is "B left of A", so both are held out or neither is.
-    """
-    if name in ("right of", "below"):
-        first, name, second = second, INVERSE[name], first
-    number = 5 * KINDS.index(first) + 7 * KINDS.index(second) + 6 * RELATIONS.index(name)
-    return number % 12 == 0
+    """True for the eight pairs that training never shows: each colour with one kind."""
+    return COLOURS.index(colour) == KINDS.index(kind)
 
 
 def held_out(scene: Scene) -> bool:
-    """True if a colour of a thing, or a relation of two things, is kept from training."""
-    things = scene.things
-    pairs = ((a, b) for index, a in enumerate(things) for b in things[index + 1 :])
-    related = ((a.kind, relation(a, b), b.kind) for a, b in pairs if relation(a, b))
-    return any(held_out_pair(thing.colour, thing.kind) for thing in things) or any(
-        held_out_triple(*triple) for triple in related
+    """True if training never shows such a scene.
+
+    One thing has the colour kept from its kind, or two of one kind stand in a relation.
+    """
+    return any(held_out_pair(thing.colour, thing.kind) for thing in scene.things) or any(
+        one.kind == other.kind and relation(one, other)
+        for one, other in combinations(scene.things, 2)
     )
 
 
@@ -113,9 +105,9 @@ def sample_scene(rng: Random, split: str = "train", count: int | None = None) ->
     if split not in ("train", "held_out"):
         raise ValueError(f'split is "train" or "held_out", not {split!r}')
     while True:
-        number = count or rng.choices((1, 2, 3), (3, 5, 2))[0]
+        number = count or rng.choices(range(1, THINGS + 1), (3, 5, 2))[0]
         scene = Scene(rng.choice(GROUNDS), tuple(_arrange(rng, number)))
-        if _fits(scene.things) and held_out(scene) == (split == "held_out"):
+        if fits(scene.things) and held_out(scene) == (split == "held_out"):
             return scene
 
 
@@ -141,9 +133,9 @@ def _put(rng: Random, kind: str, colour: str, cell: tuple[int, int]) -> Thing:
     return Thing(kind, colour, size, round(x, 4), round(y, 4), round(radius, 4))
 
 
-def _fits(things: tuple[Thing, ...]) -> bool:
+def fits(things: tuple[Thing, ...]) -> bool:
     """True if the things look different and none touches another."""
-    pairs = [(a, b) for index, a in enumerate(things) for b in things[index + 1 :]]
+    pairs = list(combinations(things, 2))
     looks = {(thing.colour, thing.kind) for thing in things}
     apart = all(
         (a.x - b.x) ** 2 + (a.y - b.y) ** 2 > (a.radius + b.radius + MARGIN) ** 2 for a, b in pairs
