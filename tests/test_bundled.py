@@ -134,15 +134,15 @@ def test_swapped_colours_are_wrong_colours_whichever_thing_is_larger():
         assert [each.thing.kind for each in found] == ["star", "heart"]
 
 
-def test_a_large_thing_does_not_swallow_a_small_one_of_another_colour():
-    large = Thing("square", "green", "large", 0.4, 0.5, 0.2)
-    for gap in (0.02, 0.03):
-        small = Thing("circle", "red", "small", 0.4 + 0.18 + gap + 0.12, 0.5, 0.12)
-        found = look(painted(large, small))[1]
-        assert [(each.thing.kind, each.thing.colour) for each in found] == [
-            ("square", "green"),
-            ("circle", "red"),
-        ]
+def test_two_colours_are_two_things_even_where_one_outline_would_fit_both():
+    picture = painted(Thing("square", "green", "large", 0.5, 0.5, 0.2)).copy()
+    picture[:140, 112:] = PALETTE["pink"]  # an L is left, and a red square is put into it
+    picture[86:136, 118:170] = PALETTE["red"]
+    found = look(picture)[1]
+    assert {(each.thing.kind, each.thing.colour) for each in found} == {
+        ("", "green"),
+        ("square", "red"),
+    }
 
 
 def test_captions_tell_the_truth():
