@@ -17,8 +17,6 @@ START, END = "<!-- measured -->", "<!-- /measured -->"
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """The 95 % confidence interval of a share (Wilson 1927)."""
-    if trials == 0:
-        return 0.0, 1.0
     z, share = 1.96, successes / trials
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = (
@@ -42,7 +40,8 @@ def measured(rows: list[dict], steps: int, psnr: float) -> str:
     """The figures of graded rows, as Markdown."""
     looks = [(row["colour"], row["kind"]) for row in rows]
     lines = [
-        f"{len(rows)} captions of held-out scenes, a picture each; {steps} steps; 95 % intervals.",
+        f"{len(rows)} captions of held-out scenes, a picture each; {steps} steps; 95 % intervals,",
+        "in which things of one picture are taken as independent.",
         "",
         "| the picture shows | share | interval | of |",
         "|---|---|---|---|",
@@ -81,8 +80,7 @@ def measured(rows: list[dict], steps: int, psnr: float) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for role in ("noun", "colour"):
-        times = rows[0]["rendered"] if rows else ()
-        for time in times:
+        for time in rows[0]["rendered"]:
             lines.append(
                 _heat(
                     role,
@@ -154,9 +152,10 @@ def _in_kind(kind: str, rows: list[dict]) -> Iterable[bool]:
 
 def _worth(time: str, rows: list[dict]) -> str:
     right, wrong = zip(*(row["told"][time] for row in rows), strict=True)
-    more = [100 * (b - a) / mean(right) for a, b in zip(right, wrong, strict=True)]
-    error = stdev(more) / sqrt(len(more)) if len(more) > 1 else inf
-    return f"| {mean(more):.1f} % | {error:.1f} % | {time} | {len(more)} |"
+    ratio = mean(wrong) / mean(right)
+    rest = [100 * (b - ratio * a) / mean(right) for a, b in zip(right, wrong, strict=True)]
+    error = stdev(rest) / sqrt(len(rest)) if len(rest) > 1 else inf
+    return f"| {100 * (ratio - 1):.1f} % | {error:.1f} % | {time} | {len(rest)} |"
 
 
 def _heat(role: str, where: str, maps: list[dict]) -> str:
