@@ -21,7 +21,8 @@ LOGS = {  # the longer stages of the shipped weights
     "windows": "with windows, 32 x 32",
     "late": "with windows, late",
     "kinds": "told windows, Muon",
-    "stable": "stable target",
+    "stable": "stable target of windows",
+    "scenes": "stable target of scenes too",
 }
 SIDE = 96  # of one picture in a sheet, in pixels
 
@@ -86,16 +87,17 @@ def pointing(evaluation: Path) -> Picture:
 
 def training(logs: Path) -> Picture:
     """The loss of each stage of the UNet's training against the samples that it had seen."""
-    figure = Picture(figsize=(12, 2.8))
+    figure = Picture(figsize=(12, 4.8))
     figure.set_layout_engine("compressed")
-    axes = figure.subplots(1, len(LOGS), sharey=True)
-    for axis, (name, title) in zip(axes, LOGS.items()):
+    axes = figure.subplots(2, len(LOGS) // 2, sharey=True)
+    for axis, (name, title) in zip(axes.flat, LOGS.items(), strict=True):
         points = [json.loads(line) for line in (logs / f"{name}.jsonl").open()]
         axis.plot([p["samples"] for p in points], [p["loss"] for p in points], color="#2a9d8f")
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("samples")
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("loss, smoothed")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("loss, smoothed")
     return figure
 
 

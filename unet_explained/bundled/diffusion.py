@@ -34,8 +34,8 @@ class DiffusionLoss(nn.Module):
 
     A thing may lie anywhere in its place, as a window may around its thing, and through much noise
     nobody can tell where. To be predicted is then the mean of all that may be, each weighted by how
-    well it explains what is seen: a stable target (Xu et al. 2023), the same on average, with less
-    variance.
+    well it explains what is seen: a stable target (Xu et al. 2023), with less variance. On average
+    it is the same, but for things at an edge: more of them lie right there than it counts on.
     """
 
     def __init__(self, unet: nn.Module, text_encoder: CLIPTextModel):
