@@ -23,7 +23,7 @@ def evaluation(tmp_path_factory):
     assert table.startswith("noun, by layer and timestep")
     card = (folder / "weights" / "README.md").read_text()
     assert "2 captions of held-out scenes, a picture each; 2 steps" in card
-    with pytest.raises(ValueError, match="other weights or steps"):
+    with pytest.raises(ValueError, match="other weights, steps or seed"):
         evaluate(folder / "weights", count=2, steps=3, out=folder / "rows")
     return folder / "rows"
 

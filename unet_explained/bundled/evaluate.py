@@ -56,7 +56,10 @@ def evaluate(
     if not (out / "of.txt").exists():
         (out / "of.txt").write_text(of)
     if (out / "of.txt").read_text() != of:
-        raise ValueError(f"{out} holds rows of another evaluation: choose another folder")
+        raise ValueError(
+            f"{out} holds rows of other weights, steps or seed, or by another judge: "
+            "choose another folder"
+        )
     rows = out / "rows.jsonl"
     done = len(rows.read_text().splitlines()) if rows.exists() else 0
     with open(rows, "a") as file:
