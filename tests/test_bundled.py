@@ -204,6 +204,13 @@ def test_held_out_looks_and_relations_never_occur_in_training():
         sample_scene(Random(0), "test")
 
 
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_scenes_of_three_things_are_not_rarer_than_said(split):
+    numbers = [len(scene.things) for scene in scenes(300, split)]
+    for number, share in ((1, 0.3), (2, 0.5), (3, 0.2)):
+        assert abs(numbers.count(number) / 300 - share) < 0.09  # three standard errors
+
+
 def test_scenes_are_deterministic():
     assert scenes(5) == scenes(5)
 

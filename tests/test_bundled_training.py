@@ -60,7 +60,7 @@ def test_an_untrained_autoencoder_averages():
         latents = vae.encode(pictures).latent_dist.mean
     assert (latents[:, :3] - guide(pictures)[:, :3]).abs().mean() < 0.1
     before = psnr(vae, Random(0), count=2, size=256)
-    assert before > 25
+    assert before > 22
     calibrate(vae, Random(0), count=8, size=128)
     assert psnr(vae, Random(0), count=2, size=256) == pytest.approx(before, abs=1e-3)
 
@@ -318,6 +318,7 @@ def test_an_album_gives_scenes_with_captions():
     torch.manual_seed(0)
     vae, tokenizer = build_vae(), build_tokenizer()
     album = make_album(vae, Random(0), 3, 64)
+    assert [len(scene.things) for scene in album.scenes] == [1, 2, 3]
     batch = album.batch(Random(0), 5, tokenizer, torch.device("cpu"))
     assert batch["latents"].shape == (5, 4, 8, 8)
     assert batch["ids"].shape == (5, 77)
@@ -517,7 +518,7 @@ def test_most_timesteps_of_windows_are_where_kinds_are_decided(monkeypatch):
     assert 0 <= windows.min() < 20 < 880 < windows.max() < 900
     assert whole.max() > 980, "the last ones lay things out"
     deciding = [((times >= 550) & (times < 850)).float().mean() for times in (whole, windows)]
-    assert 0.67 < deciding[0] < 0.75, "half, and two in five of the others by chance"
+    assert 0.49 < deciding[0] < 0.58, "a fifth, and two in five of the others by chance"
     assert 0.62 < deciding[1] < 0.71, "half, and a third of the others by chance"
 
 

@@ -25,6 +25,7 @@ EMPTY_SHARE = 0.1  # of the captions are dropped, for classifier-free guidance
 WINDOWS = (24, 24, 32)  # latents on a side: a small thing and what is around it, or a large one
 JITTER = 5  # latents: so far from a window's middle its thing may lie
 SEEN = 0.25  # of a thing's pixels: with so many in a window, the window's caption names it
+HARD = ("square", "boat", "butterfly")  # twice as often in the middle of a window as other kinds
 HALO = 8  # latents around a thing's circle that are not as the encoder paints the empty ground
 
 
@@ -76,7 +77,8 @@ class Album:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Scene]:
         """(latents, masks, others, alike, scene) of one window around a thing."""
         scene, full = self.scenes[index], self.latents.shape[-1]
-        thing, shifts = rng.choice(scene.things), range(-JITTER, JITTER + 1)
+        weights = [1 + (thing.kind in HARD) for thing in scene.things]
+        thing, shifts = rng.choices(scene.things, weights)[0], range(-JITTER, JITTER + 1)
         columns, rows = (
             [min(max(round(full * at) - side // 2 + s, 0), full - side) for s in shifts]
             for at in (thing.x, thing.y)
@@ -170,8 +172,8 @@ def _inputs(
 
 @torch.no_grad()
 def make_album(vae: AutoencoderKL, rng: Random, count: int, side: int, batch: int = 4) -> Album:
-    """`count` random scenes, encoded from pictures of side x side pixels."""
-    scenes = [sample_scene(rng) for _ in range(count)]
+    """`count` scenes, of one, two and three things in turn, from pictures of side x side pixels."""
+    scenes = [sample_scene(rng, count=1 + number % THINGS) for number in range(count)]
     drawn = [*scenes, *(Scene(ground, ()) for ground in GROUNDS)]
     latents = []
     for start in tqdm(range(0, len(drawn), batch), f"encoding at {side}", mininterval=10):

@@ -53,7 +53,7 @@ class DiffusionLoss(nn.Module):
         losses = []
         if whole is not None:
             inner = whole["latents"].shape[-1] < LATENT_SIDE
-            times = _timesteps(whole["latents"], late=True, deciding=0.0 if inner else 0.5)
+            times = _timesteps(whole["latents"], late=True, deciding=0.0 if inner else 0.2)
             losses.append(self._loss(**whole, times=times, where=True))
         if windows is not None:
             times = _timesteps(windows["latents"], latest=NEAR, deciding=0.5)

@@ -36,7 +36,7 @@ DIFFUSION = (  # from the inside out: each level learns on the grid that it has 
     Stage("inner", steps=4000, batch=8, side=128, rate=1e-3, level=2, muon=True),
     Stage("middle", steps=900, batch=6, side=256, rate=1e-3, level=1, muon=True),
     Stage("things", steps=2000, batch=0, side=512, rate=1e-3, windows=28, muon=True),
-    Stage("whole", steps=4000, batch=2, side=512, rate=1e-3, windows=8, muon=True),
+    Stage("whole", steps=4000, batch=3, side=512, rate=1e-3, windows=8, muon=True),
 )
 DECODER = Stage("decoder", steps=1000, batch=8, side=64, rate=1e-3)
 SCENES = {128: 16384, 256: 4096, 512: 1024}  # encoded once each, and captioned anew each time

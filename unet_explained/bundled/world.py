@@ -101,11 +101,14 @@ def held_out(scene: Scene) -> bool:
 
 
 def sample_scene(rng: Random, split: str = "train", count: int | None = None) -> Scene:
-    """A random scene of one to three things (or `count`) from "train" or "held_out"."""
+    """A random scene of one, two or three things, as 3 : 5 : 2, or of `count` things.
+
+    ValueError if `split` is neither "train" nor "held_out".
+    """
     if split not in ("train", "held_out"):
         raise ValueError(f'split is "train" or "held_out", not {split!r}')
+    number = count or rng.choices(range(1, THINGS + 1), (3, 5, 2))[0]
     while True:
-        number = count or rng.choices(range(1, THINGS + 1), (3, 5, 2))[0]
         scene = Scene(rng.choice(GROUNDS), tuple(_arrange(rng, number)))
         if fits(scene.things) and held_out(scene) == (split == "held_out"):
             return scene
