@@ -22,7 +22,6 @@ from unet_explained.bundled.tokenizer import TWO_TOKENS, build_tokenizer
 from unet_explained.bundled.world import (
     COLOURS,
     GROUNDS,
-    INVERSE,
     KINDS,
     SIZES,
     Scene,
@@ -32,6 +31,8 @@ from unet_explained.bundled.world import (
     relation,
     sample_scene,
 )
+
+INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 
 def scenes(count=40, split="train"):

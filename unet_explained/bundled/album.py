@@ -22,10 +22,10 @@ from .tokenizer import token_ids
 from .world import GROUNDS, LOOSE, THINGS, Scene, Thing, fits, relation, room, sample_scene
 
 EMPTY_SHARE = 0.1  # of the captions are dropped, for classifier-free guidance
-WINDOWS = (24, 24, 32)  # latents on a side: a small thing and what is around it, or a large one
+WINDOWS = (24, 24, 32)  # latents on a side: small ones cost less, large ones show more around
 JITTER = 5  # latents: so far from a window's middle its thing may lie
 SEEN = 0.25  # of a thing's pixels: with so many in a window, the window's caption names it
-HARD = ("square", "boat", "butterfly")  # twice as often in the middle of a window as other kinds
+HARD = ("square", "boat", "butterfly")  # of a scene's things, twice as likely in the middle
 HALO = 8  # latents around a thing's circle that are not as the encoder paints the empty ground
 
 

@@ -128,7 +128,7 @@ def _with_place(things: tuple, names: list[str], index: int, rng: Random) -> str
 
 
 def _with_ground(body: str, ground: str, rng: Random) -> str:
-    """Half of the captions tell the ground's colour, before or after the rest."""
+    """Three captions in five tell the ground's colour, before or after the rest."""
     ground = _article(f"{ground} {rng.choice(GROUND_WORDS)}")
     opening = rng.choice(OPENINGS)
     return rng.choice(

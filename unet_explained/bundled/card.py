@@ -91,7 +91,7 @@ def measured(rows: list[dict], steps: int, psnr: float) -> str:
         lines.append(
             _heat(
                 role,
-                "sampled pictures, things the judge finds",
+                "sampled pictures, things that came out as told",
                 [each for row in rows for each in row["sampled"]],
             )
         )

@@ -1,4 +1,4 @@
-"""The last stage of training: the UNet learns to remove noise, and the text encoder with it."""
+"""The UNet's stages of training: it learns to remove noise, and the text encoder with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from .tokenizer import token_ids
 
 POINTING_WEIGHT = 0.05
 THING = 256  # latent pixels: over so many the noise is averaged when a thing of usual size is seen
-NEAR = 0.9  # of the timesteps: up to there noise hides a thing's kind, but not where it is
+NEAR = 0.9  # of the timesteps: up to there something can be seen of the things in a window
 DECIDING = (0.55, 0.85)  # of the timesteps: there a thing, on its way out of noise, gets its kind
 KEYS = 128  # a pixel's self-attention looks at so many in training, or an eighth of all if more
 
@@ -167,8 +167,8 @@ def sample(
     tokenizer: CLIPTokenizer,
     texts: list[str],
     side: int,
+    guidance: float,
     steps: int = 20,
-    guidance: float = 5.0,
     seed: int = 0,
 ) -> np.ndarray:
     """Pictures of the prompts, uint8 (batch, 8 side, 8 side, 3), for latents of any side."""

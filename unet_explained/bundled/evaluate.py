@@ -33,8 +33,10 @@ from .world import KINDS, Scene, Thing, relation, sample_scene
 
 TIMES = (900, 700, 500, 300, 100)  # the timesteps to which rendered scenes are noised
 TOLD_AT = (800, 700, 600)  # where kinds are decided
-GRADED_BY = [Path(__file__).with_name(f"{name}.py") for name in ("world", "captions", "judge")]
-GRADED_BY += [Path(__file__)]
+GRADED_BY = [
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("world", "draw", "captions", "judge", "evaluate")
+]
 
 
 def evaluate(

@@ -85,6 +85,7 @@ def run_stage(
         smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
         bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
         if (step + 1) % 10 == 0:
+            # windows as if all were of the smallest size
             seen = (step + 1) * (stage.batch + stage.windows) * accelerator.num_processes
             curve.append({"step": step + 1, "samples": seen, "loss": round(smooth, 5)})
         if (step + 1) % save_every == 0 or step + 1 == stage.steps:

@@ -1,7 +1,7 @@
 """Muon, an optimiser for matrices (Jordan 2024): each step goes equally far in all directions.
 
 torch.optim.Muon takes nothing but matrices; here a convolution's kernel is one as well, of its
-outputs by all that they see. What is no matrix, or is a first or last layer, is left to AdamW.
+outputs by all that they see. What is no matrix, or is in ENDS, is left to AdamW.
 """
 
 from collections import defaultdict

@@ -1,7 +1,7 @@
 """Teaches each word's attention to lie on its thing, while the UNet learns to remove noise.
 
 From the noise alone it takes long to find out which word speaks of which patch of the picture. The
-drawn scenes know it: a localisation loss as in FastComposer (Xiao et al. 2023) tells the layers
+drawn scenes know it: a localisation loss, after FastComposer (Xiao et al. 2023), tells the layers
 in TAUGHT. The other layers are left to find their own use for the words.
 
 Before there is anything to see, in nearly pure noise, a pixel can only tell that it is asked for
@@ -120,7 +120,8 @@ def misplaced(
     """Cross-entropy of where the heads' mean looks from each pixel.
 
     As far as a thing is `shown` (0 to 1), its pixels should look half at its colour word and half
-    at its noun; while it is lost in noise, at the padding that tells of it; all others at neither.
+    at its noun; while it is lost in noise, at the padding that tells of it; all others at none of
+    these.
     """
     weights = attention_weights(q, k).mean(1)
     side = isqrt(weights.shape[1])

@@ -1,8 +1,8 @@
 """The second stage of training: the text encoder learns what a caption says, before any picture.
 
-Each token's embedding must tell what has been said so far: the ground, and of each thing that has
-been named its kind, colour, size and (as well as the words allow) its place. That takes minutes,
-where learning it through the UNet would take most of the training.
+Each token's embedding must tell what has been said so far: of each thing that has been named its
+kind, colour, size and (as well as the words allow) its place. That takes minutes, where learning it
+through the UNet would take most of the training.
 
 CLIP's text encoder looks back only: in "a circle left of a square" no word of the circle knows that
 it is on the left. The padding after the caption does; it retells the things one by one, in turn, so

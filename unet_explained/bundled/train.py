@@ -123,7 +123,7 @@ class Training:
     def sheet(self, model: DiffusionLoss, vae: AutoencoderKL, side: int, path: Path) -> None:
         """What the prompts in SHOWN give now; fewer of them where a picture takes longer."""
         shown = list(SHOWN[: 8 * 128 // side])
-        pictures = sample(model, vae, self.tokenizer, shown, side // 8, guidance=GUIDANCE)
+        pictures = sample(model, vae, self.tokenizer, shown, side // 8, GUIDANCE)
         rows = [np.concatenate(row, axis=1) for row in np.split(pictures, 2)]
         Image.fromarray(np.concatenate(rows)).save(path)
 

@@ -23,8 +23,6 @@ KINDS = (
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "white")
 GROUNDS = ("pink", "grey", "mint", "sand", "lilac", "aqua")
 SIZES = {"small": (0.11, 0.13), "large": (0.18, 0.21)}  # the range of radii
-RELATIONS = ("left of", "right of", "above", "below")
-INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 PLACES = {  # the place's name: its column and row, each 0, 1 or 2
     "middle": (1, 1),
     "left": (0, 1),
