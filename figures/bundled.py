@@ -23,6 +23,7 @@ LOGS = {  # the longer stages of the shipped weights
     "kinds": "told windows, Muon",
     "stable": "stable target of windows",
     "scenes": "stable target of scenes too",
+    "threes": "half of the scenes of three things",
 }
 SIDE = 96  # of one picture in a sheet, in pixels
 
@@ -58,8 +59,8 @@ def failures(evaluation: Path, count: int = 8) -> Picture:
     for axis, (index, what) in zip(axes, wrong):
         axis.imshow(_open(evaluation, index))
         axis.set_title(fill(rows[index]["prompt"], 34), fontsize=8, parse_math=False)
-        axis.text(0.5, -0.04, what, transform=axis.transAxes, ha="center", va="top", fontsize=8,
-                  color="#b3261e")  # fmt: skip
+        axis.text(0.5, -0.04, fill(what, 34), transform=axis.transAxes, ha="center", va="top",
+                  fontsize=8, color="#b3261e")  # fmt: skip
     return figure
 
 
@@ -87,14 +88,15 @@ def pointing(evaluation: Path) -> Picture:
 
 def training(logs: Path) -> Picture:
     """The loss of each stage of the UNet's training against the samples that it had seen."""
-    figure = Picture(figsize=(12, 4.8))
+    figure = Picture(figsize=(12, 7.2))
     figure.set_layout_engine("compressed")
-    axes = figure.subplots(2, len(LOGS) // 2, sharey=True)
+    axes = figure.subplots(3, len(LOGS) // 3, sharey=True)
     for axis, (name, title) in zip(axes.flat, LOGS.items(), strict=True):
         points = [json.loads(line) for line in (logs / f"{name}.jsonl").open()]
         axis.plot([p["samples"] for p in points], [p["loss"] for p in points], color="#2a9d8f")
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("samples")
+        axis.locator_params(axis="x", nbins=5)
         axis.grid(alpha=0.3)
     for axis in axes[:, 0]:
         axis.set_ylabel("loss, smoothed")
