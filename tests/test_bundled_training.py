@@ -212,6 +212,27 @@ def test_reading_is_learnt_from_captions():
     assert values[-1] < 0.8 * values[0]
 
 
+def test_a_third_of_what_is_read_has_three_things():
+    batch = reading_batch(Random(0), 9, build_tokenizer())
+    told = (batch["retold"].sum(1) > 0).sum(1)
+    assert sorted(told.tolist()) == [1] * 3 + [2] * 3 + [3] * 3
+
+
+def test_the_text_encoder_reads_on_while_the_unet_learns():
+    torch.manual_seed(0)
+    loss = diffusion_loss()
+    batch = reading_batch(Random(0), 3, build_tokenizer())
+    windows = two_things().windows(Random(0), 2, build_tokenizer(), torch.device("cpu"))
+
+    def total(**inputs) -> float:
+        torch.manual_seed(0)  # the noise
+        with torch.no_grad():
+            return loss(**inputs).item()
+
+    alone, both = total(windows=windows), total(windows=windows, captions=batch)
+    assert both - alone == pytest.approx(0.02 * loss.reading(**batch).item(), rel=1e-3)
+
+
 def test_stock_diffusers_and_this_package_run_the_folder(folder):
     from diffusers import StableDiffusionPipeline
 
@@ -502,10 +523,14 @@ def test_of_each_part_is_told_what_can_be_known_of_it():
     assert torch.equal(lost[0, 0, 0], torch.tensor([1.0, 0, 0, 2.0]))
 
 
+def diffusion_loss() -> DiffusionLoss:
+    return DiffusionLoss(build_unet(0), ReadingLoss(build_text_encoder(build_tokenizer())))
+
+
 @pytest.mark.parametrize("name", ["windows", "whole"])
 def test_training_is_on_that_target(name):
     torch.manual_seed(0)
-    loss = DiffusionLoss(build_unet(0), build_text_encoder(build_tokenizer()))
+    loss = diffusion_loss()
     album = two_things()
     give = album.windows if name == "windows" else album.batch
     batch = give(Random(1), 16, build_tokenizer(), torch.device("cpu"))
@@ -519,7 +544,7 @@ def test_training_is_on_that_target(name):
 
 
 def test_most_timesteps_of_windows_are_where_kinds_are_decided(monkeypatch):
-    loss = DiffusionLoss(build_unet(0), build_text_encoder(build_tokenizer()))
+    loss = diffusion_loss()
     asked = {}
     monkeypatch.setattr(loss, "_loss", lambda latents, times, where: asked.update({where: times}))
     monkeypatch.setattr("unet_explained.bundled.diffusion.sum", len, raising=False)

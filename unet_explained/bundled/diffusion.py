@@ -14,9 +14,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from .autoencoder import to_pictures
 from .models import LATENT_SIDE, TIMESTEPS, build_scheduler
 from .pointing import Pointing
+from .reading import ReadingLoss
 from .tokenizer import token_ids
 
 POINTING_WEIGHT = 0.05
+READING_WEIGHT = 0.02  # what the text encoder can read it is to keep
 THING = 256  # latent pixels: over so many the noise is averaged when a thing of usual size is seen
 NEAR = 0.9  # of the timesteps: up to there something can be seen of the things in a window
 DECIDING = (0.55, 0.85)  # of the timesteps: there a thing, on its way out of noise, gets its kind
@@ -24,7 +26,7 @@ KEYS = 128  # a pixel's self-attention looks at so many in training, or an eight
 
 
 class DiffusionLoss(nn.Module):
-    """Squared error of the velocity that the UNet predicts, at random timesteps, and Pointing.
+    """Squared error of the velocity that the UNet predicts, at random timesteps; Pointing; reading.
 
     Smaller latents stand for latents of full size that were averaged down to them: a mean of four
     pixels has half their noise. So what an inner level learns from them holds at full size.
@@ -38,14 +40,21 @@ class DiffusionLoss(nn.Module):
     it is the same, but for things at an edge: more of them lie right there than it counts on.
     """
 
-    def __init__(self, unet: nn.Module, text_encoder: CLIPTextModel):
+    def __init__(self, unet: nn.Module, reading: ReadingLoss):
         super().__init__()
-        self.unet, self.text_encoder, self.pointing = unet, text_encoder, Pointing(unet)
+        self.unet, self.reading, self.pointing = unet, reading, Pointing(unet)
+
+    @property
+    def text_encoder(self) -> CLIPTextModel:
+        return self.reading.text_encoder
 
     def forward(
-        self, whole: dict[str, Tensor] | None = None, windows: dict[str, Tensor] | None = None
+        self,
+        whole: dict[str, Tensor] | None = None,
+        windows: dict[str, Tensor] | None = None,
+        captions: dict[str, Tensor] | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss of a batch of an Album, or of windows into its latents, or the sum of both.
+        """The sum of the losses of what is given: a batch of an Album, windows, a reading_batch.
 
         Windows are cheap: a thing's edges and kind depend on what is near. Nobody asks where in
         the picture their pixels are, so the last timesteps, which lay things out, are not theirs.
@@ -58,6 +67,8 @@ class DiffusionLoss(nn.Module):
         if windows is not None:
             times = _timesteps(windows["latents"], latest=NEAR, deciding=0.5)
             losses.append(self._loss(**windows, times=times, where=False))
+        if captions is not None:
+            losses.append(READING_WEIGHT * self.reading(**captions))
         return sum(losses)
 
     def _loss(

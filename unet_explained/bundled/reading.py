@@ -68,8 +68,11 @@ def _wrong(
 
 
 def reading_batch(rng: Random, batch: int, tokenizer: CLIPTokenizer) -> dict[str, Tensor]:
-    """Captions as ids, and what each of their tokens should know: the inputs of ReadingLoss."""
-    scenes = [sample_scene(rng) for _ in range(batch)]
+    """Captions as ids, and what each of their tokens should know: the inputs of ReadingLoss.
+
+    A third of the scenes have three things: which of them a token is to retell is hard to learn.
+    """
+    scenes = [sample_scene(rng, count=1 + number % THINGS) for number in range(batch)]
     captions = [describe(scene, rng) for scene in scenes]
     ids = tokenizer(
         [caption.text for caption in captions],

@@ -31,7 +31,7 @@ from .tokenizer import build_tokenizer
 
 GUIDANCE = 3.5
 AUTOENCODER = Stage("autoencoder", steps=500, batch=8, side=64, rate=1e-3)
-READING = Stage("reading", steps=2400, batch=64, side=0, rate=2e-3)
+READING = Stage("reading", steps=2400, batch=64, side=0, rate=1e-3, muon=True)
 DIFFUSION = (  # from the inside out: each level learns on the grid that it has at full size
     Stage("inner", steps=4000, batch=8, side=128, rate=1e-3, level=2, muon=True),
     Stage("middle", steps=900, batch=6, side=256, rate=1e-3, level=1, muon=True),
@@ -39,6 +39,7 @@ DIFFUSION = (  # from the inside out: each level learns on the grid that it has 
     Stage("whole", steps=4000, batch=3, side=512, rate=1e-3, windows=8, muon=True),
 )
 DECODER = Stage("decoder", steps=1000, batch=8, side=64, rate=1e-3)
+CAPTIONS = 12  # so many more are read a step, on each process, while the UNet learns
 SCENES = {128: 16384, 256: 4096, 512: 1024}  # encoded once each, and captioned anew each time
 SHOWN = (
     "a red circle left of a blue square",
@@ -74,16 +75,16 @@ class Training:
         self.run(stage, AutoencoderLoss(vae), inputs)
 
     def train_reading(self, loss: ReadingLoss, stage: Stage) -> None:
-        def inputs(rng: Random) -> dict[str, Tensor]:
-            batch = reading_batch(rng, stage.batch, self.tokenizer)
-            return {name: each.to(self.accelerator.device) for name, each in batch.items()}
+        self.run(stage, loss, lambda rng: self.captions(rng, stage.batch))
 
-        self.run(stage, loss, inputs)
+    def captions(self, rng: Random, count: int) -> dict[str, Tensor]:
+        batch = reading_batch(rng, count, self.tokenizer)
+        return {name: each.to(self.accelerator.device) for name, each in batch.items()}
 
     def train_unet(
         self,
         unet: UNet2DConditionModel,
-        text_encoder: CLIPTextModel,
+        reading: ReadingLoss,
         vae: AutoencoderKL,
         stage: Stage,
     ) -> None:
@@ -92,7 +93,7 @@ class Training:
 
         def inputs(rng: Random) -> dict[str, Tensor]:
             where = self.tokenizer, self.accelerator.device
-            inputs = {}
+            inputs = {"captions": self.captions(rng, CAPTIONS)}
             if stage.batch:
                 inputs["whole"] = album.batch(rng, stage.batch, *where)
             if stage.windows:
@@ -100,10 +101,10 @@ class Training:
             return inputs
 
         def on_save(model: DiffusionLoss, step: int) -> None:
-            self.export(text_encoder, unet, vae)
+            self.export(model.text_encoder, unet, vae)
             self.sheet(model, vae, stage.side, self.out / stage.name / f"{step:05d}.png")
 
-        self.run(stage, DiffusionLoss(part, text_encoder), inputs, on_save=on_save)
+        self.run(stage, DiffusionLoss(part, reading), inputs, on_save=on_save)
         if stage.level:
             hand_over(unet, part, stage.level)
 
@@ -146,10 +147,11 @@ def train(
     calibrate(vae, Random(seed))
 
     text_encoder = build_text_encoder(training.tokenizer)
-    training.train_reading(ReadingLoss(text_encoder), reading)
+    reader = ReadingLoss(text_encoder)
+    training.train_reading(reader, reading)
     unet = build_unet(seed)
     for stage in diffusion:
-        training.train_unet(unet, text_encoder, vae, stage)
+        training.train_unet(unet, reader, vae, stage)
 
     vae.quant_conv.requires_grad_(False)
     training.train_vae(vae, decoder)
