@@ -24,6 +24,7 @@ LOGS = {  # the longer stages of the shipped weights
     "stable": "stable target of windows",
     "scenes": "stable target of scenes too",
     "threes": "half of the scenes of three things",
+    "reads": "the text encoder reads on",
 }
 SIDE = 96  # of one picture in a sheet, in pixels
 
@@ -88,9 +89,9 @@ def pointing(evaluation: Path) -> Picture:
 
 def training(logs: Path) -> Picture:
     """The loss of each stage of the UNet's training against the samples that it had seen."""
-    figure = Picture(figsize=(12, 7.2))
+    figure = Picture(figsize=(16, 5.4))
     figure.set_layout_engine("compressed")
-    axes = figure.subplots(3, len(LOGS) // 3, sharey=True)
+    axes = figure.subplots(2, len(LOGS) // 2, sharey=True)
     for axis, (name, title) in zip(axes.flat, LOGS.items(), strict=True):
         points = [json.loads(line) for line in (logs / f"{name}.jsonl").open()]
         axis.plot([p["samples"] for p in points], [p["loss"] for p in points], color="#2a9d8f")

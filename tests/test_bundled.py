@@ -6,6 +6,7 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
 from transformers import CLIPTokenizer
 
 from unet_explained.bundled.captions import (
@@ -18,6 +19,7 @@ from unet_explained.bundled.captions import (
 from unet_explained.bundled.draw import PALETTE, masks, render
 from unet_explained.bundled.export import WEIGHTS, verify
 from unet_explained.bundled.judge import look, match
+from unet_explained.bundled.reading import reading_batch
 from unet_explained.bundled.tokenizer import TWO_TOKENS, build_tokenizer
 from unet_explained.bundled.world import (
     COLOURS,
@@ -31,6 +33,7 @@ from unet_explained.bundled.world import (
     relation,
     sample_scene,
 )
+from unet_explained.run.checkpoints import load
 
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
@@ -241,3 +244,21 @@ def test_the_weights_are_whole_and_small():
     assert sum(path.stat().st_size for path in files) <= 30e6
     for part in ("unet", "vae"):
         assert list((WEIGHTS / part).glob("*.safetensors"))
+
+
+@torch.no_grad()
+def test_the_padding_retells_each_of_three_things():
+    """A linear layer, fitted to a part of the captions, reads each thing's looks off the others."""
+    encoder, tokenizer = load(device="cpu").text_encoder, build_tokenizer()
+    batch = reading_batch(Random(0), 720, tokenizer)
+    three = (batch["retold"].sum(1) > 0).all(1)
+    embeddings = encoder(batch["ids"][three]).last_hidden_state
+    retold, looks = batch["retold"][three], batch["looks"][three]
+    told = torch.einsum("btc,bts->bsc", embeddings, retold) / retold.sum(1)[..., None]
+    told = torch.cat([told, torch.ones_like(told[..., :1])], 2)  # for the layer's bias
+    fitted, asked = slice(0, 160), slice(160, None)
+    for number, count in enumerate((len(KINDS), len(COLOURS))):
+        answers = torch.nn.functional.one_hot(looks[..., number], count).float()
+        layer = torch.linalg.lstsq(told[fitted].flatten(0, 1), answers[fitted].flatten(0, 1))
+        right = (told[asked] @ layer.solution).argmax(2) == looks[asked, :, number]
+        assert right.float().mean(0).min() > 0.9, "of the first, the second and the third thing"
