@@ -34,7 +34,7 @@ from unet_explained.bundled.muon import Muon, optimizers, orthogonal
 from unet_explained.bundled.pointing import Pointing, lost, misplaced, word_tokens
 from unet_explained.bundled.reading import ReadingLoss, reading_batch
 from unet_explained.bundled.tokenizer import build_tokenizer
-from unet_explained.bundled.train import train
+from unet_explained.bundled.train import Training, train
 from unet_explained.bundled.world import GROUNDS, LOOSE, MARGIN, Scene, Thing, fits, relation
 from unet_explained.run.checkpoints import load
 
@@ -231,6 +231,20 @@ def test_the_text_encoder_reads_on_while_the_unet_learns():
 
     alone, both = total(windows=windows), total(windows=windows, captions=batch)
     assert both - alone == pytest.approx(0.02 * loss.reading(**batch).item(), rel=1e-3)
+
+
+def test_every_step_of_the_unets_stages_has_captions_to_read(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("unet_explained.bundled.train.SCENES", {64: 3})
+    monkeypatch.setattr(
+        Training, "run", lambda self, stage, loss, inputs, **_: asked.update(inputs(Random(0)))
+    )
+    tokenizer = build_tokenizer()
+    training = Training(Accelerator(cpu=True), tmp_path, 0, tokenizer)
+    reading = ReadingLoss(build_text_encoder(tokenizer))
+    training.train_unet(build_unet(0), reading, build_vae(), Stage("some", 1, 2, 64, 1e-3))
+    assert set(asked) == {"captions", "whole"}
+    assert asked["captions"]["ids"].shape == (12, 77)
 
 
 def test_stock_diffusers_and_this_package_run_the_folder(folder):
