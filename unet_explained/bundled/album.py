@@ -39,7 +39,7 @@ class Album:
 
     scenes: list[Scene]
     latents: Tensor
-    masks: Tensor  # (scene, thing, height, width): all False for things that a scene lacks
+    masks: Tensor  # (scene, thing, height, width), as scene_masks has them
     grounds: Tensor  # (ground, 4, height, width): the latents of each of GROUNDS, empty
 
     def batch(
@@ -181,11 +181,12 @@ def make_album(vae: AutoencoderKL, rng: Random, count: int, side: int, batch: in
         mean = vae.encode(pictures.to(vae.device)).latent_dist.mean
         latents.append((mean * vae.config.scaling_factor).half().cpu())
     every = torch.cat(latents)
-    shown = torch.stack([_masks(scene, side // 8) for scene in scenes])
+    shown = torch.stack([scene_masks(scene, side // 8) for scene in scenes])
     return Album(scenes, every[:count], shown, every[count:])
 
 
-def _masks(scene: Scene, side: int) -> Bool[Tensor, "thing side side"]:
+def scene_masks(scene: Scene, side: int) -> Bool[Tensor, "thing side side"]:
+    """Of each thing that there may be; all False for those that the scene lacks."""
     found = torch.zeros(THINGS, side, side, dtype=torch.bool)
     found[: len(scene.things)] = torch.from_numpy(masks(scene, side))
     return found

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from .draw import render
@@ -17,8 +17,11 @@ KL_WEIGHT, GUIDE_WEIGHT = 0.01, 0.1
 
 def to_tensor(pictures: list[np.ndarray]) -> Float[Tensor, "batch 3 height width"]:
     """uint8 pictures (height, width, 3) to floats in [-1, 1]."""
-    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    return stacked.float() / 127.5 - 1
+    return to_floats(torch.from_numpy(np.stack(pictures)))
+
+
+def to_floats(levels: UInt8[Tensor, "batch y x 3"]) -> Float[Tensor, "batch 3 y x"]:
+    return levels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_pictures(tensor: Float[Tensor, "batch 3 height width"]) -> np.ndarray:

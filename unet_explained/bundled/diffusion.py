@@ -53,8 +53,9 @@ class DiffusionLoss(nn.Module):
         whole: dict[str, Tensor] | None = None,
         windows: dict[str, Tensor] | None = None,
         captions: dict[str, Tensor] | None = None,
+        fresh: dict[str, Tensor] | None = None,
     ) -> Float[Tensor, ""]:
-        """The sum of the losses of what is given: a batch of an Album, windows, a reading_batch.
+        """The sum of the losses of what is given: of an Album or Fresh, and a reading_batch.
 
         Windows are cheap: a thing's edges and kind depend on what is near. Nobody asks where in
         the picture their pixels are, so the last timesteps, which lay things out, are not theirs.
@@ -62,11 +63,14 @@ class DiffusionLoss(nn.Module):
         losses = []
         if whole is not None:
             inner = whole["latents"].shape[-1] < LATENT_SIDE
-            times = _timesteps(whole["latents"], late=True, deciding=0.0 if inner else 0.2)
+            times = _timesteps(whole["latents"], late=1, deciding=0.0 if inner else 0.2)
             losses.append(self._loss(**whole, times=times, where=True))
         if windows is not None:
             times = _timesteps(windows["latents"], latest=NEAR, deciding=0.5)
             losses.append(self._loss(**windows, times=times, where=False))
+        if fresh is not None:
+            times = _timesteps(fresh["latents"], late=0.5, deciding=0.25)
+            losses.append(self._loss(**fresh, times=times, where=True))
         if captions is not None:
             losses.append(READING_WEIGHT * self.reading(**captions))
         return sum(losses)
@@ -79,15 +83,16 @@ class DiffusionLoss(nn.Module):
         masks: Float[Tensor, "batch thing height width"],
         times: Int[Tensor, " batch"],
         where: bool,
-        others: Float[Tensor, "batch part other 4 height width"],
-        alike: Bool[Tensor, "batch part other"],
+        others: Float[Tensor, "batch part other 4 height width"] | None = None,
+        alike: Bool[Tensor, "batch part other"] | None = None,
     ) -> Float[Tensor, ""]:
         scheduler = build_scheduler()
         kept = scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(latents.device)
         scale = noise_scale(latents) if where else 1.0
         noise = scale * torch.randn_like(latents)
         noisy = scheduler.add_noise(latents, noise, times)
-        latents, noise = expected(latents, others, alike, noisy, kept[times], scale)
+        if others is not None:
+            latents, noise = expected(latents, others, alike, noisy, kept[times], scale)
         velocity = scheduler.get_velocity(latents, noise, times)
         context = self.text_encoder(ids).last_hidden_state
         with self.pointing.watching() as seen, fewer_keys(self.unet):
@@ -155,18 +160,20 @@ def fewer_keys(unet: nn.Module) -> Iterator[None]:
 
 
 def _timesteps(
-    latents: Tensor, latest: float = 1, late: bool = False, deciding: float = 0
+    latents: Tensor, latest: float = 1, late: float = 0, deciding: float = 0
 ) -> Int[Tensor, " batch"]:
-    """Random timesteps up to that share of them; `late` ones, which lay things out, more often.
+    """Random timesteps up to that share of them.
 
-    A share `deciding` of them is where kinds are decided. One timestep from each of `batch`
+    In a share `late` the later ones, which lay things out, come more often; a share `deciding` of
+    all is where kinds are decided. One timestep from each of `batch`
     equally likely parts, which makes the loss less noisy.
     """
     parts = torch.arange(len(latents), device=latents.device)
     share = (parts + torch.rand(len(latents), device=latents.device)) / len(latents)
     first, last = DECIDING
     here = torch.rand(len(latents), device=latents.device) < deciding
-    there = (share.sqrt() if late else share) * latest
+    laying = torch.rand(len(latents), device=latents.device) < late
+    there = torch.where(laying, share.sqrt(), share) * latest
     share = torch.where(here, first + (last - first) * share, there)
     return (share * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
 

@@ -82,12 +82,13 @@ def run_stage(
             each.step()
             each.zero_grad()
         average.step(plain.parameters())
-        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
-        bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+        loss = loss.detach()  # not .item() at each step: a GPU would wait
+        smooth = loss if smooth is None else 0.98 * smooth + 0.02 * loss
         if (step + 1) % 10 == 0:
+            bar.set_postfix(loss=f"{smooth.item():.4f}", refresh=False)
             # windows as if all were of the smallest size
             seen = (step + 1) * (stage.batch + stage.windows) * accelerator.num_processes
-            curve.append({"step": step + 1, "samples": seen, "loss": round(smooth, 5)})
+            curve.append({"step": step + 1, "samples": seen, "loss": round(smooth.item(), 5)})
         if (step + 1) % save_every == 0 or step + 1 == stage.steps:
             _checkpoint(accelerator, average, folder, step + 1, curve)
             curve = []

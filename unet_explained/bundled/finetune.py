@@ -1,0 +1,79 @@
+"""Trains the bundled pipeline on, with scenes that are always new: for a GPU.
+
+python -m unet_explained.bundled.finetune --out runs/finetune
+"""
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from ..run.checkpoints import load
+from .diffusion import DiffusionLoss
+from .export import WEIGHTS
+from .fresh import Drawn, Fresh
+from .loop import Stage
+from .reading import ReadingLoss
+from .train import Training
+
+HEADS = Stage("heads", steps=300, batch=64, side=512, rate=4e-2)
+FRESH = Stage("fresh", steps=1450, batch=256, side=512, rate=1e-3, decay=0.998, muon=True)
+KEPT = 64  # so many times a batch's scenes are on the device
+TURN = 8  # at each step one scene for so many samples is new
+
+
+def finetune(
+    folder: Path = WEIGHTS,
+    out: Path = Path("runs/finetune"),
+    seed: int = 0,
+    heads: Stage = HEADS,
+    fresh: Stage = FRESH,
+    workers: int = 0,
+) -> None:
+    """Trains on the UNet and the text encoder of the pipeline in `folder`; on a GPU in bfloat16.
+
+    The losses' own layers, which read the two, are not exported; so they come first, alone.
+    `out` gets checkpoints, sample sheets and the pipeline. `workers` processes draw scenes; with 0
+    this one does.
+    """
+    torch.manual_seed(seed)
+    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
+    pipe = load(folder, device=accelerator.device, dtype="float32")
+    training = Training(accelerator, out, seed, pipe.tokenizer)
+    loss = DiffusionLoss(pipe.unet, ReadingLoss(pipe.text_encoder)).to(accelerator.device)
+    drawn = Drawn(pipe.tokenizer, seed, max(1, fresh.batch // TURN), fresh.side)
+    scenes = Fresh(pipe.vae, drawn, KEPT * fresh.batch, workers)
+
+    def run(stage: Stage, **options) -> None:
+        training.run(stage, loss, lambda rng: scenes.batch(stage.batch), **options)
+
+    def on_save(model: DiffusionLoss, step: int) -> None:
+        training.export(model.text_encoder, pipe.unet, pipe.vae)
+        training.sheet(model, pipe.vae, fresh.side, out / fresh.name / f"{step:05d}.png")
+
+    for part in (pipe.unet, pipe.text_encoder):
+        part.requires_grad_(False)
+    run(heads)
+    for part in (pipe.unet, pipe.text_encoder):
+        part.requires_grad_(True)
+    run(fresh, save_every=1000, on_save=on_save)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/finetune"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=FRESH.steps)
+    parser.add_argument("--batch", type=int, default=FRESH.batch)
+    options = parser.parse_args()
+    heads = replace(HEADS, batch=max(1, options.batch // 4))
+    fresh = replace(FRESH, steps=options.steps, batch=options.batch)
+    workers = max(1, (os.cpu_count() or 1) - 1)
+    finetune(WEIGHTS, options.out, options.seed, heads, fresh, workers)
+
+
+if __name__ == "__main__":
+    main()
