@@ -35,9 +35,10 @@ class DiffusionLoss(nn.Module):
     picture: as in min-SNR (Hang et al. 2023) with gamma 5, but for that side only.
 
     A thing may lie anywhere in its place, as a window may around its thing, and through much noise
-    nobody can tell where. To be predicted is then the mean of all that may be, each weighted by how
-    well it explains what is seen: a stable target (Xu et al. 2023), with less variance. On average
-    it is the same, but for things at an edge: more of them lie right there than it counts on.
+    nobody can tell where. If an Album tells what may be, to be predicted is the mean of all that,
+    each weighted by how well it explains what is seen: a stable target (Xu et al. 2023), with less
+    variance. On average it is the same, but for things at an edge: more of them lie right there
+    than it counts on.
     """
 
     def __init__(self, unet: nn.Module, reading: ReadingLoss):
@@ -55,7 +56,9 @@ class DiffusionLoss(nn.Module):
         captions: dict[str, Tensor] | None = None,
         fresh: dict[str, Tensor] | None = None,
     ) -> Float[Tensor, ""]:
-        """The sum of the losses of what is given: of an Album or Fresh, and a reading_batch.
+        """The sum of the losses of what is given.
+
+        whole and windows are an Album's, fresh are of Fresh, captions a reading_batch.
 
         Windows are cheap: a thing's edges and kind depend on what is near. Nobody asks where in
         the picture their pixels are, so the last timesteps, which lay things out, are not theirs.
@@ -69,6 +72,7 @@ class DiffusionLoss(nn.Module):
             times = _timesteps(windows["latents"], latest=NEAR, deciding=0.5)
             losses.append(self._loss(**windows, times=times, where=False))
         if fresh is not None:
+            # half of all in DECIDING; so many samples leave enough for the early ones too
             times = _timesteps(fresh["latents"], late=0.5, deciding=0.25)
             losses.append(self._loss(**fresh, times=times, where=True))
         if captions is not None:
@@ -165,8 +169,8 @@ def _timesteps(
     """Random timesteps up to that share of them.
 
     In a share `late` the later ones, which lay things out, come more often; a share `deciding` of
-    all is where kinds are decided. One timestep from each of `batch`
-    equally likely parts, which makes the loss less noisy.
+    all is where kinds are decided. One timestep from each of `batch` equally likely parts, which
+    makes the loss less noisy.
     """
     parts = torch.arange(len(latents), device=latents.device)
     share = (parts + torch.rand(len(latents), device=latents.device)) / len(latents)

@@ -1,4 +1,4 @@
-"""Trains the bundled pipeline on, with scenes that are always new: for a GPU.
+"""Trains the bundled pipeline on, with scenes that are renewed all the time: for a GPU.
 
 python -m unet_explained.bundled.finetune --out runs/finetune
 """
@@ -6,6 +6,7 @@ python -m unet_explained.bundled.finetune --out runs/finetune
 import argparse
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,9 +21,10 @@ from .reading import ReadingLoss
 from .train import Training
 
 HEADS = Stage("heads", steps=300, batch=64, side=512, rate=4e-2)
-FRESH = Stage("fresh", steps=1450, batch=256, side=512, rate=1e-3, decay=0.998, muon=True)
-KEPT = 64  # so many times a batch's scenes are on the device
-TURN = 8  # at each step one scene for so many samples is new
+FRESH = Stage("fresh", steps=1450, batch=256, side=512, rate=1e-3, muon=True)
+KEPT = 64  # the device keeps scenes for so many batches
+TURN = 8  # a step renews one scene for so many of its samples: each is seen about eight times
+WORKERS = 15  # at most: so many kept up with an H200
 
 
 def finetune(
@@ -37,7 +39,7 @@ def finetune(
 
     The losses' own layers, which read the two, are not exported; so they come first, alone.
     `out` gets checkpoints, sample sheets and the pipeline. `workers` processes draw scenes; with 0
-    this one does.
+    this one does. For one process; a resumed run is given the first scenes again.
     """
     torch.manual_seed(seed)
     accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
@@ -50,16 +52,12 @@ def finetune(
     def run(stage: Stage, **options) -> None:
         training.run(stage, loss, lambda rng: scenes.batch(stage.batch), **options)
 
-    def on_save(model: DiffusionLoss, step: int) -> None:
-        training.export(model.text_encoder, pipe.unet, pipe.vae)
-        training.sheet(model, pipe.vae, fresh.side, out / fresh.name / f"{step:05d}.png")
-
     for part in (pipe.unet, pipe.text_encoder):
         part.requires_grad_(False)
     run(heads)
     for part in (pipe.unet, pipe.text_encoder):
         part.requires_grad_(True)
-    run(fresh, save_every=1000, on_save=on_save)
+    run(fresh, save_every=1000, on_save=partial(training.save, pipe.unet, pipe.vae, fresh))
 
 
 def main() -> None:
@@ -69,10 +67,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=FRESH.steps)
     parser.add_argument("--batch", type=int, default=FRESH.batch)
     options = parser.parse_args()
-    heads = replace(HEADS, batch=max(1, options.batch // 4))
     fresh = replace(FRESH, steps=options.steps, batch=options.batch)
-    workers = max(1, (os.cpu_count() or 1) - 1)
-    finetune(WEIGHTS, options.out, options.seed, heads, fresh, workers)
+    workers = min(WORKERS, max(1, (os.cpu_count() or 1) - 1))
+    finetune(WEIGHTS, options.out, options.seed, fresh=fresh, workers=workers)
 
 
 if __name__ == "__main__":

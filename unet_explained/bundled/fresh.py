@@ -1,10 +1,11 @@
-"""Scenes that are always new: processes draw and caption them, the device encodes and keeps some.
+"""Scenes that are renewed all the time: processes draw and caption them, the device keeps some.
 
-A GPU learns from far more samples than an Album could give without repeating itself. With so many,
-the stable target is not needed.
+To a GPU each of an Album's thousand scenes would come hundreds of times. The target here is the one
+sample's velocity, not the stable one.
 """
 
 from collections.abc import Iterator
+from itertools import count
 from random import Random
 
 import numpy as np
@@ -25,14 +26,15 @@ from .tokenizer import token_ids
 from .world import THINGS, sample_scene
 
 CAPTIONS = 8  # of each scene; at a time one of them is told
+READ = 32  # captions that come along with new scenes, to be read
 
 
 class Drawn(IterableDataset):
-    """Endless (scenes, captions): `size` new scenes as tensors, and a reading_batch of as many.
+    """Endless (scenes, captions): `size` new scenes as tensors, and a reading_batch of READ.
 
     pictures: uint8 (scene, side, side, 3); masks: (scene, thing, side / 8, side / 8);
     ids: (scene, caption, token); words: (scene, caption, role, thing, token), as word_tokens.
-    Each process that draws has its own random numbers.
+    They are the same however many processes draw: these take turns, as a DataLoader asks them.
     """
 
     def __init__(self, tokenizer: CLIPTokenizer, seed: int, size: int, side: int):
@@ -40,9 +42,10 @@ class Drawn(IterableDataset):
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
         worker = get_worker_info()
-        rng = Random(f"{self.seed}/drawn/{worker.id if worker else 0}")
-        while True:
-            yield self._scenes(rng), reading_batch(rng, self.size, self.tokenizer)
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        for number in count(first, step):
+            rng = Random(f"{self.seed}/drawn/{number}")
+            yield self._scenes(rng), reading_batch(rng, READ, self.tokenizer)
 
     def _scenes(self, rng: Random) -> dict[str, Tensor]:
         numbers = range(1, THINGS + 1)  # more things more often: there is more to learn in them
@@ -61,7 +64,7 @@ class Drawn(IterableDataset):
 
 
 class Fresh:
-    """The newest `room` scenes, encoded, on the device; each batch replaces the `new` oldest.
+    """The newest `room` scenes, encoded, on the device; at each batch new ones replace the oldest.
 
     workers: processes that draw; with 0 this one does.
     """
@@ -75,7 +78,11 @@ class Fresh:
             self._renew()
 
     def batch(self, size: int) -> dict[str, dict[str, Tensor]]:
-        """Inputs of DiffusionLoss: `size` of the scenes, and captions to read, all of them new."""
+        """Inputs of DiffusionLoss: `size` random ones of the scenes, and new captions to read.
+
+        latents (size, 4, height, width), masks (size, thing, height, width), ids (size, token) and
+        words (size, role, thing, token).
+        """
         captions, device = self._renew(), self.vae.device
         scenes = torch.randint(self.room, (size,), device=device)
         told = scenes, torch.randint(CAPTIONS, (size,), device=device)
@@ -96,7 +103,7 @@ class Fresh:
             {name: each.to(self.vae.device) for name, each in part.items()}
             for part in next(self._drawn)
         )
-        with torch.autocast(self.vae.device.type, enabled=False):
+        with torch.autocast(self.vae.device.type, enabled=False):  # of what is learnt, all digits
             mean = self.vae.encode(to_floats(scenes.pop("pictures"))).latent_dist.mean
         scenes["latents"] = (mean * self.vae.config.scaling_factor).half()
         here = torch.arange(self.count, self.count + self.new, device=mean.device) % self.room

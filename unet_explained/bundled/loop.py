@@ -26,7 +26,7 @@ class Stage:
     rate: float  # the highest learning rate
     level: int = 0  # of the UNet, from which inwards it is trained
     windows: int = 0  # so many more samples a step on each process; fewer, if they are larger ones
-    decay: float = 0.995  # of the average of the weights
+    decay: float = 0.995  # of the average of the weights; after n steps (1 + n) / (10 + n) at most
     muon: bool = False  # for the matrices, instead of AdamW
 
 
@@ -82,13 +82,12 @@ def run_stage(
             each.step()
             each.zero_grad()
         average.step(plain.parameters())
-        loss = loss.detach()  # not .item() at each step: a GPU would wait
-        smooth = loss if smooth is None else 0.98 * smooth + 0.02 * loss
+        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
+        bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
         if (step + 1) % 10 == 0:
-            bar.set_postfix(loss=f"{smooth.item():.4f}", refresh=False)
             # windows as if all were of the smallest size
             seen = (step + 1) * (stage.batch + stage.windows) * accelerator.num_processes
-            curve.append({"step": step + 1, "samples": seen, "loss": round(smooth.item(), 5)})
+            curve.append({"step": step + 1, "samples": seen, "loss": round(smooth, 5)})
         if (step + 1) % save_every == 0 or step + 1 == stage.steps:
             _checkpoint(accelerator, average, folder, step + 1, curve)
             curve = []

@@ -6,6 +6,7 @@ together, its inner levels first, where a sample costs little; at last the decod
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -100,10 +101,7 @@ class Training:
                 inputs["windows"] = album.windows(rng, stage.windows, *where)
             return inputs
 
-        def on_save(model: DiffusionLoss, step: int) -> None:
-            self.export(model.text_encoder, unet, vae)
-            self.sheet(model, vae, stage.side, self.out / stage.name / f"{step:05d}.png")
-
+        on_save = partial(self.save, unet, vae, stage)
         self.run(stage, DiffusionLoss(part, reading), inputs, on_save=on_save)
         if stage.level:
             hand_over(unet, part, stage.level)
@@ -116,6 +114,18 @@ class Training:
                 album = make_album(vae, Random(f"{self.seed}/{side}"), SCENES[side], side)
                 torch.save(vars(album), path)
         return Album(**torch.load(path, weights_only=False))
+
+    def save(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        stage: Stage,
+        model: DiffusionLoss,
+        step: int,
+    ) -> None:
+        """Exports the pipeline and paints a sheet: what happens at each checkpoint of the UNet."""
+        self.export(model.text_encoder, unet, vae)
+        self.sheet(model, vae, stage.side, self.out / stage.name / f"{step:05d}.png")
 
     def export(self, text_encoder: CLIPTextModel, unet: nn.Module, vae: AutoencoderKL) -> None:
         if self.accelerator.is_main_process:
