@@ -1,6 +1,7 @@
 """The bundled model's own pictures, from an evaluation's folder and a training's: arrays in."""
 
 import json
+from math import ceil
 from pathlib import Path
 from random import Random
 from textwrap import fill
@@ -25,6 +26,7 @@ LOGS = {  # the longer stages of the shipped weights
     "scenes": "stable target of scenes too",
     "threes": "half of the scenes of three things",
     "reads": "the text encoder reads on",
+    "fresh": "on a GPU, scenes always new",
 }
 SIDE = 96  # of one picture in a sheet, in pixels
 
@@ -89,10 +91,12 @@ def pointing(evaluation: Path) -> Picture:
 
 def training(logs: Path) -> Picture:
     """The loss of each stage of the UNet's training against the samples that it had seen."""
-    figure = Picture(figsize=(16, 5.4))
+    figure = Picture(figsize=(18, 5.4))
     figure.set_layout_engine("compressed")
-    axes = figure.subplots(2, len(LOGS) // 2, sharey=True)
-    for axis, (name, title) in zip(axes.flat, LOGS.items(), strict=True):
+    axes = figure.subplots(2, ceil(len(LOGS) / 2))  # of other timesteps: no common scale
+    for axis in axes.flat[len(LOGS) :]:
+        axis.set_axis_off()
+    for axis, (name, title) in zip(axes.flat, LOGS.items()):
         points = [json.loads(line) for line in (logs / f"{name}.jsonl").open()]
         axis.plot([p["samples"] for p in points], [p["loss"] for p in points], color="#2a9d8f")
         axis.set_title(title, fontsize=10)
