@@ -102,6 +102,12 @@ OPTIONS = {
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=20 + 6 * 8,
     ),
+    "heads_that_fit_where_there_is_attention": dict(
+        block_out_channels=[8, 32],
+        attention_head_dim=16,
+        down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"],
+        up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"],
+    ),
     "no_effect": CROSS
     | dict(upcast_attention=True, resnet_skip_time_act=True, resnet_out_scale_factor=3.0),
 }

@@ -29,7 +29,7 @@ def classes() -> set[str]:
         module = import_module(f"unet_explained.model.{room}")
         found = inspect.getmembers(module, inspect.isclass)
         names |= {name for name, each in found if each.__module__ == module.__name__}
-    return names - {"Prompt", "UNet2DConditionOutput"}
+    return names - {"Context", "UNet2DConditionOutput"}
 
 
 @pytest.mark.parametrize("name", sorted(classes()))

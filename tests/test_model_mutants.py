@@ -74,7 +74,7 @@ def geglu_halves_swapped(ours, patch):
 
 def head_and_channel_swapped(ours, patch):
     def other(tensor, pattern, **sizes):
-        return rearrange(tensor, pattern.replace("(head channel)", "(channel head)"), **sizes)
+        return rearrange(tensor, pattern.replace("(head head_dim)", "(head_dim head)"), **sizes)
 
     patch.setattr(attention, "rearrange", other)
 

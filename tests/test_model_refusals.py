@@ -157,8 +157,22 @@ FORWARD = {
         {"cross_attention_kwargs": {"scale": 0.5}},
         r"cross_attention_kwargs: .*\['scale'\]",
     ),
-    "mask": ({"encoder_attention_mask": torch.ones(2, 7)}, r"mask of .*5 keys.*\(2, 7\)"),
-    "attention_mask": ({"attention_mask": torch.ones(2, 7)}, r"mask of .*256 keys.*\(2, 7\)"),
+    "mask": (
+        {"encoder_attention_mask": torch.ones(2, 7)},
+        r"encoder_attention_mask: .*\(2, 5\).*\(2, 7\)",
+    ),
+    "mask batch": (
+        {"encoder_attention_mask": torch.ones(1, 5)},
+        r"encoder_attention_mask: .*\(2, 5\).*\(1, 5\)",
+    ),
+    "mask axes": (
+        {"encoder_attention_mask": torch.ones(2, 1, 5)},
+        r"encoder_attention_mask: .*\(2, 5\).*\(2, 1, 5\)",
+    ),
+    "attention_mask": (
+        {"attention_mask": torch.ones(2, 256)},
+        "attention_mask: attn1 looks at 4 or 16 or 64 or 256 keys",
+    ),
     "no mid": ({"down_block_additional_residuals": [WIDE] * 12}, "ControlNet: .*both"),
     "no down": ({"mid_block_additional_residual": WIDE}, "ControlNet: .*both"),
     "too few": (
@@ -180,8 +194,26 @@ FORWARD = {
 def test_inputs_that_do_not_fit_are_refused(reason):
     change, message = FORWARD[reason]
     _, ours, inputs = case("sd15")
+    started = []
+    handle = ours.time_proj.register_forward_hook(lambda *_: started.append(True))
     with pytest.raises(ValueError, match=message):
         ours(**inputs | change)
+    handle.remove()
+    assert not started, "refused only after work had begun"
+
+
+@pytest.mark.parametrize(("padding", "keys"), [(1, 4 * 5), (0, 3 * 4)])
+def test_a_mask_of_wrong_length_is_told_the_right_one(padding, keys):
+    """Attention is below the first level alone, so attn1 has one number of keys."""
+    options = NARROW | SHALLOW | dict(
+        down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"],
+        up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"],
+        downsample_padding=padding,
+    )  # fmt: skip
+    ours, inputs = UNet2DConditionModel.from_config(options), inputs_of(options, size=(7, 9))
+    with pytest.raises(ValueError, match=rf"attention_mask: .*\(2, {keys}\).*\(2, 7\)"):
+        ours(**inputs, attention_mask=torch.ones(2, 7))
+    assert ours(**inputs, attention_mask=torch.ones(2, keys)).sample.isfinite().all()
 
 
 @pytest.mark.parametrize(

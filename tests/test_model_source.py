@@ -6,6 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from model_reference import options_of
+
+from unet_explained.model import UNet2DConditionModel, UNetConfig, unet
+from unet_explained.recording.rows import rows_of
+from unet_explained.recording.skeleton import trace_config
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "unet_explained" / "model").glob("*.py"))
@@ -93,3 +99,44 @@ def test_the_network_loads_without_diffusers_and_transformers():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert process.stdout.strip() == "set()"
+
+
+def test_the_u_in_numbers_is_what_the_network_does():
+    """The text that unet.py begins with: each skip with its shape, from where to where."""
+    sizes = dict(batch=1, height=64, width=64, tokens=77)
+    rows = {
+        r.name: r for r in rows_of(trace_config(UNetConfig.load("sd15"), torch.float16, **sizes))
+    }
+
+    def shape(name):
+        return " x ".join(map(str, rows[name].tensor.shape[1:]))
+
+    def line(name, target):
+        skip, both = rows[name].tensor.shape[1], rows[f"{target}.input_tensor"].tensor.shape[1]
+        made = rows[target].tensor.shape[1]
+        return f"{name} {shape(name)} -> {target} {both - skip} + {skip} to {made}"
+
+    skips = {name: row.skip[3:] for name, row in rows.items() if row.skip.startswith("to ")}
+    text = [" ".join(line.split()) for line in unet.__doc__.splitlines()]
+    first, last = text.index(line("conv_in", skips["conv_in"])), f"mid_block {shape('mid_block')}"
+    assert text[first : text.index(last)] == [line(*skip) for skip in skips.items()]
+    resnets = sum(row.kind == "ResnetBlock2D" for row in rows.values())
+    attentions = sum(row.kind == "Transformer2DModel" for row in rows.values())
+    (time,), context = rows["time_embedding"].tensor.shape[1:], shape("encoder_hidden_states")
+    said = f"each of {resnets} resnets as {time} numbers, the prompt to each of {attentions} attent"
+    assert said in " ".join(text)
+    assert f"as {context}." in " ".join(text)
+
+
+def test_printing_the_network_shows_what_torch_does_not():
+    with torch.device("meta"):
+        text = str(UNet2DConditionModel.from_config("sd15"))
+    for said in (
+        "heads=8, head_dim=40", "heads=8, head_dim=160", "level=3", "size / 2", "size * 2",
+        "time shifts", "320, [cos, sin], freq_shift=0",
+    ):  # fmt: skip
+        assert said in text
+    options = options_of("scale_shift") | dict(downsample_padding=0, mid_block_scale_factor=2)
+    text = str(UNet2DConditionModel.from_config(options))
+    assert "time scales and shifts, output / 2" in text
+    assert "size / 2, padded right and below" in text

@@ -46,11 +46,11 @@ def test_calls_name_every_tensor_of_the_first_forward(unet, inputs):
     }
     attend = next(call for call in rec.calls if call.kind == "Attend")
     assert [str(seen) for seen in attend.inputs] == [
-        "batch=2 head=2 query=384 channel=8",
-        "batch=2 head=2 key=384 channel=8",
-        "batch=2 head=2 key=384 channel=8",
+        "batch=2 head=2 query=384 head_dim=8",
+        "batch=2 head=2 key=384 head_dim=8",
+        "batch=2 head=2 key=384 head_dim=8",
     ]
-    assert str(attend.outputs[0]) == "batch=2 head=2 query=384 channel=8"
+    assert str(attend.outputs[0]) == "batch=2 head=2 query=384 head_dim=8"
     assert attend.outputs[0].dtype == torch.float32
 
 

@@ -1,11 +1,16 @@
 """Every axis has a name: from the annotations of forward, or from the table for torch.nn."""
 
+import re
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
-from unet_explained.model import Attend
-from unet_explained.model.blocks import CrossAttnDownBlock2D, Prompt
+from unet_explained.model import Attend, UNetConfig
+from unet_explained.model.blocks import Context, CrossAttnDownBlock2D
 from unet_explained.recording.axes import axes_of, see, trace
+from unet_explained.recording.skeleton import trace_config
 
 
 def text(spec, value) -> dict[str, str]:
@@ -14,9 +19,9 @@ def text(spec, value) -> dict[str, str]:
 
 def test_annotations_of_forward():
     axes = axes_of(Attend)
-    assert axes.inputs["k"] == "batch head key channel"
+    assert axes.inputs["k"] == "batch head key head_dim"
     assert axes.inputs["mask"] == "batch 1 1 key"
-    assert axes.output == "batch head query channel"
+    assert axes.output == "batch head query head_dim"
 
 
 def test_tuples_lists_and_named_tuples():
@@ -27,10 +32,10 @@ def test_tuples_lists_and_named_tuples():
         "1.0": "batch=2 channel=8 height=4 width=4",
         "1.1": "batch=2 channel=8 height=2 width=2",
     }
-    prompt = Prompt(torch.zeros(2, 77, 24), encoder_attention_mask=torch.zeros(2, 77))
-    assert text((axes.inputs["prompt"],), (prompt,)) == {
-        "0.encoder_hidden_states": "batch=2 key=77 text=24",
-        "0.encoder_attention_mask": "batch=2 key=77",
+    context = Context(torch.zeros(2, 77, 24), encoder_attention_mask=torch.zeros(2, 77))
+    assert text((axes.inputs["context"],), (context,)) == {
+        "0.encoder_hidden_states": "batch=2 token=77 text=24",
+        "0.encoder_attention_mask": "batch=2 token=77",
     }
 
 
@@ -48,8 +53,8 @@ def test_leaves_of_torch_nn():
 
 
 def test_as_many_names_as_dimensions():
-    assert text("*time", torch.zeros(3)) == {"": "time=3"}
-    assert text("*time", torch.zeros(())) == {"": ""}
+    assert text("*batch", torch.zeros(3)) == {"": "batch=3"}
+    assert text("*batch", torch.zeros(())) == {"": ""}
     assert text("batch *label", torch.zeros(3)) == {"": "batch=3"}
     assert text("batch channel _ _", torch.zeros(1, 2, 3, 4)) == {
         "": "batch=1 channel=2 height=3 width=4"
@@ -66,6 +71,18 @@ def test_all_names_of_a_traced_forward_are_words(tiny_unet):
     names = {name for each in seen for name in each.axes}
     assert {"head", "query", "key", "token", "text", "time", "hidden", "height_in"} <= names
     assert all(len(name) > 2 for name in names - {"1"})
+
+
+@pytest.mark.parametrize("preset", ["sd15", "sdxl", "lcm", "unclip-h", "x4", "ssd1b"])
+def test_the_readme_has_every_axis(preset):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    section = readme.partition("## The alphabet of axes")[2].partition("\n## ")[0]
+    alphabet = set(re.findall(r"`(\w+)`(?=.*?\|.*?\|)", section))
+    sizes = dict(batch=2, height=32, width=32, tokens=77)
+    calls = trace_config(UNetConfig.load(preset), torch.float16, **sizes)
+    tensors = [tensor for call in calls for tensor in (*call.inputs, *call.outputs)]
+    names = {name.removesuffix("_in") for tensor in tensors for name in tensor.axes}
+    assert names - {"1"} <= alphabet
 
 
 def test_the_trace_starts_anew_and_leaves_no_hooks():

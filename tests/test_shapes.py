@@ -58,7 +58,7 @@ def test_every_shape_of_the_walk_is_there(sd15):
 def test_axes_have_names(sd15):
     axes = {row.name: str(row.tensor) for row in sd15.rows}
     attn2 = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
-    assert axes[f"{attn2}.attend.q"] == "batch=2 head=8 query=4096 channel=40"
+    assert axes[f"{attn2}.attend.q"] == "batch=2 head=8 query=4096 head_dim=40"
     assert axes[f"{attn2}.attend.weights"] == "batch=2 head=8 query=4096 key=77"
     assert axes[f"{attn2}.to_k"] == "batch=2 key=77 channel=320"
     assert axes["down_blocks.0.resnets.0.time_shift"] == "batch=2 channel=320 1 1"

@@ -153,3 +153,17 @@ def test_it_is_fast_and_needs_no_compiler():
         assert not {"torch._dynamo", "sympy"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_torchinfo_leaves_out_is_attention_and_linears(sd15):
+    """In GFLOP, as the docstring of summary says."""
+
+    def flops(kind):
+        return sum(row.flops for row in sd15.rows if row.kind == kind)
+
+    table = summary("sd15")
+    linears = 2 * sum(each.macs for each in table.summary_list if each.class_name == "Linear")
+    missing = flops("Attend"), flops("Linear") - linears
+    assert sd15.total_flops - sum(missing) == pytest.approx(2 * table.total_mult_adds, rel=1e-3)
+    for number in (*missing, sd15.total_flops):
+        assert f" {number / 1e9:.0f} " in " ".join(summary.__doc__.split())

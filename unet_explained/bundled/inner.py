@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..model.blocks import Prompt
+from ..model.blocks import Context
 from ..model.unet import UNet2DConditionModel
 
 
@@ -39,18 +39,18 @@ class InnerUNet(nn.Module):
         return_dict: bool = False,
     ) -> tuple[Float[Tensor, "batch channel height width"]]:
         emb = self.time_embedding(self.time_proj(timestep.expand(len(sample))))
-        prompt = Prompt(encoder_hidden_states, None, None)
+        context = Context(encoder_hidden_states)
         sample = self.conv_in(sample)
         skips = [sample]
         for block in self.down_blocks:
-            sample, new = block(sample, emb, prompt)
+            sample, new = block(sample, emb, context)
             skips += new
-        sample = self.mid_block(sample, emb, prompt)
+        sample = self.mid_block(sample, emb, context)
         for block in self.up_blocks:
             skips, taken = skips[: -len(block.resnets)], skips[-len(block.resnets) :]
             # the last block's upsampler keeps the size: there is no level above
             size = tuple((skips or [sample])[-1].shape[-2:])
-            sample = block(sample, taken, emb, prompt, size)
+            sample = block(sample, taken, emb, context, size)
         return (self.conv_out(torch.nn.functional.silu(self.norm_out(sample))),)
 
 

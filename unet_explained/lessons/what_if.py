@@ -30,8 +30,8 @@ def silence_head(head: int) -> Callable[[Tensor], Tensor]:
     """Zeros for what one head found: on the output of an Attend ("*attn2.attend")."""
 
     def change(
-        out: Float[Tensor, "batch head query channel"],
-    ) -> Float[Tensor, "batch head query channel"]:
+        out: Float[Tensor, "batch head query head_dim"],
+    ) -> Float[Tensor, "batch head query head_dim"]:
         _expect("head", head, out.shape[1], "heads in this layer")
         others = torch.arange(out.shape[1], device=out.device) != head
         return out * rearrange(others, "head -> head 1 1")

@@ -1,4 +1,9 @@
-"""The network, to be read leaf to root: config, embeddings, resnet, attention, blocks, unet."""
+"""The network: first unet, whose forward is the map, then leaf to root to the lines it stands for:
+config, embeddings, resnet, attention, blocks, inputs.
+
+Arguments that a user passes or a hook sees have the reference's names (hidden_states, temb,
+encoder_hidden_states); inside a forward the tensor that runs through it is x.
+"""
 
 from .attention import Attend, Attention, attention_weights
 from .config import PRESETS, UNetConfig

@@ -16,15 +16,14 @@ from .config import UNetConfig
 
 
 def attention_weights(
-    q: Float[Tensor, "batch head query channel"],
-    k: Float[Tensor, "batch head key channel"],
+    q: Float[Tensor, "batch head query head_dim"],
+    k: Float[Tensor, "batch head key head_dim"],
     mask: Float[Tensor, "batch 1 1 key"] | None = None,
 ) -> Float[Tensor, "batch head query key"]:
-    """softmax(q k / sqrt(channel)) in float32: what Attend multiplies v with but never shows."""
+    """softmax(q k / sqrt(head_dim)) in float32: what Attend multiplies v with but never shows."""
     q, k = q.float() / math.sqrt(q.shape[-1]), k.float()
-    scores = einsum(
-        q, k, "batch head query channel, batch head key channel -> batch head query key"
-    )
+    pattern = "batch head query head_dim, batch head key head_dim -> batch head query key"
+    scores = einsum(q, k, pattern)
     return torch.softmax(scores if mask is None else scores + mask.float(), dim=-1)
 
 
@@ -33,11 +32,11 @@ class Attend(nn.Module):
 
     def forward(
         self,
-        q: Float[Tensor, "batch head query channel"],
-        k: Float[Tensor, "batch head key channel"],
-        v: Float[Tensor, "batch head key channel"],
+        q: Float[Tensor, "batch head query head_dim"],
+        k: Float[Tensor, "batch head key head_dim"],
+        v: Float[Tensor, "batch head key head_dim"],
         mask: Float[Tensor, "batch 1 1 key"] | None = None,
-    ) -> Float[Tensor, "batch head query channel"]:
+    ) -> Float[Tensor, "batch head query head_dim"]:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
@@ -58,23 +57,22 @@ class Attention(nn.Module):
         self,
         hidden_states: Float[Tensor, "batch query channel"],
         encoder_hidden_states: Float[Tensor, "batch key text"] | None = None,
-        attention_mask: Float[Tensor, "batch mask"] | None = None,
+        attention_mask: Float[Tensor, "batch key"] | None = None,
     ) -> Float[Tensor, "batch query channel"]:
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        if attention_mask is not None:
-            if attention_mask.shape[-1] != context.shape[1]:
-                raise ValueError(
-                    f"expected an attention mask of (batch, {context.shape[1]} keys), "
-                    f"got {tuple(attention_mask.shape)}"
-                )
-            attention_mask = rearrange(attention_mask, "batch key -> batch 1 1 key")
-
-        split = "batch query (head channel) -> batch head query channel"
-        q = rearrange(self.to_q(hidden_states), split, head=self.heads)
+        x = hidden_states
+        context = x if encoder_hidden_states is None else encoder_hidden_states
+        split = "batch query (head head_dim) -> batch head query head_dim"
+        q = rearrange(self.to_q(x), split, head=self.heads)
         k = rearrange(self.to_k(context), split, head=self.heads)
         v = rearrange(self.to_v(context), split, head=self.heads)
-        out = self.attend(q, k, v, attention_mask)
-        return self.to_out(rearrange(out, "batch head query channel -> batch query (head channel)"))
+        mask = attention_mask
+        if mask is not None:
+            mask = rearrange(mask, "batch key -> batch 1 1 key")
+        x = self.attend(q, k, v, mask)
+        return self.to_out(rearrange(x, "batch head query head_dim -> batch query (head head_dim)"))
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, head_dim={self.to_q.out_features // self.heads}"
 
 
 class GEGLU(nn.Module):
@@ -131,9 +129,9 @@ class BasicTransformerBlock(nn.Module):
     def forward(
         self,
         hidden_states: Float[Tensor, "batch query channel"],
-        encoder_hidden_states: Float[Tensor, "batch key text"],
-        attention_mask: Float[Tensor, "batch mask"] | None = None,
-        encoder_attention_mask: Float[Tensor, "batch key"] | None = None,
+        encoder_hidden_states: Float[Tensor, "batch token text"],
+        attention_mask: Float[Tensor, "batch key"] | None = None,
+        encoder_attention_mask: Float[Tensor, "batch token"] | None = None,
     ) -> Float[Tensor, "batch query channel"]:
         x = hidden_states
         context = encoder_hidden_states if self.only_cross_attention else None
@@ -151,41 +149,42 @@ class Transformer2DModel(nn.Module):
         super().__init__()
         heads = config.at("attention_head_dim", level)
         text_channels = config.at("cross_attention_dim", level)
-        linear = config.use_linear_projection
+        self.linear = config.use_linear_projection
+
+        def projection() -> nn.Module:
+            if self.linear:
+                return nn.Linear(channels, channels)
+            return nn.Conv2d(channels, channels, 1)
+
         # eps is 1e-6 here, whatever norm_eps says: the checkpoints were trained so.
         self.norm = nn.GroupNorm(config.groups(channels), channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        self.proj_in = projection()
         self.transformer_blocks = nn.ModuleList(
             BasicTransformerBlock(channels, heads, text_channels, only_cross_attention)
             for _ in range(depth)
         )
-        self.proj_out = (
-            nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
-        )
-        self.linear = linear
+        self.proj_out = projection()
 
     def forward(
         self,
         hidden_states: Float[Tensor, "batch channel height width"],
-        encoder_hidden_states: Float[Tensor, "batch key text"],
-        attention_mask: Float[Tensor, "batch mask"] | None = None,
-        encoder_attention_mask: Float[Tensor, "batch key"] | None = None,
+        encoder_hidden_states: Float[Tensor, "batch token text"],
+        attention_mask: Float[Tensor, "batch key"] | None = None,
+        encoder_attention_mask: Float[Tensor, "batch token"] | None = None,
     ) -> Float[Tensor, "batch channel height width"]:
-        height, width = hidden_states.shape[-2:]
-        flatten = "batch channel height width -> batch (height width) channel"
-        unflatten = "batch (height width) channel -> batch channel height width"
+        height = hidden_states.shape[-2]
+
+        def flat(x: Tensor) -> Tensor:
+            return rearrange(x, "batch channel height width -> batch (height width) channel")
+
+        def picture(x: Tensor) -> Tensor:
+            pattern = "batch (height width) channel -> batch channel height width"
+            return rearrange(x, pattern, height=height)
 
         x = self.norm(hidden_states)
         # SD 1 projects the picture by a 1x1 convolution, SD 2 and SDXL the sequence by a linear.
-        x = (
-            self.proj_in(rearrange(x, flatten))
-            if self.linear
-            else rearrange(self.proj_in(x), flatten)
-        )
+        x = self.proj_in(flat(x)) if self.linear else flat(self.proj_in(x))
         for block in self.transformer_blocks:
             x = block(x, encoder_hidden_states, attention_mask, encoder_attention_mask)
-        if self.linear:
-            x = rearrange(self.proj_out(x), unflatten, height=height, width=width)
-        else:
-            x = self.proj_out(rearrange(x, unflatten, height=height, width=width))
+        x = picture(self.proj_out(x)) if self.linear else self.proj_out(picture(x))
         return hidden_states + x

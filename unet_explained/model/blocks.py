@@ -1,7 +1,7 @@
 """The blocks of the U, under the checkpoint's class names.
 
 Each is built from the config and its level: 0 is the full resolution, each level below has half
-the height and width. All down, mid and up blocks are called alike, with or without attention.
+the height and width. Down blocks are called alike, with or without attention; so are mid and up.
 """
 
 from typing import NamedTuple
@@ -15,12 +15,12 @@ from .config import UNetConfig
 from .resnet import Downsample2D, ResnetBlock2D, Upsample2D
 
 
-class Prompt(NamedTuple):
-    """What the cross-attentions look at, and what is added to the scores of masked keys."""
+class Context(NamedTuple):
+    """The prompt that attentions look at, and what is added to the scores of masked keys."""
 
-    encoder_hidden_states: Float[Tensor, "batch key text"]
-    attention_mask: Float[Tensor, "batch mask"] | None = None
-    encoder_attention_mask: Float[Tensor, "batch key"] | None = None
+    encoder_hidden_states: Float[Tensor, "batch token text"]
+    attention_mask: Float[Tensor, "batch key"] | None = None  # of what attn1 looks at
+    encoder_attention_mask: Float[Tensor, "batch token"] | None = None  # of what attn2 looks at
 
 
 def _transformers(config: UNetConfig, level: int, side: str) -> nn.ModuleList:
@@ -34,8 +34,11 @@ def _transformers(config: UNetConfig, level: int, side: str) -> nn.ModuleList:
 class DownBlock2D(nn.Module):
     """Resnets, then half the resolution (but at the bottom). Every output is kept as a skip."""
 
+    adapter_before_downsampling = False  # where a T2I-Adapter's feature is added, skip included
+
     def __init__(self, config: UNetConfig, level: int):
         super().__init__()
+        self.level = level
         channels = config.block_out_channels[level]
         incoming = config.block_out_channels[max(level - 1, 0)]
         inputs = [incoming] + [channels] * (config.at("layers_per_block", level) - 1)
@@ -45,43 +48,46 @@ class DownBlock2D(nn.Module):
             [] if bottom else [Downsample2D(channels, config.downsample_padding)]
         )
 
-    def layer(self, i: int, hidden_states: Tensor, temb: Tensor, prompt: Prompt) -> Tensor:
-        return self.resnets[i](hidden_states, temb)
+    def layer(self, i: int, x: Tensor, temb: Tensor, context: Context) -> Tensor:
+        return self.resnets[i](x, temb)
 
     def forward(
         self,
         hidden_states: Float[Tensor, "batch channel_in height_in width_in"],
         temb: Float[Tensor, "batch time"],
-        prompt: Prompt,
+        context: Context,
         adapter: Float[Tensor, "batch channel _ _"] | None = None,
     ) -> tuple[
         Float[Tensor, "batch channel height width"], list[Float[Tensor, "batch channel _ _"]]
     ]:
-        skips = []
+        x, skips = hidden_states, []
         for i in range(len(self.resnets)):
-            hidden_states = self.layer(i, hidden_states, temb, prompt)
-            skips.append(hidden_states)
-        # A T2I-Adapter's feature is added before downsampling where there is attention, after it
-        # where there is none, and each time to the skip as well.
-        if adapter is not None and hasattr(self, "attentions"):
-            hidden_states = skips[-1] = hidden_states + adapter
+            x = self.layer(i, x, temb, context)
+            skips.append(x)
+        if adapter is not None and self.adapter_before_downsampling:
+            x = skips[-1] = x + adapter
         for downsampler in self.downsamplers:
-            hidden_states = downsampler(hidden_states)
-            skips.append(hidden_states)
-        if adapter is not None and not hasattr(self, "attentions"):
-            hidden_states = skips[-1] = hidden_states + adapter
-        return hidden_states, skips
+            x = downsampler(x)
+            skips.append(x)
+        if adapter is not None and not self.adapter_before_downsampling:
+            x = skips[-1] = x + adapter
+        return x, skips
+
+    def extra_repr(self) -> str:
+        return f"level={self.level}"
 
 
 class CrossAttnDownBlock2D(DownBlock2D):
     """A DownBlock2D in which a transformer follows each resnet."""
 
+    adapter_before_downsampling = True
+
     def __init__(self, config: UNetConfig, level: int):
         super().__init__(config, level)
         self.attentions = _transformers(config, level, "down")
 
-    def layer(self, i: int, hidden_states: Tensor, temb: Tensor, prompt: Prompt) -> Tensor:
-        return self.attentions[i](self.resnets[i](hidden_states, temb), *prompt)
+    def layer(self, i: int, x: Tensor, temb: Tensor, context: Context) -> Tensor:
+        return self.attentions[i](self.resnets[i](x, temb), *context)
 
 
 class UNetMidBlock2D(nn.Module):
@@ -98,7 +104,7 @@ class UNetMidBlock2D(nn.Module):
         self,
         hidden_states: Float[Tensor, "batch channel height width"],
         temb: Float[Tensor, "batch time"],
-        prompt: Prompt,
+        context: Context,
     ) -> Float[Tensor, "batch channel height width"]:
         return self.resnets[0](hidden_states, temb)
 
@@ -114,11 +120,11 @@ class UNetMidBlock2DCrossAttn(UNetMidBlock2D):
         self,
         hidden_states: Float[Tensor, "batch channel height width"],
         temb: Float[Tensor, "batch time"],
-        prompt: Prompt,
+        context: Context,
     ) -> Float[Tensor, "batch channel height width"]:
-        hidden_states = self.resnets[0](hidden_states, temb)
-        hidden_states = self.attentions[0](hidden_states, *prompt)
-        return self.resnets[1](hidden_states, temb)
+        x = self.resnets[0](hidden_states, temb)
+        x = self.attentions[0](x, *context)
+        return self.resnets[1](x, temb)
 
 
 class UpBlock2D(nn.Module):
@@ -126,6 +132,7 @@ class UpBlock2D(nn.Module):
 
     def __init__(self, config: UNetConfig, level: int):
         super().__init__()
+        self.level = level
         widths, count = config.block_out_channels, config.at("layers_per_block", level)
         channels, above = widths[level], widths[max(level - 1, 0)]
         below = widths[min(level + 1, config.levels - 1)]
@@ -136,23 +143,26 @@ class UpBlock2D(nn.Module):
         )
         self.upsamplers = nn.ModuleList([] if level == 0 else [Upsample2D(channels)])
 
-    def layer(self, i: int, hidden_states: Tensor, temb: Tensor, prompt: Prompt) -> Tensor:
-        return self.resnets[i](hidden_states, temb)
+    def layer(self, i: int, x: Tensor, temb: Tensor, context: Context) -> Tensor:
+        return self.resnets[i](x, temb)
 
     def forward(
         self,
         hidden_states: Float[Tensor, "batch channel_in height_in width_in"],
         skips: list[Float[Tensor, "batch _ height_in width_in"]],
         temb: Float[Tensor, "batch time"],
-        prompt: Prompt,
+        context: Context,
         upsample_size: tuple[int, int] | None,
     ) -> Float[Tensor, "batch channel height width"]:
+        x = hidden_states
         for i, skip in enumerate(reversed(skips)):
-            hidden_states = torch.cat([hidden_states, skip], dim=1)
-            hidden_states = self.layer(i, hidden_states, temb, prompt)
+            x = self.layer(i, torch.cat([x, skip], dim=1), temb, context)
         for upsampler in self.upsamplers:
-            hidden_states = upsampler(hidden_states, upsample_size)
-        return hidden_states
+            x = upsampler(x, upsample_size)
+        return x
+
+    def extra_repr(self) -> str:
+        return f"level={self.level}"
 
 
 class CrossAttnUpBlock2D(UpBlock2D):
@@ -162,5 +172,16 @@ class CrossAttnUpBlock2D(UpBlock2D):
         super().__init__(config, level)
         self.attentions = _transformers(config, level, "up")
 
-    def layer(self, i: int, hidden_states: Tensor, temb: Tensor, prompt: Prompt) -> Tensor:
-        return self.attentions[i](self.resnets[i](hidden_states, temb), *prompt)
+    def layer(self, i: int, x: Tensor, temb: Tensor, context: Context) -> Tensor:
+        return self.attentions[i](self.resnets[i](x, temb), *context)
+
+
+# By the names that a config calls them.
+BLOCKS = {
+    kind.__name__: kind
+    for kind in (
+        DownBlock2D, CrossAttnDownBlock2D,
+        UNetMidBlock2D, UNetMidBlock2DCrossAttn,
+        UpBlock2D, CrossAttnUpBlock2D,
+    )
+}  # fmt: skip

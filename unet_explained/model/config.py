@@ -106,6 +106,16 @@ class UNetConfig:
         value = getattr(self, option)
         return value[level] if isinstance(value, tuple) else value
 
+    def attending_sides(self, level: int) -> list[str]:
+        """Which of a level's blocks, down, mid and up, have attention."""
+        bottom = self.levels - 1
+        kinds = {
+            "down": self.at("down_block_types", level),
+            "mid": self.mid_block_type if level == bottom else None,
+            "up": self.at("up_block_types", bottom - level),  # listed bottom first
+        }
+        return [side for side, kind in kinds.items() if kind and "CrossAttn" in kind]
+
     def groups(self, channels: int) -> int:
         """Groups of the norms inside the blocks, which exist whether conv_norm_out does or not."""
         return self.norm_num_groups or min(channels // 4, 32)
@@ -196,7 +206,8 @@ def _check(config: UNetConfig) -> None:
     for level, channels in enumerate(config.block_out_channels):
         fits = channels % config.groups(channels) == 0
         expect(fits, "norm_num_groups", f"a divisor of {channels} channels (level {level})")
-        fits = channels % config.at("attention_head_dim", level) == 0
+        heads = config.at("attention_head_dim", level)
+        fits = not config.attending_sides(level) or channels % heads == 0
         expect(fits, "attention_head_dim", f"a divisor of {channels} channels (level {level})")
 
     depths = config.transformer_layers_per_block

@@ -1,14 +1,72 @@
-"""What forward was given, checked against the config before any work is done."""
+"""What forward was given: checked against the config before any work is done, and put in order."""
+
+from typing import NamedTuple
 
 from jaxtyping import Float, Shaped
 from torch import Tensor, dtype
 
+from .blocks import Context
 from .config import UNetConfig
 
+Feature = Float[Tensor, "batch channel _ _"] | None  # of a T2I-Adapter, if there is one
 MASKED = -10000.0  # added to the score of a key not to be looked at; the reference's, not -inf
 
 
-def additive_mask(
+class Residuals(NamedTuple):
+    """What a T2I-Adapter adds to the features, and a ControlNet to skips and mid; None: nothing."""
+
+    down: list[Feature]  # the adapter's, one a down block
+    skips: tuple[Float[Tensor, "batch channel _ _"], ...] | None
+    mid: list[Float[Tensor, "batch channel height width"]]
+
+    def added_to_skips(
+        self, skips: list[Float[Tensor, "batch _ _ _"]]
+    ) -> list[Float[Tensor, "batch _ _ _"]]:
+        if self.skips is None:
+            return skips
+        return [skip + residual for skip, residual in zip(skips, self.skips, strict=True)]
+
+    def added_to_mid(
+        self, x: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel height width"]:
+        for residual in self.mid:
+            x = x + residual
+        return x
+
+
+def prepare(
+    config: UNetConfig,
+    sample: Float[Tensor, "batch channel height width"],
+    timestep: Shaped[Tensor, "*batch"] | float | int,
+    encoder_hidden_states: Float[Tensor, "batch token text"],
+    *,
+    attention_mask: Shaped[Tensor, "batch key"] | None,
+    encoder_attention_mask: Shaped[Tensor, "batch token"] | None,
+    control: tuple,
+    adapter: tuple | list | None,
+    **conditions,
+) -> tuple[Context, Residuals]:
+    """The context that attentions look at, and what is added from outside.
+
+    control: a ControlNet's residuals, (of the skips, of mid); adapter: a T2I-Adapter's. Raises
+    ValueError for anything that does not fit the config, or that this model has no use for.
+    """
+    _check_latents_and_prompt(config, sample, timestep, encoder_hidden_states)
+    _check_conditions(config, **conditions)
+    _check_masks(config, sample, encoder_hidden_states, attention_mask, encoder_attention_mask)
+    _check_residuals(config, *control, adapter)
+    context = Context(
+        encoder_hidden_states,
+        _additive(attention_mask, sample.dtype),
+        _additive(encoder_attention_mask, sample.dtype),
+    )
+    given = list(adapter or ())
+    down = given[: config.levels] or [None] * config.levels
+    mid = [residual for residual in (*given[config.levels :], control[1]) if residual is not None]
+    return context, Residuals(down, control[0], mid)
+
+
+def _additive(
     mask: Shaped[Tensor, "batch key"] | None, dtype: dtype
 ) -> Float[Tensor, "batch key"] | None:
     """1 for look and 0 for pass over, as a number to add to the scores: 0 or -10000."""
@@ -20,17 +78,18 @@ def _expect(fits: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def check_latents_and_prompt(config: UNetConfig, sample, timestep, prompt) -> None:
-    """Raise ValueError unless the tensors every model needs fit it and each other."""
-    batch, channels = len(sample), config.in_channels
+def _check_latents_and_prompt(config: UNetConfig, sample, timestep, prompt) -> None:
+    """What every model needs fits it and each other."""
     _expect(
-        sample.ndim == 4 and sample.shape[1] == channels,
-        f"sample: expected (batch, {channels}, height, width) latents, got {tuple(sample.shape)}",
+        sample.ndim == 4 and sample.shape[1] == config.in_channels,
+        f"sample: expected (batch, {config.in_channels}, height, width) latents, "
+        f"got {tuple(sample.shape)}",
     )
-    steps = timestep.numel() if isinstance(timestep, Tensor) else 1
+    batch = len(sample)
+    timesteps = timestep.numel() if isinstance(timestep, Tensor) else 1
     _expect(
-        steps in (1, batch),
-        f"timestep: expected one for all or one for each of {batch} samples, got {steps}",
+        timesteps in (1, batch),
+        f"timestep: expected one for all or one for each of {batch} samples, got {timesteps}",
     )
     width, text = config.at("cross_attention_dim", 0), tuple(prompt.shape)
     _expect(
@@ -40,8 +99,10 @@ def check_latents_and_prompt(config: UNetConfig, sample, timestep, prompt) -> No
     )
 
 
-def check_conditions(config: UNetConfig, class_labels, timestep_cond, kwargs, added) -> None:
-    """Raise ValueError if a condition this model needs is missing, or one it lacks is given."""
+def _check_conditions(
+    config: UNetConfig, class_labels, timestep_cond, cross_attention_kwargs, added_cond_kwargs
+) -> None:
+    """A condition that this model needs is there, and none that it lacks."""
     labelled = config.class_embed_type is not None or config.num_class_embeds is not None
     _expect(
         labelled == (class_labels is not None),
@@ -51,14 +112,48 @@ def check_conditions(config: UNetConfig, class_labels, timestep_cond, kwargs, ad
         timestep_cond is None or config.time_cond_proj_dim is not None,
         "timestep_cond: this model has no guidance embedding (time_cond_proj_dim is null)",
     )
-    _expect(not kwargs, f"cross_attention_kwargs: nothing uses {list(kwargs or ())}; pass None")
+    unused = list(cross_attention_kwargs or ())
+    _expect(not unused, f"cross_attention_kwargs: nothing uses {unused}; pass None")
     needed = {"text_embeds", "time_ids"} if config.addition_embed_type == "text_time" else set()
-    missing = needed - set(added or ())
+    missing = needed - set(added_cond_kwargs or ())
     _expect(not missing, f"added_cond_kwargs: this model also needs {sorted(missing)}")
 
 
-def check_residuals(config: UNetConfig, control_down, control_mid, adapter) -> None:
-    """Raise ValueError unless ControlNet's and T2I-Adapter's residuals have their places."""
+def _check_masks(config: UNetConfig, sample, prompt, attention_mask, encoder_mask) -> None:
+    """A mask has as many keys as each attention that it is for."""
+    batch, tokens = prompt.shape[:2]
+    keys = _keys_of_attn1(config, *sample.shape[-2:], tokens)
+    for name, mask, counts in (
+        ("attention_mask", attention_mask, keys),
+        ("encoder_attention_mask", encoder_mask, {tokens}),
+    ):
+        if mask is None:
+            continue
+        _expect(
+            len(counts) == 1,
+            f"{name}: attn1 looks at {' or '.join(map(str, sorted(counts)))} keys, by level, so no "
+            "mask fits all; pass None (encoder_attention_mask is the prompt's)",
+        )
+        expected = (batch, *counts)
+        _expect(
+            tuple(mask.shape) == expected,
+            f"{name}: expected a mask of {expected}, (batch, keys), got {tuple(mask.shape)}",
+        )
+
+
+def _keys_of_attn1(config: UNetConfig, height: int, width: int, tokens: int) -> set[int]:
+    """How many keys attn1 has, on all levels: a level's pixels, or tokens if it looks at them."""
+    counts = set()
+    for level in range(config.levels):
+        for side in config.attending_sides(level):
+            cross = side != "mid" and config.at("only_cross_attention", level)
+            counts.add(tokens if cross else height * width)
+        height, width = ((n + config.downsample_padding) // 2 for n in (height, width))
+    return counts
+
+
+def _check_residuals(config: UNetConfig, control_down, control_mid, adapter) -> None:
+    """ControlNet's and T2I-Adapter's residuals have their places."""
     blocks, mid = config.levels, config.mid_block_type is not None
     skips = blocks + sum(config.at("layers_per_block", level) for level in range(blocks))
     _expect(
@@ -66,11 +161,11 @@ def check_residuals(config: UNetConfig, control_down, control_mid, adapter) -> N
         "ControlNet: pass both down_block_additional_residuals and mid_block_additional_residual, "
         "or neither (a T2I-Adapter's are down_intrablock_additional_residuals)",
     )
-    for name, given, allowed in (
+    for name, residuals, allowed in (
         ("down_block_additional_residuals", control_down, (skips,)),
         ("down_intrablock_additional_residuals", adapter, (blocks, blocks + 1)[: 1 + mid]),
     ):
         _expect(
-            given is None or len(given) in allowed,
-            f"{name}: expected {' or '.join(map(str, allowed))}, got {len(given or ())}",
+            residuals is None or len(residuals) in allowed,
+            f"{name}: expected {' or '.join(map(str, allowed))}, got {len(residuals or ())}",
         )

@@ -51,22 +51,26 @@ class ResnetBlock2D(nn.Module):
         input_tensor: Float[Tensor, "batch channel_in height width"],
         temb: Float[Tensor, "batch time"],
     ) -> Float[Tensor, "batch channel height width"]:
-        hidden = self.conv1(self.nonlinearity(self.norm1(input_tensor)))
+        x = input_tensor
+        hidden = self.conv1(self.nonlinearity(self.norm1(x)))
 
         time = self.time_shift(self.time_emb_proj(self.nonlinearity(temb)))
         if self.scales_too:
-            scale, shift = rearrange(
-                time, "batch (two channel) 1 1 -> two batch channel 1 1", two=2
-            )
+            pattern = "batch (two channel) 1 1 -> two batch channel 1 1"
+            scale, shift = rearrange(time, pattern, two=2)
             hidden = self.norm2(hidden) * (1 + scale) + shift
         else:
             hidden = self.norm2(hidden + time)
         hidden = self.conv2(self.dropout(self.nonlinearity(hidden)))
 
-        shortcut = self.conv_shortcut(input_tensor) if self.conv_shortcut else input_tensor
-        output = shortcut + hidden
+        x = (self.conv_shortcut(x) if self.conv_shortcut else x) + hidden
         # Dividing by one would cost a pass over the tensor in every resnet.
-        return output if self.output_scale_factor == 1 else output / self.output_scale_factor
+        return x if self.output_scale_factor == 1 else x / self.output_scale_factor
+
+    def extra_repr(self) -> str:
+        time = "time scales and shifts" if self.scales_too else "time shifts"
+        divided = self.output_scale_factor != 1
+        return time + (f", output / {self.output_scale_factor}" if divided else "")
 
 
 class Downsample2D(nn.Module):
@@ -80,9 +84,13 @@ class Downsample2D(nn.Module):
     def forward(
         self, hidden_states: Float[Tensor, "batch channel height_in width_in"]
     ) -> Float[Tensor, "batch channel height width"]:
-        if self.padding == 0:  # one column right, one row below
-            hidden_states = F.pad(hidden_states, (0, 1, 0, 1))
-        return self.conv(hidden_states)
+        x = hidden_states
+        if self.padding == 0:
+            x = F.pad(x, (0, 1, 0, 1))
+        return self.conv(x)
+
+    def extra_repr(self) -> str:
+        return "size / 2" + (", padded right and below" if self.padding == 0 else "")
 
 
 class Upsample2D(nn.Module):
@@ -98,3 +106,6 @@ class Upsample2D(nn.Module):
         output_size: tuple[int, int],
     ) -> Float[Tensor, "batch channel height width"]:
         return self.conv(F.interpolate(hidden_states, size=output_size, mode="nearest"))
+
+    def extra_repr(self) -> str:
+        return "size * 2, or to the next skip's"

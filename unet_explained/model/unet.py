@@ -1,11 +1,25 @@
 """UNet2DConditionModel: Stable Diffusion's denoiser, as six stages.
 
-    time, prompt ─┐
-    latents ─► conv_in ─► down ─► mid ─► up ─► conv_norm_out, conv_act, conv_out ─► prediction
-                            └── skips ──┘
+Stable Diffusion 1.5, from latents of 4 x 64 x 64 to a prediction of the same size. An arrow is a
+skip: from the module that leaves it, to the resnet that concatenates it to what comes from below.
 
-Names of modules and parameters are the checkpoint's, so a state dict of diffusers loads strictly,
-with no renaming. U-Net: Ronneberger et al. 2015; this one: Rombach et al. 2022 (latent diffusion).
+    conv_in                       320 x 64 x 64  ->  up_blocks.3.resnets.2   320 + 320 to 320
+    down_blocks.0.attentions.0    320 x 64 x 64  ->  up_blocks.3.resnets.1   320 + 320 to 320
+    down_blocks.0.attentions.1    320 x 64 x 64  ->  up_blocks.3.resnets.0   640 + 320 to 320
+    down_blocks.0.downsamplers.0  320 x 32 x 32  ->  up_blocks.2.resnets.2   640 + 320 to 640
+    down_blocks.1.attentions.0    640 x 32 x 32  ->  up_blocks.2.resnets.1   640 + 640 to 640
+    down_blocks.1.attentions.1    640 x 32 x 32  ->  up_blocks.2.resnets.0  1280 + 640 to 640
+    down_blocks.1.downsamplers.0  640 x 16 x 16  ->  up_blocks.1.resnets.2  1280 + 640 to 1280
+    down_blocks.2.attentions.0   1280 x 16 x 16  ->  up_blocks.1.resnets.1  1280 + 1280 to 1280
+    down_blocks.2.attentions.1   1280 x 16 x 16  ->  up_blocks.1.resnets.0  1280 + 1280 to 1280
+    down_blocks.2.downsamplers.0   1280 x 8 x 8  ->  up_blocks.0.resnets.2  1280 + 1280 to 1280
+    down_blocks.3.resnets.0        1280 x 8 x 8  ->  up_blocks.0.resnets.1  1280 + 1280 to 1280
+    down_blocks.3.resnets.1        1280 x 8 x 8  ->  up_blocks.0.resnets.0  1280 + 1280 to 1280
+    mid_block                      1280 x 8 x 8
+
+The timestep comes to each of 22 resnets as 1280 numbers, the prompt to each of 16 attentions as
+77 x 768. Names of modules and parameters are the checkpoint's, so a state dict of diffusers loads
+strictly, with no renaming. U-Net: Ronneberger et al. 2015; this one: Rombach et al. 2022.
 """
 
 from typing import NamedTuple
@@ -15,11 +29,10 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from . import blocks
-from .blocks import Prompt
+from .blocks import BLOCKS
 from .config import UNetConfig
 from .embeddings import ACTIVATION, TimestepEmbedding, Timesteps, class_embedding
-from .inputs import additive_mask, check_conditions, check_latents_and_prompt, check_residuals
+from .inputs import prepare
 
 
 class UNet2DConditionOutput(NamedTuple):
@@ -55,13 +68,14 @@ class UNet2DConditionModel(nn.Module):
         self.conv_in = nn.Conv2d(config.in_channels, first, kernel, padding=(kernel - 1) // 2)
 
         # 3. down, 4. mid, 5. up
-        def build(kinds, levels):
-            return nn.ModuleList(getattr(blocks, k)(config, i) for k, i in zip(kinds, levels))
-
-        self.down_blocks = build(config.down_block_types, range(config.levels))
-        self.up_blocks = build(config.up_block_types, reversed(range(config.levels)))
-        mid = config.mid_block_type
-        self.mid_block = getattr(blocks, mid)(config) if mid else None
+        levels, mid = range(config.levels), config.mid_block_type
+        downs, ups = (
+            [BLOCKS[config.at(option, i)] for i in levels]
+            for option in ("down_block_types", "up_block_types")
+        )
+        self.down_blocks = nn.ModuleList(down(config, level) for down, level in zip(downs, levels))
+        self.up_blocks = nn.ModuleList(up(config, level) for up, level in zip(ups, levels[::-1]))
+        self.mid_block = BLOCKS[mid](config) if mid else None
 
         # 6. post-process
         groups, kernel = config.norm_num_groups, config.conv_out_kernel
@@ -97,7 +111,7 @@ class UNet2DConditionModel(nn.Module):
         return self.conv_in.weight.device
 
     def get_time_embed(
-        self, sample: Float[Tensor, "batch _ _ _"], timestep: Shaped[Tensor, "*step"] | float | int
+        self, sample: Float[Tensor, "batch _ _ _"], timestep: Shaped[Tensor, "*batch"] | float | int
     ) -> Float[Tensor, "batch channel"]:
         """The timestep, one for all or one a sample, as sinusoids in the sample's dtype."""
         timesteps = torch.as_tensor(timestep, device=sample.device)
@@ -106,7 +120,7 @@ class UNet2DConditionModel(nn.Module):
         return self.time_proj(timesteps).to(sample.dtype)
 
     def get_class_embed(
-        self, sample: Float[Tensor, "batch _ _ _"], class_labels: Shaped[Tensor, "batch *wide"]
+        self, sample: Float[Tensor, "batch _ _ _"], class_labels: Shaped[Tensor, "batch *label"]
     ) -> Float[Tensor, "batch time"]:
         """Class labels (x4: noise level; unCLIP: image embedding) as a vector like time's."""
         if self.config.class_embed_type == "timestep":
@@ -125,11 +139,11 @@ class UNet2DConditionModel(nn.Module):
     def forward(
         self,
         sample: Float[Tensor, "batch channel_in height width"],
-        timestep: Shaped[Tensor, "*time"] | float | int,
+        timestep: Shaped[Tensor, "*batch"] | float | int,
         encoder_hidden_states: Float[Tensor, "batch token text"],
         class_labels: Shaped[Tensor, "batch *label"] | None = None,
         timestep_cond: Float[Tensor, "batch guidance"] | None = None,
-        attention_mask: Shaped[Tensor, "batch mask"] | None = None,
+        attention_mask: Shaped[Tensor, "batch key"] | None = None,
         cross_attention_kwargs: dict | None = None,
         added_cond_kwargs: dict[str, Tensor] | None = None,
         down_block_additional_residuals: tuple | list | None = None,
@@ -144,55 +158,46 @@ class UNet2DConditionModel(nn.Module):
         (down_intrablock_*: one a down block, and one more for mid). Raises ValueError, before any
         work, for inputs that do not fit the config.
         """
-        config, adapter = self.config, down_intrablock_additional_residuals
-        control_down, control_mid = down_block_additional_residuals, mid_block_additional_residual
-        check_latents_and_prompt(config, sample, timestep, encoder_hidden_states)
-        check_conditions(
-            config, class_labels, timestep_cond, cross_attention_kwargs, added_cond_kwargs
-        )
-        check_residuals(config, control_down, control_mid, adapter)
-        prompt = Prompt(
-            encoder_hidden_states,
-            additive_mask(attention_mask, sample.dtype),
-            additive_mask(encoder_attention_mask, sample.dtype),
-        )
-        if config.center_input_sample:
-            sample = 2 * sample - 1
+        context, residuals = prepare(
+            self.config, sample, timestep, encoder_hidden_states,
+            class_labels=class_labels, timestep_cond=timestep_cond,
+            cross_attention_kwargs=cross_attention_kwargs, added_cond_kwargs=added_cond_kwargs,
+            attention_mask=attention_mask, encoder_attention_mask=encoder_attention_mask,
+            control=(down_block_additional_residuals, mid_block_additional_residual),
+            adapter=down_intrablock_additional_residuals,
+        )  # fmt: skip
 
         # 1. time: when in the denoising, of what class, at what size -> one vector
         emb = self.time_embedding(self.get_time_embed(sample, timestep), timestep_cond)
         if self.class_embedding is not None:
             emb = emb + self.get_class_embed(sample, class_labels)
-        if config.addition_embed_type is not None:
+        if self.config.addition_embed_type is not None:
             emb = emb + self.get_aug_embed(emb, added_cond_kwargs)
 
         # 2. pre-process: 4 latent channels to the width of the first level
-        sample = self.conv_in(sample)
+        x = self.conv_in(2 * sample - 1 if self.config.center_input_sample else sample)
 
         # 3. down: half the resolution a level, every output on the way kept as a skip
-        skips = [sample]
-        adapter = list(adapter or [])
-        for block in self.down_blocks:
-            sample, new = block(sample, emb, prompt, adapter.pop(0) if adapter else None)
+        skips = [x]
+        for block, adapter in zip(self.down_blocks, residuals.down, strict=True):
+            x, new = block(x, emb, context, adapter)
             skips += new
-        if control_down is not None:
-            skips = [skip + residual for skip, residual in zip(skips, control_down, strict=True)]
+        skips = residuals.added_to_skips(skips)
 
         # 4. mid: the lowest resolution, where every pixel sees the whole picture
         if self.mid_block is not None:
-            sample = self.mid_block(sample, emb, prompt)
-        for residual in (adapter.pop(0) if adapter else None, control_mid):
-            sample = sample if residual is None else sample + residual
+            x = self.mid_block(x, emb, context)
+        x = residuals.added_to_mid(x)
 
         # 5. up: twice the resolution a level, the skips taken back last in, first out
         for block in self.up_blocks:
             skips, taken = skips[: -len(block.resnets)], skips[-len(block.resnets) :]
             # To the next skip's size, not just doubled: latents need not be divisible by 8.
             upsample_size = tuple(skips[-1].shape[-2:]) if skips else None
-            sample = block(sample, taken, emb, prompt, upsample_size)
+            x = block(x, taken, emb, context, upsample_size)
 
         # 6. post-process: back to the latent channels
         if self.conv_norm_out is not None:
-            sample = self.conv_act(self.conv_norm_out(sample))
-        sample = self.conv_out(sample)
-        return UNet2DConditionOutput(sample) if return_dict else (sample,)
+            x = self.conv_act(self.conv_norm_out(x))
+        x = self.conv_out(x)
+        return UNet2DConditionOutput(x) if return_dict else (x,)

@@ -24,7 +24,7 @@ def _linear(call: Call) -> int:
 
 
 def _attend(call: Call) -> int:
-    """Scores, q k, then their sum over v: both batch * head * query * key * channel."""
+    """Scores, q k, then their sum over v: both batch * head * query * key * head_dim."""
     q, k, v = (seen.shape for seen in call.inputs[:3])
     return 2 * prod(q[:3]) * k[2] * (q[3] + v[3])
 

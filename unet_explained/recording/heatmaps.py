@@ -14,8 +14,8 @@ AT_ONCE = 64 * 2**20  # bytes of float32 weights of all heads that may exist at 
 
 
 def head_mean(
-    q: Float[Tensor, "batch head query channel"],
-    k: Float[Tensor, "batch head key channel"],
+    q: Float[Tensor, "batch head query head_dim"],
+    k: Float[Tensor, "batch head key head_dim"],
     mask: Float[Tensor, "batch 1 1 key"] | None = None,
 ) -> Float[Tensor, "batch query key"]:
     """attention_weights averaged over heads, some queries at a time if the layer is large."""

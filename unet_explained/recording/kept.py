@@ -55,8 +55,8 @@ class Stats(NamedTuple):
 class Pair(NamedTuple):
     """Queries and keys of one self-attention, from which its weights are derived when read."""
 
-    q: Float[Tensor, "picture head query channel"]
-    k: Float[Tensor, "picture head key channel"]
+    q: Float[Tensor, "picture head query head_dim"]
+    k: Float[Tensor, "picture head key head_dim"]
     mask: Float[Tensor, "picture 1 1 key"] | None
 
 

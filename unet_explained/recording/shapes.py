@@ -122,7 +122,8 @@ def table_of_recording(recording) -> ShapeTable:
 def summary(model):
     """torchinfo's own table of a model, or of whatever shape_table takes, on the meta device.
 
-    Its parameters are right; its multiply-adds leave out the fused attention.
+    Its parameters are right. Its multiply-adds leave out the fused attention, and count a linear
+    once a sample where it works once a token: 252 and 465 of Stable Diffusion 1.5's 1607 GFLOP.
     """
     import torchinfo
 
