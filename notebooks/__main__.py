@@ -9,8 +9,6 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
-from unet_explained.__main__ import kernel_environment
-
 HERE = Path(__file__).parent
 HEAVY = 100_000  # characters
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -20,7 +18,7 @@ def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook, run from top to bottom in this folder, without widget state."""
     options = {"timeout": 600, "kernel_name": "python3", "store_widget_state": False}
     client = NotebookClient(notebook, resources={"metadata": {"path": HERE}}, **options)
-    client.execute(env=kernel_environment())
+    client.execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day: noise in every comparison
         if cell.cell_type == "code":

@@ -16,8 +16,6 @@ from pathlib import Path
 
 import nbformat
 
-from unet_explained.__main__ import kernel_environment
-
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
@@ -104,7 +102,7 @@ def jupyterlab(chromium, folder: Path, theme: str = "JupyterLab Light") -> Itera
                 "--LabApp.expose_app_in_browser=True",
             ],
             stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            env=kernel_environment() | {name: str(home / place) for name, place in places.items()},
+            env=os.environ | {name: str(home / place) for name, place in places.items()},
         )  # fmt: skip
     base = f"http://127.0.0.1:{port}"
     try:

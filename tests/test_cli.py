@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -80,18 +81,51 @@ def test_what_does_not_fit_is_said_in_a_line(arguments, message, capsys):
     assert "Traceback" not in shown
 
 
-@pytest.mark.parametrize("installed", [False, True])
-def test_lab_opens_the_notebooks_of_a_clone_or_a_copy(installed, tmp_path, monkeypatch, capsys):
-    opened = []
-    monkeypatch.setattr("subprocess.call", lambda command, env: opened.append((command, env)) or 0)
+@pytest.fixture
+def opened(monkeypatch, tmp_path) -> list[list[str]]:
+    """The commands that would start JupyterLab."""
+    commands = []
+    monkeypatch.setattr("subprocess.call", lambda command: commands.append(command) or 0)
     monkeypatch.chdir(tmp_path)
+    return commands
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_lab_opens_the_notebooks_of_a_clone_or_a_copy(installed, opened, tmp_path, monkeypatch):
     if installed:
         (tmp_path / "site" / "notebooks").mkdir(parents=True)
         (tmp_path / "site" / "notebooks" / "00_start_here.ipynb").write_text("{}")
         monkeypatch.setattr("unet_explained.__main__.PACKAGE", tmp_path / "site")
     assert main(["lab"]) == 0
-    ((command, env),) = opened
-    assert str(ROOT if not installed else tmp_path) in env["PYTHONPATH"]
+    (command,) = opened
     assert command[1:3] == ["-m", "jupyterlab"]
     assert (Path(command[3]) / "00_start_here.ipynb").is_file()
     assert (Path(command[3]).parent == Path()) == installed
+
+
+def test_lab_passes_on_what_is_jupyterlabs(opened):
+    options = ["--no-browser", "--port", "8890", "--ip=127.0.0.1", "--allow-root"]
+    assert main(["lab", *options]) == 0
+    assert opened[0][4:] == options
+
+
+def test_only_lab_passes_options_on(opened, capsys):
+    with pytest.raises(SystemExit):
+        main(["shapes", "sd15", "--no-browser"])
+    assert "unrecognized arguments: --no-browser" in capsys.readouterr().err
+    assert not opened
+
+
+@pytest.mark.parametrize(("user", "status"), [(0, 1), (0, 0), (1000, 1)])
+def test_lab_as_root_is_told_what_to_pass(opened, user, status, monkeypatch, capsys):
+    monkeypatch.setattr("subprocess.call", lambda command: status)
+    monkeypatch.setattr("os.geteuid", lambda: user, raising=False)
+    assert main(["lab", "--port", "8890"]) == status
+    told = "python -m unet_explained lab --port 8890 --allow-root" in capsys.readouterr().err
+    assert told == (user == 0 and status != 0)
+
+
+def test_warnings_are_the_callers_again_afterwards(capsys):
+    before = warnings.showwarning
+    assert main(["shapes", "sd15", "--depth", "1"]) == 0
+    assert warnings.showwarning is before

@@ -1,6 +1,10 @@
 """The notebooks run from top to bottom, are committed executed, and lead from one to the next."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +29,16 @@ def test_it_runs_without_error_or_noise_and_its_solution_is_right(path: Path):
         for output in cell.get("outputs", []):
             assert output.output_type != "error"
             assert output.get("name") != "stderr", output.text
+
+
+@pytest.mark.slow
+def test_any_jupyter_of_this_environment_runs_it_from_any_folder(tmp_path):
+    """As VS Code, a remote kernel or a JupyterLab that is not ours would."""
+    shutil.copy(HERE / "00_start_here.ipynb", tmp_path)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "jupyter", "execute", "00_start_here.ipynb"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

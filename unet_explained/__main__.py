@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from .extras import need
 from .version import __version__
 
 PROMPT = "a red circle left of a blue square"
@@ -16,7 +17,7 @@ COMMANDS = {
     "tour": "a picture, its word maps and its shapes, into ./unet-tour/ (what runs by default)",
     "shapes": "every shape of a network, without weights",
     "heatmap": "which pixels look at which word of a prompt",
-    "lab": "JupyterLab on the notebooks",
+    "lab": "JupyterLab on the notebooks; its own options are passed on to it",
 }
 
 EPILOG = f"""\
@@ -28,6 +29,7 @@ examples
   python -m unet_explained heatmap "{PROMPT}"
   python -m unet_explained heatmap "a cat" --model stable-diffusion-v1-5/stable-diffusion-v1-5
   python -m unet_explained lab                      step through it in JupyterLab
+  python -m unet_explained lab --no-browser --port 8890
 """
 
 
@@ -36,10 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
         arguments = ["tour", *arguments]
-    options = _parser().parse_args(arguments)
-    warnings.showwarning = _say_warning
+    parser = _parser()
+    options, options.others = parser.parse_known_args(arguments)
+    if options.others and options.command is not lab:
+        parser.error(f"unrecognized arguments: {' '.join(options.others)}")
     try:
-        return options.command(options) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _say_warning
+            return options.command(options) or 0
     except (ValueError, OSError, ImportError, MemoryError) as error:
         print(f"unet_explained: {error}", file=sys.stderr)
         return 2
@@ -148,24 +154,24 @@ def heatmap(options) -> None:
 
 def lab(options) -> int:
     """JupyterLab on the notebooks: the clone's own, or a copy of the installed ones."""
+    need("jupyterlab", "matplotlib", "ipywidgets", "anywidget")
     notebooks, installed = PACKAGE.parent / "notebooks", PACKAGE / "notebooks"
     if installed.is_dir():
         notebooks = Path("unet-notebooks")
         if not notebooks.exists():
             shutil.copytree(installed, notebooks, ignore=shutil.ignore_patterns("*.py", "__*"))
             print(f"copied the notebooks into ./{notebooks}")
-    command = [sys.executable, "-m", "jupyterlab", str(notebooks)]
-    return subprocess.call(command, env=kernel_environment())
-
-
-def kernel_environment() -> dict[str, str]:
-    """The environment in which a notebook's kernel finds this package, installed or not."""
-    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    status = subprocess.call([sys.executable, "-m", "jupyterlab", str(notebooks), *options.others])
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if status and root and "--allow-root" not in options.others:
+        typed = " ".join(["lab", *options.others, "--allow-root"])
+        print(f"unet_explained: as root, type: python -m unet_explained {typed}", file=sys.stderr)
+    return status
 
 
 def _record(options):
-    """Load, run and record as asked; the checkpoint is looked for before anything heavy loads."""
+    """Load, run and record as asked; what is missing is found before anything heavy loads."""
+    need("matplotlib", "ipywidgets")
     from .run.hub import locate
 
     folder = locate(options.model, half=options.dtype in ("float16", "bfloat16"))

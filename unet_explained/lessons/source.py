@@ -2,11 +2,17 @@
 
 import inspect
 
-from IPython.display import Code
+from ..extras import need
 
 
-def source(thing) -> Code:
-    """The source of a class, function or module of the package, or of an object's class."""
+def source(thing):
+    """The source of a class, function or module of the package, or of an object's class.
+
+    Returns IPython's Code, coloured in a notebook.
+    """
+    need("IPython")
+    from IPython.display import Code
+
     if not (inspect.isclass(thing) or inspect.isroutine(thing) or inspect.ismodule(thing)):
         thing = type(thing)
     return Code(inspect.getsource(thing), language="python")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..extras import need
 from ..model import UNetConfig
 from .axes import Call, Seen
 from .rows import STAGES, Row, limited, rows_of
@@ -50,6 +51,7 @@ class ShapeTable:
 
     def to_pandas(self):
         """A DataFrame with a line for every row: numbers are plain numbers, axes are text."""
+        need("pandas")
         import pandas
 
         return pandas.DataFrame(self._records(), columns=list(COLUMNS))
@@ -125,6 +127,7 @@ def summary(model):
     Its parameters are right. Its multiply-adds leave out the fused attention, and count a linear
     once a sample where it works once a token: 252 and 465 of Stable Diffusion 1.5's 1607 GFLOP.
     """
+    need("torchinfo")
     import torchinfo
 
     config, dtype = _config_and_dtype(model)

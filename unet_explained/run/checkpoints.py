@@ -80,6 +80,8 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
         diffusers, read_json(folder / "scheduler/scheduler_config.json")["_class_name"]
     )
     own = read_json(folder / "unet_explained.json")
+    # As quick as by way of the meta device, for which diffusers asks for accelerate.
+    options["vae"]["low_cpu_mem_usage"] = False
     with _no_progress_bars(transformers.utils.logging):
         text_encoder = transformers.CLIPTextModel.from_pretrained(
             folder / "text_encoder", **options["text_encoder"]

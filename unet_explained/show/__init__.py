@@ -1,0 +1,5 @@
+"""Pictures: arrays in, Figure out; controls over a picture."""
+
+from ..extras import need
+
+need("matplotlib", "ipywidgets")
