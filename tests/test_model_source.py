@@ -44,7 +44,8 @@ def offence(node: ast.AST) -> str | None:
                 if isinstance(target, ast.Subscript) and root(target) not in LISTS:
                     return f"{ast.unparse(target)} = works in place"
         case ast.Subscript(slice=index):
-            if any(isinstance(n, ast.Constant) and n.value is None for n in ast.walk(index)):
+            entries = index.elts if isinstance(index, ast.Tuple) else [index]
+            if any(isinstance(n, ast.Constant) and n.value is None for n in entries):
                 return f"{ast.unparse(node)} adds an axis, where einops has a pattern"
     return None
 

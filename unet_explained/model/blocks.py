@@ -177,7 +177,7 @@ class CrossAttnUpBlock2D(UpBlock2D):
 
 
 # By the names that a config calls them.
-BLOCKS = {
+BLOCKS: dict[str, type[nn.Module]] = {
     kind.__name__: kind
     for kind in (
         DownBlock2D, CrossAttnDownBlock2D,

@@ -8,15 +8,14 @@ from torch import Tensor, dtype
 from .blocks import Context
 from .config import UNetConfig
 
-Feature = Float[Tensor, "batch channel _ _"] | None  # of a T2I-Adapter, if there is one
 MASKED = -10000.0  # added to the score of a key not to be looked at; the reference's, not -inf
 
 
 class Residuals(NamedTuple):
-    """What a T2I-Adapter adds to the features, and a ControlNet to skips and mid; None: nothing."""
+    """What a T2I-Adapter adds to features, and a ControlNet to skips and mid; None: nothing."""
 
-    down: list[Feature]  # the adapter's, one a down block
-    skips: tuple[Float[Tensor, "batch channel _ _"], ...] | None
+    down: list[Float[Tensor, "batch channel _ _"] | None]  # the adapter's, one a down block
+    skips: tuple[Float[Tensor, "batch channel _ _"], ...] | list | None
     mid: list[Float[Tensor, "batch channel height width"]]
 
     def added_to_skips(
@@ -42,7 +41,7 @@ def prepare(
     *,
     attention_mask: Shaped[Tensor, "batch key"] | None,
     encoder_attention_mask: Shaped[Tensor, "batch token"] | None,
-    control: tuple,
+    control: tuple[tuple | list | None, Tensor | None],
     adapter: tuple | list | None,
     **conditions,
 ) -> tuple[Context, Residuals]:
@@ -54,7 +53,8 @@ def prepare(
     _check_latents_and_prompt(config, sample, timestep, encoder_hidden_states)
     _check_conditions(config, **conditions)
     _check_masks(config, sample, encoder_hidden_states, attention_mask, encoder_attention_mask)
-    _check_residuals(config, *control, adapter)
+    control_skips, control_mid = control
+    _check_residuals(config, control_skips, control_mid, adapter)
     context = Context(
         encoder_hidden_states,
         _additive(attention_mask, sample.dtype),
@@ -62,8 +62,8 @@ def prepare(
     )
     given = list(adapter or ())
     down = given[: config.levels] or [None] * config.levels
-    mid = [residual for residual in (*given[config.levels :], control[1]) if residual is not None]
-    return context, Residuals(down, control[0], mid)
+    mid = [residual for residual in (*given[config.levels :], control_mid) if residual is not None]
+    return context, Residuals(down, control_skips, mid)
 
 
 def _additive(
@@ -121,8 +121,8 @@ def _check_conditions(
 
 def _check_masks(config: UNetConfig, sample, prompt, attention_mask, encoder_mask) -> None:
     """A mask has as many keys as each attention that it is for."""
-    batch, tokens = prompt.shape[:2]
-    keys = _keys_of_attn1(config, *sample.shape[-2:], tokens)
+    (batch, tokens), (height, width) = prompt.shape[:2], sample.shape[-2:]
+    keys = _keys_of_attn1(config, height, width, tokens)
     for name, mask, counts in (
         ("attention_mask", attention_mask, keys),
         ("encoder_attention_mask", encoder_mask, {tokens}),

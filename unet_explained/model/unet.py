@@ -67,14 +67,14 @@ class UNet2DConditionModel(nn.Module):
         kernel = config.conv_in_kernel
         self.conv_in = nn.Conv2d(config.in_channels, first, kernel, padding=(kernel - 1) // 2)
 
-        # 3. down, 4. mid, 5. up
+        # 3. down, 4. mid, 5. up, which is listed from the bottom
+        def build(option, levels):
+            kinds = (config.at(option, number) for number in range(config.levels))
+            return nn.ModuleList(BLOCKS[kind](config, level) for kind, level in zip(kinds, levels))
+
         levels, mid = range(config.levels), config.mid_block_type
-        downs, ups = (
-            [BLOCKS[config.at(option, i)] for i in levels]
-            for option in ("down_block_types", "up_block_types")
-        )
-        self.down_blocks = nn.ModuleList(down(config, level) for down, level in zip(downs, levels))
-        self.up_blocks = nn.ModuleList(up(config, level) for up, level in zip(ups, levels[::-1]))
+        self.down_blocks = build("down_block_types", levels)
+        self.up_blocks = build("up_block_types", reversed(levels))
         self.mid_block = BLOCKS[mid](config) if mid else None
 
         # 6. post-process
@@ -191,7 +191,8 @@ class UNet2DConditionModel(nn.Module):
 
         # 5. up: twice the resolution a level, the skips taken back last in, first out
         for block in self.up_blocks:
-            skips, taken = skips[: -len(block.resnets)], skips[-len(block.resnets) :]
+            count = len(block.resnets)  # type: ignore[arg-type]  # torch does not say of what kind
+            skips, taken = skips[:-count], skips[-count:]
             # To the next skip's size, not just doubled: latents need not be divisible by 8.
             upsample_size = tuple(skips[-1].shape[-2:]) if skips else None
             x = block(x, taken, emb, context, upsample_size)
