@@ -9,6 +9,10 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
+from training.export import WEIGHTS, verify
+from training.judge import look, match
+from training.reading import reading_batch
+from training.tokenizer import TWO_TOKENS, build_tokenizer
 from unet_explained.bundled.captions import (
     PLACE_WORDS,
     RELATION_WORDS,
@@ -17,10 +21,6 @@ from unet_explained.bundled.captions import (
     mentioned,
 )
 from unet_explained.bundled.draw import PALETTE, masks, render
-from unet_explained.bundled.export import WEIGHTS, verify
-from unet_explained.bundled.judge import look, match
-from unet_explained.bundled.reading import reading_batch
-from unet_explained.bundled.tokenizer import TWO_TOKENS, build_tokenizer
 from unet_explained.bundled.world import (
     COLOURS,
     GROUNDS,

@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from unet_explained.bundled.autoencoder import to_tensor
-from unet_explained.bundled.diffusion import DiffusionLoss
+from training.autoencoder import to_tensor
+from training.diffusion import DiffusionLoss
+from training.export import WEIGHTS, verify
+from training.finetune import FRESH, HEADS, finetune
+from training.fresh import CAPTIONS, READ, Drawn, Fresh
+from training.models import build_text_encoder, build_unet, build_vae
+from training.reading import ReadingLoss
+from training.tokenizer import build_tokenizer, token_ids
 from unet_explained.bundled.draw import PALETTE
-from unet_explained.bundled.export import WEIGHTS, verify
-from unet_explained.bundled.finetune import FRESH, HEADS, finetune
-from unet_explained.bundled.fresh import CAPTIONS, READ, Drawn, Fresh
-from unet_explained.bundled.models import build_text_encoder, build_unet, build_vae
-from unet_explained.bundled.reading import ReadingLoss
-from unet_explained.bundled.tokenizer import build_tokenizer, token_ids
 from unet_explained.bundled.world import COLOURS
 
 SIDE = 64  # of the pictures

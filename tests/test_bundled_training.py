@@ -13,28 +13,28 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from unet_explained.bundled.album import Album, make_album
-from unet_explained.bundled.autoencoder import calibrate, crops, guide, psnr, to_tensor
-from unet_explained.bundled.averaging import start_as_averaging
-from unet_explained.bundled.captions import describe, mentioned
-from unet_explained.bundled.card import END, START, by_layer, wilson, write_card
-from unet_explained.bundled.diffusion import DiffusionLoss, expected, fewer_keys, noise_scale
-from unet_explained.bundled.draw import render
-from unet_explained.bundled.evaluate import _told, evaluate
-from unet_explained.bundled.export import export, verify
-from unet_explained.bundled.inner import InnerUNet, hand_over
-from unet_explained.bundled.loop import Stage, run_stage
-from unet_explained.bundled.models import (
+from training.album import Album, make_album
+from training.autoencoder import calibrate, crops, guide, psnr, to_tensor
+from training.averaging import start_as_averaging
+from training.card import END, START, by_layer, wilson, write_card
+from training.diffusion import DiffusionLoss, expected, fewer_keys, noise_scale
+from training.evaluate import _told, evaluate
+from training.export import export, verify
+from training.inner import InnerUNet, hand_over
+from training.loop import Stage, run_stage
+from training.models import (
     build_scheduler,
     build_text_encoder,
     build_unet,
     build_vae,
 )
-from unet_explained.bundled.muon import Muon, optimizers, orthogonal
-from unet_explained.bundled.pointing import Pointing, lost, misplaced, word_tokens
-from unet_explained.bundled.reading import ReadingLoss, reading_batch
-from unet_explained.bundled.tokenizer import build_tokenizer
-from unet_explained.bundled.train import Training, train
+from training.muon import Muon, optimizers, orthogonal
+from training.pointing import Pointing, lost, misplaced, word_tokens
+from training.reading import ReadingLoss, reading_batch
+from training.tokenizer import build_tokenizer
+from training.train import Training, train
+from unet_explained.bundled.captions import describe, mentioned
+from unet_explained.bundled.draw import render
 from unet_explained.bundled.world import GROUNDS, LOOSE, MARGIN, Scene, Thing, fits, relation
 from unet_explained.run.checkpoints import load
 
@@ -235,7 +235,7 @@ def test_the_text_encoder_reads_on_while_the_unet_learns():
 
 def test_every_step_of_the_unets_stages_has_captions_to_read(tmp_path, monkeypatch):
     asked = {}
-    monkeypatch.setattr("unet_explained.bundled.train.SCENES", {64: 3})
+    monkeypatch.setattr("training.train.SCENES", {64: 3})
     monkeypatch.setattr(
         Training, "run", lambda self, stage, loss, inputs, **_: asked.update(inputs(Random(0)))
     )
@@ -330,8 +330,8 @@ def test_the_card_gets_its_figures(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_command_runs_and_resumes(tmp_path, monkeypatch):
-    monkeypatch.setattr("unet_explained.bundled.train.SCENES", {128: 4, 256: 2})
-    monkeypatch.setattr("unet_explained.bundled.train.SHOWN", ("a red star", "a blue boat"))
+    monkeypatch.setattr("training.train.SCENES", {128: 4, 256: 2})
+    monkeypatch.setattr("training.train.SHOWN", ("a red star", "a blue boat"))
     stages = dict(
         autoencoder=Stage("autoencoder", 1, 2, 64, 1e-3),
         reading=Stage("reading", 1, 2, 0, 1e-3),
@@ -561,7 +561,7 @@ def test_most_timesteps_of_windows_are_where_kinds_are_decided(monkeypatch):
     loss = diffusion_loss()
     asked = {}
     monkeypatch.setattr(loss, "_loss", lambda latents, times, where: asked.update({where: times}))
-    monkeypatch.setattr("unet_explained.bundled.diffusion.sum", len, raising=False)
+    monkeypatch.setattr("training.diffusion.sum", len, raising=False)
     torch.manual_seed(0)
     loss({"latents": torch.empty(2000, 4, 64, 64)}, {"latents": torch.empty(2000, 4, 24, 24)})
     whole, windows = asked[True], asked[False]

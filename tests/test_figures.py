@@ -8,8 +8,8 @@ from PIL import Image
 
 from figures import __main__ as figures
 from figures import bundled
-from unet_explained.bundled.evaluate import evaluate
-from unet_explained.bundled.export import WEIGHTS
+from training.evaluate import evaluate
+from training.export import WEIGHTS
 
 pytestmark = pytest.mark.slow
 

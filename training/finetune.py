@@ -1,6 +1,6 @@
 """Trains the bundled pipeline on, with scenes that are renewed all the time: for a GPU.
 
-python -m unet_explained.bundled.finetune --out runs/finetune
+python -m training.finetune --out runs/finetune
 """
 
 import argparse
@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from ..run.checkpoints import load
+from unet_explained.run.checkpoints import load
+from unet_explained.run.hub import BUNDLED
+
 from .diffusion import DiffusionLoss
-from .export import WEIGHTS
 from .fresh import Drawn, Fresh
 from .loop import Stage
 from .reading import ReadingLoss
@@ -28,7 +29,7 @@ WORKERS = 15  # at most: so many kept up with an H200
 
 
 def finetune(
-    folder: Path = WEIGHTS,
+    folder: Path = BUNDLED,
     out: Path = Path("runs/finetune"),
     seed: int = 0,
     heads: Stage = HEADS,
@@ -69,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     fresh = replace(FRESH, steps=options.steps, batch=options.batch)
     workers = min(WORKERS, max(1, (os.cpu_count() or 1) - 1))
-    finetune(WEIGHTS, options.out, options.seed, fresh=fresh, workers=workers)
+    finetune(BUNDLED, options.out, options.seed, fresh=fresh, workers=workers)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,15 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import trange
 from transformers import CLIPTokenizer
 
+from unet_explained.bundled.captions import describe
+from unet_explained.bundled.draw import render
+from unet_explained.bundled.world import THINGS, sample_scene
+
 from .album import EMPTY_SHARE, scene_masks
 from .autoencoder import to_floats
-from .captions import describe
-from .draw import render
 from .pointing import word_tokens
 from .reading import reading_batch
 from .tokenizer import token_ids
-from .world import THINGS, sample_scene
 
 CAPTIONS = 8  # of each scene; at a time one of them is told
 READ = 32  # captions that come along with new scenes, to be read

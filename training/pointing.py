@@ -20,10 +20,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from ..model.attention import attention_weights
-from .captions import Caption, mentioned
+from unet_explained.bundled.captions import Caption, mentioned
+from unet_explained.bundled.world import THINGS
+from unet_explained.model.attention import attention_weights
+
 from .reading import retold
-from .world import THINGS
 
 TAUGHT = ("up_blocks.1.", "up_blocks.2.")  # the ways up through 16 x 16 and 32 x 32
 PLACE_WEIGHT = 10.0  # against the words: a place is off by thousandths, a word by whole nats

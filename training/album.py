@@ -14,12 +14,23 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTokenizer
 
+from unet_explained.bundled.captions import Caption, describe
+from unet_explained.bundled.draw import masks, render
+from unet_explained.bundled.world import (
+    GROUNDS,
+    LOOSE,
+    THINGS,
+    Scene,
+    Thing,
+    fits,
+    relation,
+    room,
+    sample_scene,
+)
+
 from .autoencoder import to_tensor
-from .captions import Caption, describe
-from .draw import masks, render
 from .pointing import word_tokens
 from .tokenizer import token_ids
-from .world import GROUNDS, LOOSE, THINGS, Scene, Thing, fits, relation, room, sample_scene
 
 EMPTY_SHARE = 0.1  # of the captions are dropped, for classifier-free guidance
 WINDOWS = (24, 24, 32)  # latents on a side: small ones cost less, large ones show more around

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..model.blocks import Prompt
-from ..model.unet import UNet2DConditionModel
+from unet_explained.model.blocks import Prompt
+from unet_explained.model.unet import UNet2DConditionModel
 
 
 class InnerUNet(nn.Module):

@@ -9,8 +9,8 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from .draw import render
-from .world import Scene, sample_scene
+from unet_explained.bundled.draw import render
+from unet_explained.bundled.world import Scene, sample_scene
 
 KL_WEIGHT, GUIDE_WEIGHT = 0.01, 0.1
 
