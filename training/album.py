@@ -171,24 +171,24 @@ def _inputs(
     tokenizer: CLIPTokenizer,
     device: torch.device,
 ) -> dict[str, Tensor]:
-    told = torch.tensor([caption is not None for caption in captions])
+    captioned = torch.tensor([caption is not None for caption in captions])
     inputs = {
         "latents": latents,
         "ids": token_ids([caption.text if caption else "" for caption in captions], tokenizer),
         "words": word_tokens(captions, tokenizer),
-        "masks": (masks & told[:, None, None, None]).float(),
+        "masks": (masks & captioned[:, None, None, None]).float(),
     }
     return {name: each.to(device) for name, each in inputs.items()}
 
 
 @torch.no_grad()
-def make_album(vae: AutoencoderKL, rng: Random, count: int, side: int, batch: int = 4) -> Album:
+def make_album(vae: AutoencoderKL, rng: Random, count: int, side: int) -> Album:
     """`count` scenes, of one, two and three things in turn, from pictures of side x side pixels."""
     scenes = [sample_scene(rng, count=1 + number % THINGS) for number in range(count)]
     drawn = [*scenes, *(Scene(ground, ()) for ground in GROUNDS)]
     latents = []
-    for start in tqdm(range(0, len(drawn), batch), f"encoding at {side}", mininterval=10):
-        pictures = to_tensor([render(scene, side) for scene in drawn[start : start + batch]])
+    for start in tqdm(range(0, len(drawn), 4), f"encoding at {side}", mininterval=10):
+        pictures = to_tensor([render(scene, side) for scene in drawn[start : start + 4]])
         mean = vae.encode(pictures.to(vae.device)).latent_dist.mean
         latents.append((mean * vae.config.scaling_factor).half().cpu())
     every = torch.cat(latents)

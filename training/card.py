@@ -151,7 +151,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 def _kind_word_table(rows: list[dict]) -> str:
     head = [
-        "| told another kind, the error around a thing grows by | standard error | at t | of |",
+        "| if told another kind, the error around a thing grows by | standard error | at t | of |",
         "|---|---|---|---|",
     ]
     return "\n".join(head + [_worth(time, rows) for time in rows[0]["kind_word"]])
