@@ -46,6 +46,8 @@ def test_a_stage_learns_and_resumes_exactly(tmp_path, muon):
     lines = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines]
     assert losses[-1] < 0.8 * losses[0]
+    average = torch.load(tmp_path / "whole" / "average.pt", weights_only=True)["shadow_params"]
+    assert all(map(torch.equal, whole.parameters(), average)), "the averaged weights are left"
     with pytest.raises(Stop):
         fit(tmp_path / "cut", muon, on_save=interrupt)
     resumed = fit(tmp_path / "cut", muon)
