@@ -44,8 +44,8 @@ HALO = 8  # latents around a thing's circle that are not as the encoder paints t
 class Album:
     """Scenes with their scaled latents, encoded once (scene, 4, height, width), and masks.
 
-    What it gives holds, beside latents, `others` (batch, part, other, 4, height, width): for each
-    part of a sample the latents with that part elsewhere; `alike`: of which the caption is true.
+    Its batches hold, beside latents, `others` (batch, part, other, 4, height, width): for each part
+    of a sample the latents with that part elsewhere; `alike`: of which of them the caption is true.
     """
 
     scenes: list[Scene]

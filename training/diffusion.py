@@ -36,10 +36,10 @@ class DiffusionLoss(nn.Module):
     picture: as in min-SNR (Hang et al. 2023) with gamma 5, but for that side only.
 
     A thing may lie anywhere in its place, as a window may around its thing, and through much noise
-    nobody can tell where. If an Album tells what may be, to be predicted is the mean of all that,
+    nobody can tell where. Where an Album tells what may be, the target is the mean of all that,
     each weighted by how well it explains what is seen: a stable target (Xu et al. 2023), with less
-    variance. On average it is the same, but for things at an edge: more of them lie right there
-    than it counts on.
+    variance. On average it is the same, except for things at an edge: more of them lie right there
+    than it assumes.
     """
 
     def __init__(self, unet: nn.Module, reading: ReadingLoss):

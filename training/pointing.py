@@ -57,7 +57,7 @@ def word_tokens(
 
 
 class PointingLoss(nn.Module):
-    """What the taught layers of a UNet lack, to be minimised: their pixels' places and words."""
+    """How far the pixels of a UNet's taught layers are from their places and from their words."""
 
     def __init__(self, unet: nn.Module):
         super().__init__()

@@ -1,7 +1,7 @@
 """Trains the bundled pipeline from nothing: accelerate launch -m training.train
 
 Stages, each resumable: the autoencoder; the text encoder's reading; the UNet and the text encoder
-together, its inner levels first, where a sample costs little; at last the decoder alone, sharper.
+together, its inner levels first, where a sample costs little; finally the decoder, for sharpness.
 """
 
 import argparse
