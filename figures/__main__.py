@@ -1,7 +1,7 @@
 """python -m figures [NAME ...]: make pictures of this folder again, all unless named.
 
 Those of the bundled model's quality need the rows and pictures of its evaluation in EVALUATION:
-python -m unet_explained.bundled.evaluate
+python -m training.evaluate
 """
 
 import sys

@@ -3,15 +3,14 @@
 import json
 from math import ceil
 from pathlib import Path
-from random import Random
 from textwrap import fill
 
 import numpy as np
 from PIL import Image
 
-from unet_explained.bundled.card import AVERAGE, pointing_shares
+from training.card import AVERAGE, pointing_shares
+from training.score import held_out_scene
 from unet_explained.bundled.draw import render
-from unet_explained.bundled.world import sample_scene
 from unet_explained.run.checkpoints import load
 from unet_explained.show.plots import Picture
 
@@ -35,7 +34,7 @@ def samples(evaluation: Path, count: int = 64, columns: int = 8) -> Picture:
     """The first pictures of an evaluation on the left, the drawings asked for on the right."""
     count = min(count, len(rows_of(evaluation))) // columns * columns
     painted = [_open(evaluation, index) for index in range(count)]
-    drawn = [render(scene_of(index), SIDE) for index in range(count)]
+    drawn = [render(held_out_scene(index)[0], SIDE) for index in range(count)]
     sheet = np.concatenate([_sheet(painted, columns), _sheet(drawn, columns)], axis=1)
     figure = Picture(figsize=(16.4, 0.6 + count // columns))
     figure.set_layout_engine("compressed")
@@ -123,11 +122,6 @@ def reference(name: str) -> Image.Image:
 
 def rows_of(evaluation: Path) -> list[dict]:
     return [json.loads(line) for line in (evaluation / "rows.jsonl").read_text().splitlines()]
-
-
-def scene_of(index: int, seed: int = 0):
-    """The scene behind a row of an evaluation."""
-    return sample_scene(Random(f"evaluation/{seed}/{index}"), "held_out")
 
 
 def faults(row: dict) -> str:

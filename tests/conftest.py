@@ -81,7 +81,7 @@ def tiny_folder(tmp_path_factory) -> Path:
     import diffusers
     import transformers
 
-    from unet_explained.bundled.tokenizer import build_tokenizer
+    from training.tokenizer import build_tokenizer
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer()

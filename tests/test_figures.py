@@ -8,8 +8,8 @@ from PIL import Image
 
 from figures import __main__ as figures
 from figures import bundled
-from unet_explained.bundled.evaluate import evaluate
-from unet_explained.bundled.export import WEIGHTS
+from training.evaluate import evaluate
+from unet_explained.run.hub import BUNDLED
 
 pytestmark = pytest.mark.slow
 
@@ -18,13 +18,14 @@ pytestmark = pytest.mark.slow
 def evaluation(tmp_path_factory):
     """A small one: two pictures of two steps, graded, on a copy of the weights."""
     folder = tmp_path_factory.mktemp("evaluation")
-    shutil.copytree(WEIGHTS, folder / "weights")
-    table = evaluate(folder / "weights", count=2, steps=2, out=folder / "rows")
+    shutil.copytree(BUNDLED, folder / "weights")
+    documents = folder / "weights", folder / "HISTORY.md"
+    table = evaluate(*documents, count=2, steps=2, out=folder / "rows", processes=2)
     assert table.startswith("noun, by layer and timestep")
-    card = (folder / "weights" / "README.md").read_text()
-    assert "2 captions of held-out scenes, a picture each; 2 steps" in card
-    with pytest.raises(ValueError, match="other weights, steps or seed"):
-        evaluate(folder / "weights", count=2, steps=3, out=folder / "rows")
+    for document in (folder / "weights" / "README.md", folder / "HISTORY.md"):
+        assert "2 captions of held-out scenes, a picture each; 2 steps" in document.read_text()
+    with pytest.raises(ValueError, match="other weights or steps"):
+        evaluate(*documents, count=2, steps=3, out=folder / "rows")
     return folder / "rows"
 
 

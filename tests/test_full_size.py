@@ -8,7 +8,7 @@ import torch
 import transformers
 
 import unet_explained as ux
-from unet_explained.bundled.tokenizer import build_tokenizer
+from training.tokenizer import build_tokenizer
 
 PROMPT = "a red circle left of a blue square"
 TEXT = {

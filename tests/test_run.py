@@ -100,7 +100,7 @@ def test_a_glimpse_has_the_pictures_colours_and_is_none_where_they_are_not_known
 
 
 def test_a_glimpse_of_the_bundled_model_is_nearly_its_picture():
-    from unet_explained.bundled.autoencoder import to_tensor
+    from training.autoencoder import to_tensor
     from unet_explained.bundled.draw import render
     from unet_explained.bundled.world import sample_scene
 

@@ -1,7 +1,9 @@
 """The house rules that a machine can check."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,14 @@ def test_ruff_has_nothing_to_say(command):
         [sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True
     )
     assert ruff.returncode == 0, ruff.stdout + ruff.stderr
+
+
+def test_the_package_neither_imports_nor_installs_what_stands_beside_it():
+    beside = re.compile(r"^\s*(from|import) (training|figures|benchmarks|tests)\b", re.MULTILINE)
+    for path in (ROOT / "unet_explained").rglob("*.py"):
+        assert not beside.search(path.read_text()), path
+    installed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert all(name.split(".")[0] == "unet_explained" for name in installed["packages"])
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -62,10 +62,10 @@ WORDS = tuple(
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption, and the words in it that name each thing, in the order of `Scene.things`.
+    """A caption and what it says of each thing, in the order of `Scene.things`.
 
-    `relation` is (first thing, name, second thing) with the things' indices, if one is told; that
-    one is "next to" the other tells none.
+    A place is None where the caption does not name it. `relation` is (index of one thing, relation,
+    index of the other); None where the caption names none, or says no more than "next to".
     """
 
     text: str

@@ -1,6 +1,5 @@
 """Loading: the bundled model, a folder in diffusers' layout, a hub id, a single file."""
 
-import hashlib
 import json
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from ..model import UNet2DConditionModel, UNetConfig
 from .denoise import Pipeline
 from .fast import choose, place
 from .hub import locate, read_json, variant_of, weights_in
+from .sums import verify
 
 # Rough colours of the latents of Stable Diffusion 1.x's and 2.x's VAE, measured by K. Turner, 2022:
 # discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204
@@ -56,7 +56,7 @@ def _is_sd(vae) -> bool:
 
 
 def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
-    _verify(folder)
+    verify(folder)
     index = read_json(folder / "model_index.json")
     needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
     missing = [part for part in needed if not (folder / part).is_dir()]
@@ -160,14 +160,3 @@ def _empty_unet(config: UNetConfig) -> UNet2DConditionModel:
     """On the meta device: nothing is allocated or initialised that weights will replace."""
     with torch.device("meta"):
         return UNet2DConditionModel(config)
-
-
-def _verify(folder: Path) -> None:
-    """Raise ValueError if a file differs from the folder's SHA256SUMS, where it has one."""
-    sums = folder / "SHA256SUMS"
-    for line in sums.read_text().splitlines() if sums.is_file() else []:
-        expected, name = line.split(maxsplit=1)
-        with open(folder / name, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != expected:
-            raise ValueError(f"{folder / name} is damaged: sha256 {found}, expected {expected}")

@@ -1,88 +1,45 @@
-"""Grades the bundled pipeline: python -m unet_explained.bundled.evaluate
+"""What one held-out caption scores: its picture is painted and judged, and its words' maps graded.
 
-Held-out captions are painted and judged, and the words' heatmaps are compared with masks. Rows go
-to a file as they come, so an interrupted run continues; the figures go into the model card.
+Held-out scenes are drawn as world.py says; the masks of their drawings are the truth for the maps.
 """
 
-import argparse
-import json
 from collections.abc import Iterator
 from functools import partial
-from hashlib import sha256
-from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
 from PIL.Image import Image
-from tqdm import tqdm
 
-from ..recording import Recording, record
-from ..recording.heatmaps import iou, pointing_game
-from ..run.checkpoints import load
-from ..run.denoise import Pipeline
-from ..run.look import look_at
-from ..run.text import embed, read_prompt
-from .autoencoder import psnr, to_pictures, to_tensor
-from .captions import Caption, describe, spoken
-from .card import by_layer, write_card
-from .draw import masks, render
-from .export import SUMS, WEIGHTS
-from .judge import SIDE, Found, look, match
-from .world import KINDS, Scene, Thing, relation, sample_scene
+from unet_explained.bundled.captions import Caption, describe, spoken
+from unet_explained.bundled.draw import masks, render
+from unet_explained.bundled.world import KINDS, Scene, Thing, held_out_pair, relation, sample_scene
+from unet_explained.recording import Recording, record
+from unet_explained.recording.heatmaps import iou, pointing_game
+from unet_explained.run.denoise import Pipeline
+from unet_explained.run.look import look_at
+from unet_explained.run.text import embed, read_prompt
+
+from .autoencoder import to_pictures, to_tensor
+from .judge import SIDE, Found, judge_picture, match
 
 TIMES = (900, 700, 500, 300, 100)  # the timesteps to which rendered scenes are noised
-TOLD_AT = (800, 700, 600)  # where kinds are decided
-GRADED_BY = [
-    Path(__file__).with_name(f"{name}.py")
-    for name in ("world", "draw", "captions", "judge", "evaluate")
-]
+KIND_AT = (800, 700, 600)  # where kinds are decided
 
 
-def evaluate(
-    folder: Path = WEIGHTS,
-    count: int = 100,
-    steps: int = 20,
-    out: Path = Path("runs/evaluation"),
-    seed: int = 0,
-) -> str:
-    """Grades `count` held-out captions, or those of them that `out` lacks; updates the card.
-
-    Returns the table of where the words' maps point right. ValueError if `out` holds rows of other
-    weights, steps or seed, or by another judge.
-    """
-    pipe = load(folder)
-    rules = sha256(b"".join(path.read_bytes() for path in GRADED_BY)).hexdigest()
-    of = f"{steps} steps, seed {seed}, graded by {rules}\n{(folder / SUMS).read_text()}"
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
-    if not (out / "of.txt").exists():
-        (out / "of.txt").write_text(of)
-    if (out / "of.txt").read_text() != of:
-        raise ValueError(
-            f"{out} holds rows of other weights, steps or seed, or by another judge: "
-            "choose another folder"
-        )
-    rows = out / "rows.jsonl"
-    done = len(rows.read_text().splitlines()) if rows.exists() else 0
-    with open(rows, "a") as file:
-        for index in tqdm(range(done, count), "evaluating", initial=done, total=count):
-            row, picture = grade(pipe, index, steps, seed)
-            picture.resize((128, 128)).save(out / "pictures" / f"{index:05d}.png")
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-    graded = [json.loads(line) for line in rows.read_text().splitlines()[:count]]
-    write_card(folder, graded, steps, psnr(pipe.vae, Random(seed)))
-    return by_layer(graded)
+def held_out_scene(index: int) -> tuple[Scene, Random]:
+    """The scene of that number in an evaluation, and the random numbers of what follows from it."""
+    rng = Random(f"evaluation/0/{index}")
+    return sample_scene(rng, "held_out"), rng
 
 
-def grade(pipe: Pipeline, index: int, steps: int, seed: int) -> tuple[dict, Image]:
+def score_caption(pipe: Pipeline, index: int, steps: int) -> tuple[dict, Image]:
     """One held-out scene: its picture, what that shows and where the words of its caption look."""
-    rng = Random(f"evaluation/{seed}/{index}")
-    scene = sample_scene(rng, "held_out")
+    scene, rng = held_out_scene(index)
     caption = describe(scene, rng)
     with record(pipe.unet, attention="sum") as recording:
         run = pipe(caption.text, steps=steps, seed=index)
-    shown = look(np.asarray(run.image))[1]
+    shown = judge_picture(np.asarray(run.image))[1]
     found = match(shown, scene.things)
     row = {"prompt": caption.text, "shown": len(shown), **_painted(scene, caption, found)}
     right = [
@@ -97,7 +54,7 @@ def grade(pipe: Pipeline, index: int, steps: int, seed: int) -> tuple[dict, Imag
         str(time): list(_pointing(looked, caption, truth, picture))
         for picture, time in enumerate(TIMES)
     }
-    row["told"] = _told(pipe, scene, caption, rng)
+    row["kind_word"] = worth_of_kind(pipe, scene, caption, rng)
     return row | _judged(pipe, scene), run.image
 
 
@@ -106,10 +63,11 @@ def _same(blob: Found, thing: Thing) -> bool:
 
 
 def _painted(scene: Scene, caption: Caption, found: list[Found | None]) -> dict:
-    """For each thing whether it is there in its colour and kind; told places and relation."""
+    """Whether each thing came out in its colour and kind, and the places and the relation told."""
     pairs = list(zip(found, scene.things, strict=True))
     row = {
         "things": [thing.kind for thing in scene.things],
+        "unseen": [held_out_pair(thing.colour, thing.kind) for thing in scene.things],
         "colour": [bool(blob and blob.thing.colour == thing.colour) for blob, thing in pairs],
         "kind": [bool(blob and blob.thing.kind == thing.kind) for blob, thing in pairs],
         "place": [
@@ -147,7 +105,9 @@ def _pointing(
 
 
 @torch.no_grad()
-def _told(pipe: Pipeline, scene: Scene, caption: Caption, rng: Random) -> dict[str, list[float]]:
+def worth_of_kind(
+    pipe: Pipeline, scene: Scene, caption: Caption, rng: Random
+) -> dict[str, list[float]]:
     """What a kind's word is worth, by timestep: [error with it, error with another kind's].
 
     Mean squared errors of the velocity in a rendered scene, within two radii around one thing.
@@ -160,20 +120,20 @@ def _told(pipe: Pipeline, scene: Scene, caption: Caption, rng: Random) -> dict[s
     prompts = [read_prompt(text, pipe.tokenizer) for text in texts]
     context = torch.cat([embed(prompt, pipe.text_encoder) for prompt in prompts])
     mean = pipe.vae.encode(to_tensor([render(scene, 512)])).latent_dist.mean
-    latents = (mean * pipe.vae.config.scaling_factor).expand(2 * len(TOLD_AT), -1, -1, -1)
+    latents = (mean * pipe.vae.config.scaling_factor).expand(2 * len(KIND_AT), -1, -1, -1)
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
     one = torch.randn(latents[:1].shape, generator=generator)
-    noise, times = one.expand_as(latents), torch.tensor(TOLD_AT).repeat_interleave(2)
+    noise, times = one.expand_as(latents), torch.tensor(KIND_AT).repeat_interleave(2)
     noisy = pipe.scheduler.add_noise(latents, noise, times)
-    output = pipe.unet(noisy, times, context.repeat(len(TOLD_AT), 1, 1)).sample
+    output = pipe.unet(noisy, times, context.repeat(len(KIND_AT), 1, 1)).sample
     missed = (output - pipe.scheduler.get_velocity(latents, noise, times)).square()
     side, reach = missed.shape[-1], 2 * thing.radius
     rows, columns = (
         slice(round(side * max(at - reach, 0)), round(side * (at + reach)))
         for at in (thing.y, thing.x)
     )
-    errors = missed[:, :, rows, columns].mean((1, 2, 3)).view(len(TOLD_AT), 2)
-    return {str(time): pair.tolist() for time, pair in zip(TOLD_AT, errors, strict=True)}
+    errors = missed[:, :, rows, columns].mean((1, 2, 3)).view(len(KIND_AT), 2)
+    return {str(time): pair.tolist() for time, pair in zip(KIND_AT, errors, strict=True)}
 
 
 @torch.no_grad()
@@ -183,22 +143,11 @@ def _judged(pipe: Pipeline, scene: Scene) -> dict:
     latents = pipe.vae.encode(to_tensor([picture])).latent_dist.mean
     back = to_pictures(pipe.vae.decode(latents).sample)[0]
     return {
-        name: [
-            bool(blob and _same(blob, thing))
-            for blob, thing in zip(match(look(shown)[1], scene.things), scene.things, strict=True)
-        ]
-        for name, shown in (("judge_render", picture), ("judge_round_trip", back))
+        "judge_render": _recognised(picture, scene),
+        "judge_round_trip": _recognised(back, scene),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
-    options = parser.parse_args()
-    print(evaluate(WEIGHTS, options.count, options.steps, options.out))
-
-
-if __name__ == "__main__":
-    main()
+def _recognised(picture: np.ndarray, scene: Scene) -> list[bool]:
+    found = match(judge_picture(picture)[1], scene.things)
+    return [bool(blob and _same(blob, thing)) for blob, thing in zip(found, scene.things)]

@@ -12,8 +12,8 @@ from itertools import permutations
 
 import numpy as np
 
-from .draw import PALETTE, WOOD, masks, tint
-from .world import COLOURS, GROUNDS, KINDS, Scene, Thing
+from unet_explained.bundled.draw import PALETTE, WOOD, masks, tint
+from unet_explained.bundled.world import COLOURS, GROUNDS, KINDS, Scene, Thing
 
 SIDE = 128  # pictures are judged at this size
 TEMPLATE = 40  # the side of a blob's window, in pixels
@@ -33,7 +33,7 @@ class Found:
     fit: float
 
 
-def look(picture: np.ndarray) -> tuple[str, list[Found]]:
+def judge_picture(picture: np.ndarray) -> tuple[str, list[Found]]:
     """The ground and the things in a picture, uint8 (height, width, 3), largest first."""
     small = _shrink(picture)
     edges = small[:3], small[-3:], small[:, :3], small[:, -3:]
@@ -50,13 +50,13 @@ def look(picture: np.ndarray) -> tuple[str, list[Found]]:
 def _things(small: np.ndarray, group: np.ndarray) -> list[Found]:
     """The one thing, or the several, that blobs near each other are."""
     blobs = sorted(_blobs(group), key=np.sum, reverse=True)
-    parts = [_judge(small, blob) for blob in blobs if blob.mean() > SMALLEST]
-    whole = _judge(small, group)
+    parts = [_judge_blob(small, blob) for blob in blobs if blob.mean() > SMALLEST]
+    whole = _judge_blob(small, group)
     colours = {part.thing.colour for part in parts} - {""}
     if (
         len(blobs) > 1
         and colours <= {whole.thing.colour}
-        and whole.fit > _judge(small, blobs[0]).fit
+        and whole.fit > _judge_blob(small, blobs[0]).fit
     ):
         return [whole]
     return parts
@@ -110,7 +110,7 @@ def _around(grid: np.ndarray) -> list[np.ndarray]:
     return [grid, *moved]
 
 
-def _judge(small: np.ndarray, blob: np.ndarray) -> Found:
+def _judge_blob(small: np.ndarray, blob: np.ndarray) -> Found:
     tints = [*TINTS, WOOD]  # wood is of any thing's colour: no vote
     nearest = np.bincount(_nearest(small[blob], tints), minlength=len(tints))
     votes = dict.fromkeys(COLOURS, 0)

@@ -9,8 +9,8 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from .draw import render
-from .world import Scene, sample_scene
+from unet_explained.bundled.draw import render
+from unet_explained.bundled.world import Scene, sample_scene
 
 KL_WEIGHT, GUIDE_WEIGHT = 0.01, 0.1
 
@@ -92,12 +92,12 @@ def calibrate(vae: AutoencoderKL, rng: Random, count: int = 64, size: int = 256)
 
 
 @torch.no_grad()
-def latent_rgb(vae: AutoencoderKL, rng: Random, count: int = 16) -> list[list[float]]:
+def latent_rgb(vae: AutoencoderKL, rng: Random) -> list[list[float]]:
     """The linear map, by least squares, from a scaled latent pixel to its square's mean colour.
 
     A row for each latent channel, and one to be added; colours are from -1 to 1.
     """
-    pictures = to_tensor([render(sample_scene(rng), 256) for _ in range(count)]).to(vae.device)
+    pictures = to_tensor([render(sample_scene(rng), 256) for _ in range(16)]).to(vae.device)
     latents = vae.encode(pictures).latent_dist.mean * vae.config.scaling_factor
     known = F.pad(latents.permute(0, 2, 3, 1).flatten(0, 2), (0, 1), value=1.0)
     colours = F.avg_pool2d(pictures, 8).permute(0, 2, 3, 1).flatten(0, 2)

@@ -4,7 +4,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..model.unet import UNet2DConditionModel
+from unet_explained.model.unet import UNet2DConditionModel
 
 TEXT_WIDTH = 96
 LATENT_SIDE = 64  # of a picture of 512 x 512

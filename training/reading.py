@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .captions import NOUNS, Caption, describe, mentioned
-from .world import COLOURS, KINDS, SIZES, THINGS, Scene, sample_scene
+from unet_explained.bundled.captions import NOUNS, Caption, describe, mentioned
+from unet_explained.bundled.world import COLOURS, KINDS, SIZES, THINGS, Scene, sample_scene
 
 FIELDS = (len(KINDS), len(COLOURS), len(SIZES), 2)  # logits of the looks, then x and y
 

@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .autoencoder import to_pictures
 from .models import LATENT_SIDE, TIMESTEPS, build_scheduler
-from .pointing import Pointing
+from .pointing import PointingLoss
 from .reading import ReadingLoss
 from .tokenizer import token_ids
 
@@ -22,11 +22,12 @@ READING_WEIGHT = 0.02  # what the text encoder can read it is to keep
 THING = 256  # latent pixels: over so many the noise is averaged when a thing of usual size is seen
 NEAR = 0.9  # of the timesteps: up to there something can be seen of the things in a window
 DECIDING = (0.55, 0.85)  # of the timesteps: there a thing, on its way out of noise, gets its kind
+STEPS = 20  # to a picture of a sample sheet
 KEYS = 128  # a pixel's self-attention looks at so many in training, or an eighth of all if more
 
 
 class DiffusionLoss(nn.Module):
-    """Squared error of the velocity that the UNet predicts, at random timesteps; Pointing; reading.
+    """Squared error of the velocity that the UNet predicts, at random timesteps; pointing; reading.
 
     Smaller latents stand for latents of full size that were averaged down to them: a mean of four
     pixels has half their noise. So what an inner level learns from them holds at full size.
@@ -35,15 +36,15 @@ class DiffusionLoss(nn.Module):
     picture: as in min-SNR (Hang et al. 2023) with gamma 5, but for that side only.
 
     A thing may lie anywhere in its place, as a window may around its thing, and through much noise
-    nobody can tell where. If an Album tells what may be, to be predicted is the mean of all that,
+    nobody can tell where. Where an Album tells what may be, the target is the mean of all that,
     each weighted by how well it explains what is seen: a stable target (Xu et al. 2023), with less
-    variance. On average it is the same, but for things at an edge: more of them lie right there
-    than it counts on.
+    variance. On average it is the same, except for things at an edge: more of them lie right there
+    than it assumes.
     """
 
     def __init__(self, unet: nn.Module, reading: ReadingLoss):
         super().__init__()
-        self.unet, self.reading, self.pointing = unet, reading, Pointing(unet)
+        self.unet, self.reading, self.pointing = unet, reading, PointingLoss(unet)
 
     @property
     def text_encoder(self) -> CLIPTextModel:
@@ -58,7 +59,7 @@ class DiffusionLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """The sum of the losses of what is given.
 
-        whole and windows are an Album's, fresh are of Fresh, captions a reading_batch.
+        whole and windows are an Album's, fresh are of a SceneStore, captions a reading_batch.
 
         Windows are cheap: a thing's edges and kind depend on what is near. Nobody asks where in
         the picture their pixels are, so the last timesteps, which lay things out, are not theirs.
@@ -67,19 +68,19 @@ class DiffusionLoss(nn.Module):
         if whole is not None:
             inner = whole["latents"].shape[-1] < LATENT_SIDE
             times = _timesteps(whole["latents"], late=1, deciding=0.0 if inner else 0.2)
-            losses.append(self._loss(**whole, times=times, where=True))
+            losses.append(self.denoising(**whole, times=times, where=True))
         if windows is not None:
             times = _timesteps(windows["latents"], latest=NEAR, deciding=0.5)
-            losses.append(self._loss(**windows, times=times, where=False))
+            losses.append(self.denoising(**windows, times=times, where=False))
         if fresh is not None:
             # half of all in DECIDING; so many samples leave enough for the early ones too
             times = _timesteps(fresh["latents"], late=0.5, deciding=0.25)
-            losses.append(self._loss(**fresh, times=times, where=True))
+            losses.append(self.denoising(**fresh, times=times, where=True))
         if captions is not None:
             losses.append(READING_WEIGHT * self.reading(**captions))
         return sum(losses)
 
-    def _loss(
+    def denoising(
         self,
         latents: Float[Tensor, "batch 4 height width"],
         ids: Int[Tensor, "batch token"],
@@ -190,14 +191,12 @@ def sample(
     texts: list[str],
     side: int,
     guidance: float,
-    steps: int = 20,
-    seed: int = 0,
 ) -> np.ndarray:
     """Pictures of the prompts, uint8 (batch, 8 side, 8 side, 3), for latents of any side."""
     scheduler = build_scheduler()
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(STEPS)
     context = model.text_encoder(token_ids([""] * len(texts) + texts, tokenizer).to(vae.device))[0]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     latents = torch.randn(len(texts), 4, side, side, generator=generator).to(vae.device)
     latents = noise_scale(latents) * latents
     for timestep in scheduler.timesteps:

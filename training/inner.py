@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..model.blocks import Context
-from ..model.unet import UNet2DConditionModel
+from unet_explained.model.blocks import Context
+from unet_explained.model.unet import UNet2DConditionModel
 
 
 class InnerUNet(nn.Module):

@@ -1,6 +1,5 @@
-"""Writes the pipeline as a folder in diffusers' layout, and checks that such a folder is whole."""
+"""Writes the pipeline as a folder in diffusers' layout."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,13 +10,13 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextModel
 
+from unet_explained.bundled.captions import WORDS
+from unet_explained.run.sums import SUMS, sha256
+
 from .autoencoder import latent_rgb
-from .captions import WORDS
 from .models import UNET_CONFIG, build_scheduler
 from .tokenizer import build_tokenizer
 
-WEIGHTS = Path(__file__).parent / "weights"
-SUMS = "SHA256SUMS"
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "_diffusers_version": __version__,
@@ -90,32 +89,16 @@ def _save_tokenizer(folder: Path) -> None:
 
 def seal(folder: Path) -> None:
     """Writes the sums of all files but the model card, which may be edited."""
-    lines = [f"{_sum(folder / name)}  {name}\n" for name in _sealed(folder)]
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in sealed(folder)]
     (folder / SUMS).write_text("".join(lines))
 
 
-def verify(folder: Path = WEIGHTS) -> None:
-    """Raises ValueError if a file of the pipeline is missing, new or changed."""
-    lines = (folder / SUMS).read_text().splitlines()
-    expected = {name: total for total, name in (line.split(maxsplit=1) for line in lines)}
-    if set(expected) != set(_sealed(folder)):
-        differing = sorted(set(expected) ^ set(_sealed(folder)))
-        raise ValueError(f"{folder}: missing or not listed in {SUMS}: {', '.join(differing)}")
-    for name, total in expected.items():
-        if _sum(folder / name) != total:
-            raise ValueError(f"{folder / name} is damaged: its sha256 is not the one in {SUMS}")
-
-
-def _sealed(folder: Path) -> list[str]:
+def sealed(folder: Path) -> list[str]:
+    """The names of all files that have a sum: they are the pipeline."""
     names = sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
     return [name for name in names if name not in (SUMS, "README.md")]
-
-
-def _sum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_json(path: Path, value: dict) -> None:

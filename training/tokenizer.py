@@ -5,7 +5,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from .captions import WORDS
+from unet_explained.bundled.captions import WORDS
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 TOKENS = 77

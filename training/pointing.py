@@ -20,10 +20,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from ..model.attention import attention_weights
-from .captions import Caption, mentioned
+from unet_explained.bundled.captions import Caption, mentioned
+from unet_explained.bundled.world import THINGS
+from unet_explained.model.attention import attention_weights
+
 from .reading import retold
-from .world import THINGS
 
 TAUGHT = ("up_blocks.1.", "up_blocks.2.")  # the ways up through 16 x 16 and 32 x 32
 PLACE_WEIGHT = 10.0  # against the words: a place is off by thousandths, a word by whole nats
@@ -40,23 +41,23 @@ def word_tokens(
     )  # fmt: skip
     counts = torch.tensor([len(caption.nouns) if caption else 0 for caption in captions])
     padding = retold(read.input_ids, counts, tokenizer)
-    told = torch.zeros(len(captions), 3, THINGS, padding.shape[1])
+    words = torch.zeros(len(captions), 3, THINGS, padding.shape[1])
     for row, caption in enumerate(captions):
         if caption is None:
             continue
         for slot, thing in enumerate(mentioned(caption)):
-            told[row, 2, thing] = padding[row, :, slot]
-        for thing, words in enumerate(zip(caption.colours, caption.nouns, strict=True)):
-            start = caption.text.index(" ".join(words))
-            for role, word in enumerate(words):
+            words[row, 2, thing] = padding[row, :, slot]
+        for thing, names in enumerate(zip(caption.colours, caption.nouns, strict=True)):
+            start = caption.text.index(" ".join(names))
+            for role, word in enumerate(names):
                 left, right = read.offset_mapping[row].unbind(1)
-                told[row, role, thing] = ((start < right) & (left < start + len(word))).float()
+                words[row, role, thing] = ((start < right) & (left < start + len(word))).float()
                 start += len(word) + 1
-    return told
+    return words
 
 
-class Pointing(nn.Module):
-    """What the taught layers of a UNet lack, to be minimised: their pixels' places and words."""
+class PointingLoss(nn.Module):
+    """How far the pixels of a UNet's taught layers are from their places and from their words."""
 
     def __init__(self, unet: nn.Module):
         super().__init__()
@@ -96,13 +97,13 @@ class Pointing(nn.Module):
     ) -> Float[Tensor, ""]:
         """Where not `where`, the pixels' places are not asked for: they were cut out."""
         losses = [
-            misplaced(q, k, words, masks, shown) + where * PLACE_WEIGHT * lost(place(hidden_states))
-            for place, (hidden_states, q, k) in zip(self.place, seen, strict=True)
+            word_loss(q, k, words, masks, shown) + where * PLACE_WEIGHT * place_loss(place(states))
+            for place, (states, q, k) in zip(self.place, seen, strict=True)
         ]
         return torch.stack(losses).mean()
 
 
-def lost(places: Float[Tensor, "batch query 2"]) -> Float[Tensor, ""]:
+def place_loss(places: Float[Tensor, "batch query 2"]) -> Float[Tensor, ""]:
     """Squared error of the pixels' places (x, y), of a square whose edges are -1 and 1."""
     side = isqrt(places.shape[1])
     line = (torch.arange(side, device=places.device) + 0.5) / side * 2 - 1
@@ -110,7 +111,7 @@ def lost(places: Float[Tensor, "batch query 2"]) -> Float[Tensor, ""]:
     return F.mse_loss(places, torch.stack([x, y], 2).flatten(0, 1).expand_as(places))
 
 
-def misplaced(
+def word_loss(
     q: Float[Tensor, "batch head query channel"],
     k: Float[Tensor, "batch head key channel"],
     words: Float[Tensor, "batch role thing key"],

@@ -1,6 +1,6 @@
 """Scenes that are renewed all the time: processes draw and caption them, the device keeps some.
 
-To a GPU each of an Album's thousand scenes would come hundreds of times. The target here is the one
+A GPU would see each of an Album's thousand scenes hundreds of times. The target here is the one
 sample's velocity, not the stable one.
 """
 
@@ -16,25 +16,26 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import trange
 from transformers import CLIPTokenizer
 
+from unet_explained.bundled.captions import describe
+from unet_explained.bundled.draw import render
+from unet_explained.bundled.world import THINGS, sample_scene
+
 from .album import EMPTY_SHARE, scene_masks
 from .autoencoder import to_floats
-from .captions import describe
-from .draw import render
 from .pointing import word_tokens
 from .reading import reading_batch
 from .tokenizer import token_ids
-from .world import THINGS, sample_scene
 
-CAPTIONS = 8  # of each scene; at a time one of them is told
-READ = 32  # captions that come along with new scenes, to be read
+CAPTIONS = 8  # of each scene; a sample has one of them
+READ = 32  # more captions that come with new scenes, for ReadingLoss
 
 
-class Drawn(IterableDataset):
+class SceneStream(IterableDataset):
     """Endless (scenes, captions): `size` new scenes as tensors, and a reading_batch of READ.
 
     pictures: uint8 (scene, side, side, 3); masks: (scene, thing, side / 8, side / 8);
     ids: (scene, caption, token); words: (scene, caption, role, thing, token), as word_tokens.
-    They are the same however many processes draw: these take turns, as a DataLoader asks them.
+    They are the same however many processes draw: a DataLoader asks these one after another.
     """
 
     def __init__(self, tokenizer: CLIPTokenizer, seed: int, size: int, side: int):
@@ -63,18 +64,19 @@ class Drawn(IterableDataset):
         }
 
 
-class Fresh:
-    """The newest `room` scenes, encoded, on the device; at each batch new ones replace the oldest.
+class SceneStore:
+    """The newest scenes, encoded, on the device; at each batch new ones replace the oldest.
 
-    workers: processes that draw; with 0 this one does.
+    capacity: of so many scenes; workers: processes that draw; with 0 this one does.
+    scenes: latents (scene, 4, height, width), and a SceneStream's masks, ids and words.
     """
 
-    def __init__(self, vae: AutoencoderKL, drawn: Drawn, room: int, workers: int):
-        self.vae, self.room, self.new, self.count = vae, room, drawn.size, 0
-        self.empty = token_ids([""], drawn.tokenizer).to(vae.device)
-        self._drawn = iter(DataLoader(drawn, batch_size=None, num_workers=workers))
-        self._kept = {}
-        for _ in trange(0, room, self.new, desc="drawing", mininterval=10):
+    def __init__(self, vae: AutoencoderKL, stream: SceneStream, capacity: int, workers: int):
+        self.vae, self.capacity, self.new, self.count = vae, capacity, stream.size, 0
+        self.scenes: dict[str, Tensor] = {}
+        self._empty = token_ids([""], stream.tokenizer).to(vae.device)
+        self._stream = iter(DataLoader(stream, batch_size=None, num_workers=workers))
+        for _ in trange(0, capacity, self.new, desc="drawing", mininterval=10):
             self._renew()
 
     def batch(self, size: int) -> dict[str, dict[str, Tensor]]:
@@ -84,15 +86,15 @@ class Fresh:
         words (size, role, thing, token).
         """
         captions, device = self._renew(), self.vae.device
-        scenes = torch.randint(self.room, (size,), device=device)
-        told = scenes, torch.randint(CAPTIONS, (size,), device=device)
-        silent = torch.rand(size, device=device) < EMPTY_SHARE
-        heard = ~silent[:, None, None, None]
+        chosen = torch.randint(self.capacity, (size,), device=device)
+        caption = chosen, torch.randint(CAPTIONS, (size,), device=device)
+        empty = torch.rand(size, device=device) < EMPTY_SHARE
+        captioned = ~empty[:, None, None, None]
         fresh = {
-            "latents": self._kept["latents"][scenes].float(),
-            "masks": (self._kept["masks"][scenes] & heard).float(),
-            "ids": torch.where(silent[:, None], self.empty, self._kept["ids"][told]),
-            "words": (self._kept["words"][told] & heard).float(),
+            "latents": self.scenes["latents"][chosen].float(),
+            "masks": (self.scenes["masks"][chosen] & captioned).float(),
+            "ids": torch.where(empty[:, None], self._empty, self.scenes["ids"][caption]),
+            "words": (self.scenes["words"][caption] & captioned).float(),
         }
         return {"fresh": fresh, "captions": captions}
 
@@ -101,15 +103,15 @@ class Fresh:
         """Encodes new scenes in place of the oldest; gives the captions that came along."""
         scenes, captions = (
             {name: each.to(self.vae.device) for name, each in part.items()}
-            for part in next(self._drawn)
+            for part in next(self._stream)
         )
-        with torch.autocast(self.vae.device.type, enabled=False):  # of what is learnt, all digits
+        with torch.autocast(self.vae.device.type, enabled=False):  # latents in full precision
             mean = self.vae.encode(to_floats(scenes.pop("pictures"))).latent_dist.mean
         scenes["latents"] = (mean * self.vae.config.scaling_factor).half()
-        here = torch.arange(self.count, self.count + self.new, device=mean.device) % self.room
+        here = torch.arange(self.count, self.count + self.new, device=mean.device) % self.capacity
         for name, each in scenes.items():
-            if name not in self._kept:
-                self._kept[name] = each.new_empty(self.room, *each.shape[1:])
-            self._kept[name][here] = each
+            if name not in self.scenes:
+                self.scenes[name] = each.new_empty(self.capacity, *each.shape[1:])
+            self.scenes[name][here] = each
         self.count += self.new
         return captions

@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from .muon import optimizers
 
+DECAY = 0.995  # of the average of the weights; after n steps (1 + n) / (10 + n) at most
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -26,7 +28,6 @@ class Stage:
     rate: float  # the highest learning rate
     level: int = 0  # of the UNet, from which inwards it is trained
     windows: int = 0  # so many more samples a step on each process; fewer, if they are larger ones
-    decay: float = 0.995  # of the average of the weights; after n steps (1 + n) / (10 + n) at most
     muon: bool = False  # for the matrices, instead of AdamW
 
 
@@ -57,7 +58,7 @@ def run_stage(
     """
     plain = model
     model, *steppers = accelerator.prepare(model, *optimizers(model, stage.rate, stage.muon))
-    average = EMAModel(plain.parameters(), decay=stage.decay)
+    average = EMAModel(plain.parameters(), decay=DECAY)
     average.to(accelerator.device)
     start = _restore(accelerator, average, folder)
     bar = tqdm(

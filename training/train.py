@@ -1,7 +1,7 @@
-"""Trains the bundled pipeline from nothing: accelerate launch -m unet_explained.bundled.train
+"""Trains the bundled pipeline from nothing: accelerate launch -m training.train
 
 Stages, each resumable: the autoencoder; the text encoder's reading; the UNet and the text encoder
-together, its inner levels first, where a sample costs little; at last the decoder alone, sharper.
+together, its inner levels first, where a sample costs little; finally the decoder, for sharpness.
 """
 
 import argparse
@@ -18,7 +18,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from ..model.unet import UNet2DConditionModel
+from unet_explained.model.unet import UNet2DConditionModel
+
 from .album import Album, make_album
 from .autoencoder import AutoencoderLoss, calibrate, crops
 from .averaging import start_as_averaging

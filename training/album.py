@@ -14,12 +14,23 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTokenizer
 
+from unet_explained.bundled.captions import Caption, describe
+from unet_explained.bundled.draw import masks, render
+from unet_explained.bundled.world import (
+    GROUNDS,
+    LOOSE,
+    THINGS,
+    Scene,
+    Thing,
+    fits,
+    relation,
+    room,
+    sample_scene,
+)
+
 from .autoencoder import to_tensor
-from .captions import Caption, describe
-from .draw import masks, render
 from .pointing import word_tokens
 from .tokenizer import token_ids
-from .world import GROUNDS, LOOSE, THINGS, Scene, Thing, fits, relation, room, sample_scene
 
 EMPTY_SHARE = 0.1  # of the captions are dropped, for classifier-free guidance
 WINDOWS = (24, 24, 32)  # latents on a side: small ones cost less, large ones show more around
@@ -33,8 +44,8 @@ HALO = 8  # latents around a thing's circle that are not as the encoder paints t
 class Album:
     """Scenes with their scaled latents, encoded once (scene, 4, height, width), and masks.
 
-    What it gives holds, beside latents, `others` (batch, part, other, 4, height, width): for each
-    part of a sample the latents with that part elsewhere; `alike`: of which the caption is true.
+    Its batches hold, beside latents, `others` (batch, part, other, 4, height, width): for each part
+    of a sample the latents with that part elsewhere; `alike`: of which of them the caption is true.
     """
 
     scenes: list[Scene]
@@ -160,24 +171,24 @@ def _inputs(
     tokenizer: CLIPTokenizer,
     device: torch.device,
 ) -> dict[str, Tensor]:
-    told = torch.tensor([caption is not None for caption in captions])
+    captioned = torch.tensor([caption is not None for caption in captions])
     inputs = {
         "latents": latents,
         "ids": token_ids([caption.text if caption else "" for caption in captions], tokenizer),
         "words": word_tokens(captions, tokenizer),
-        "masks": (masks & told[:, None, None, None]).float(),
+        "masks": (masks & captioned[:, None, None, None]).float(),
     }
     return {name: each.to(device) for name, each in inputs.items()}
 
 
 @torch.no_grad()
-def make_album(vae: AutoencoderKL, rng: Random, count: int, side: int, batch: int = 4) -> Album:
+def make_album(vae: AutoencoderKL, rng: Random, count: int, side: int) -> Album:
     """`count` scenes, of one, two and three things in turn, from pictures of side x side pixels."""
     scenes = [sample_scene(rng, count=1 + number % THINGS) for number in range(count)]
     drawn = [*scenes, *(Scene(ground, ()) for ground in GROUNDS)]
     latents = []
-    for start in tqdm(range(0, len(drawn), batch), f"encoding at {side}", mininterval=10):
-        pictures = to_tensor([render(scene, side) for scene in drawn[start : start + batch]])
+    for start in tqdm(range(0, len(drawn), 4), f"encoding at {side}", mininterval=10):
+        pictures = to_tensor([render(scene, side) for scene in drawn[start : start + 4]])
         mean = vae.encode(pictures.to(vae.device)).latent_dist.mean
         latents.append((mean * vae.config.scaling_factor).half().cpu())
     every = torch.cat(latents)
