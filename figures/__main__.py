@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import unet_explained as ux
+from unet_explained.__main__ import PROMPT
 
 from . import bundled, views
 
 HERE = Path(__file__).parent
 EVALUATION = Path("runs/evaluation")
-PROMPT = "a red circle left of a blue square"
 
 
 def heatmaps():

@@ -5,9 +5,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import unet_explained as ux
+from unet_explained.__main__ import PROMPT
 
 HERE = Path(__file__).parent
-PROMPT = "a red circle left of a blue square"
 SIZE = {"width": 1040, "height": 400}  # and as high as the page is
 SCHEMES = {"light": "", "dark": "-dark"}
 
@@ -38,7 +38,7 @@ def screenshots() -> None:
                 page.goto(address)
                 page.wait_for_timeout(2000)
                 if name == "explorer":
-                    page.get_by_role("button", name="circle").first.click()
+                    page.get_by_role("button", name="butterfly").first.click()
                     page.wait_for_timeout(300)
                 page.screenshot(path=HERE / f"{name}{suffix}.png", full_page=True)
                 page.close()

@@ -1,4 +1,4 @@
-"""The command line: a tour, shape tables, heatmaps and JupyterLab on the notebooks."""
+"""The command line: a tour, shape tables, heatmaps, JupyterLab on the notebooks."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from .extras import need
 from .version import __version__
 
-PROMPT = "a red circle left of a blue square"
+PROMPT = "a red house left of a green tree and a yellow butterfly on top"
 PACKAGE = Path(__file__).parent
 COMMANDS = {
     "tour": "a picture, its word maps and its shapes, into ./unet-tour/ (what runs by default)",
@@ -20,15 +20,15 @@ COMMANDS = {
     "lab": "JupyterLab on the notebooks; its own options are passed on to it",
 }
 
-EPILOG = f"""\
+EPILOG = """\
 examples
-  python -m unet_explained                          the tour
-  python -m unet_explained --steps 10 --seed 3      the tour, with options of its own
-  python -m unet_explained shapes sd15 --depth 2    every shape of Stable Diffusion 1.5
+  python -m unet_explained                         the tour
+  python -m unet_explained --steps 10 --seed 3     the tour, with its options
+  python -m unet_explained shapes sd15 --depth 2   Stable Diffusion 1.5's shapes
   python -m unet_explained shapes sdxl --stage mid
-  python -m unet_explained heatmap "{PROMPT}"
-  python -m unet_explained heatmap "a cat" --model stable-diffusion-v1-5/stable-diffusion-v1-5
-  python -m unet_explained lab                      step through it in JupyterLab
+  python -m unet_explained heatmap "a blue fish left of an orange house"
+  python -m unet_explained heatmap "a cat on a mat" --model path/or/hub-id
+  python -m unet_explained lab                     step through it in JupyterLab
   python -m unet_explained lab --no-browser --port 8890
 """
 
