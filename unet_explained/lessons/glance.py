@@ -9,6 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from .. import diffusion
 from ..run.denoise import Pipeline, Run
 from ..show.changes import change_row
 from ..show.plots import Picture
@@ -39,17 +40,11 @@ def glance(run: Run, step: int) -> Glance:
     forward, pipeline = run.forwards[step], run.pipeline
     prediction = pipeline.unet(**vars(forward)).sample.float()
     if len(prediction) == 2:
-        without, with_prompt = prediction.chunk(2)
-        prediction = without + run.guidance * (with_prompt - without)
-    latents = forward.sample[-1:].float()
-    kept = pipeline.scheduler.alphas_cumprod[int(forward.timestep)].to(latents)
-    signal, sigma = kept.sqrt(), (1 - kept).sqrt()
-    # latents = signal * picture + sigma * noise; velocity = signal * noise - sigma * picture.
-    if pipeline.scheduler.config.prediction_type == "v_prediction":
-        picture = signal * latents - sigma * prediction
-    else:
-        picture = (latents - sigma * prediction) / signal
-    return Glance(prediction[0], picture, pipeline)
+        prediction = diffusion.guided(*prediction.chunk(2), run.guidance)
+    noisy, kind = forward.sample[-1:].float(), pipeline.scheduler.config.prediction_type
+    levels = diffusion.levels(pipeline.scheduler.alphas_cumprod, forward.timestep[None])
+    latents = diffusion.denoised(kind, noisy, prediction, *levels)
+    return Glance(prediction[0], latents, pipeline)
 
 
 def share(changed: Glance, original: Glance) -> float:

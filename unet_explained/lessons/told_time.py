@@ -7,6 +7,7 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from .. import diffusion
 from ..run.denoise import Pipeline
 
 
@@ -23,7 +24,5 @@ def guesses(
     x = repeat(noisy, "1 ... -> told ...", told=len(told)).to(unet.device, unet.dtype)
     words = repeat(context, "1 ... -> told ...", told=len(told)).to(x)
     prediction = unet(x, times, words).sample.float()
-    kept = scheduler.alphas_cumprod.to(unet.device)[times].reshape(-1, 1, 1, 1)
-    if scheduler.config.prediction_type == "v_prediction":  # Salimans and Ho 2022
-        return kept.sqrt() * x - (1 - kept).sqrt() * prediction
-    return (x - (1 - kept).sqrt() * prediction) / kept.sqrt()
+    levels = diffusion.levels(scheduler.alphas_cumprod, times)
+    return diffusion.denoised(scheduler.config.prediction_type, x, prediction, *levels)

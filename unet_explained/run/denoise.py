@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .. import diffusion
 from ..model import UNet2DConditionModel
 from ..model.embeddings import Timesteps
 from ..recording import Announcement, Recording, announce, record
@@ -174,10 +175,8 @@ class Pipeline:
             with alone(unet):
                 prediction = unet(**vars(forwards[-1])).sample.float()
             if guided:
-                without, with_prompt = prediction.chunk(2)
-                prediction = without + guidance * (with_prompt - without)
-            before = latents
-            latents, denoised = _advance(scheduler, prediction, timestep, before, generator)
+                prediction = diffusion.guided(*prediction.chunk(2), guidance)
+            latents, denoised = _advance(scheduler, prediction, timestep, latents, generator)
             yield Step(index, total, timestep.item(), latents, denoised, self)
         return Run(texts[1], texts[0].text, guidance, seed, latents, tuple(forwards), pipeline=self)
 
@@ -231,12 +230,10 @@ def _advance(scheduler, prediction, timestep, latents, generator) -> tuple[Tenso
     extra = {"generator": generator} if "generator" in accepts else {}
     output = scheduler.step(prediction, timestep, latents, **extra)
     denoised = getattr(output, "pred_original_sample", None)
-    if denoised is None:  # DDPM's equation 15, for schedulers that do not say
-        kept = scheduler.alphas_cumprod[int(timestep)].to(latents)
-        if scheduler.config.prediction_type == "v_prediction":
-            denoised = kept.sqrt() * latents - (1 - kept).sqrt() * prediction
-        else:
-            denoised = (latents - (1 - kept).sqrt() * prediction) / kept.sqrt()
+    if denoised is None:  # not every scheduler says
+        signal, sigma = diffusion.levels(scheduler.alphas_cumprod, timestep[None])
+        kind = scheduler.config.prediction_type
+        denoised = diffusion.denoised(kind, latents, prediction, signal, sigma)
     return output.prev_sample, denoised
 
 
