@@ -10,7 +10,7 @@ from PIL import Image
 
 from unet_explained.lessons.told_time import guesses
 from unet_explained.show import attention_plots, time_plots
-from unet_explained.show.colours import STAGES
+from unet_explained.show.colours import STAGE_COLOURS
 
 RNG = np.random.default_rng(0)
 TIMES = list(range(0, 100, 10))
@@ -92,7 +92,7 @@ def test_halves_apart_has_the_stages_colours():
     from matplotlib.colors import to_hex
 
     colours = [to_hex(bar.get_facecolor()) for bar in axis.patches[:3]]
-    assert colours == [STAGES[stage] for stage in ("pre-process", "down", "mid")]
+    assert colours == [STAGE_COLOURS[stage] for stage in ("pre-process", "down", "mid")]
     labels = [label.get_text() for label in axis.get_xticklabels()]
     assert labels == ["conv_in", "down 0 attention 1", "mid resnet 0"]
 

@@ -47,7 +47,7 @@ def test_a_frame_shows_the_steps_own_preview_maps_and_activity(view, tiny_pipe):
     np.testing.assert_allclose(frame.maps[2], expected, atol=frame.content["top"] / 255)
     stats = run.replay(step, stats=True).stats
     activity = np.frombuffer(frame.buffers[2], np.uint8) / 255 * frame.content["strongest"]
-    expected = [stats[name][0].std for name in frame.content["modules"]]
+    expected = [np.hypot(*stats[name][0][:2]) for name in frame.content["modules"]]
     np.testing.assert_allclose(activity, expected, atol=frame.content["strongest"] / 255)
     drawn = {box["name"] for box in view.drawing["boxes"]}
     assert set(frame.content["modules"]) == drawn

@@ -1,6 +1,5 @@
 """record(): hooks that observe a UNet and never change what it computes."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -8,12 +7,14 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from ..model import Attention, attention_weights
 from ..model.attention import Transformer2DModel
 from .axes import trace
 from .budget import Budget
 from .heatmaps import head_mean
+from .hooks import hooked
 from .kept import Announcement, Options, Pair, RecordedRun, Stats, Step
 from .nested import changed, copied, first, size_of
 from .patterns import matching, uncompiled
@@ -88,21 +89,16 @@ class Recorder:
     @contextmanager
     def attached(self, recording: Recording) -> Iterator[None]:
         with ExitStack() as stack:
-            if "torch._dynamo" in sys.modules:
-                # A compiled model ignores hooks that come after it, and says nothing. (Importing
-                # dynamo costs seconds; who has compiled anything has imported it.)
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
             self.tracing = stack.enter_context(ExitStack())
             self.recording = recording
             recording.calls = self.tracing.enter_context(trace(self.unet))
-            for handle in self._hooks():
-                stack.callback(handle.remove)
+            stack.enter_context(hooked(self._hooks()))
             others = WATCHING.setdefault(self.unet, [])
             others.append(self)
             stack.callback(others.remove, self)
             yield
 
-    def _hooks(self) -> Iterator:
+    def _hooks(self) -> Iterator[RemovableHandle]:
         options = self.options
         yield self.unet.register_forward_pre_hook(self.begin, with_kwargs=True)
         for name, module in self.unet.named_modules():

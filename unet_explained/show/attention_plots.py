@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from .colours import ATTENTION, STAGES, stage_of
-from .plots import Picture, draw_map, entitle, shrunk
+from ..recording.rows import stage_of
+from .colours import ATTENTION, STAGE_COLOURS
+from .plots import Picture, draw_map, entitle, shrunk, word_maps
 
 MARK = "#00e5ff"  # told apart from every colour of the attention map
 
@@ -51,14 +52,10 @@ def pixel_looks(run, recording, layer: str, place: tuple[int, int]) -> Picture:
     pixel = tuple(
         at * size // full for at, size, full in zip(place, start.shape, run.latents.shape[-2:])
     )
-    words, seen = run.prompt.words, {}
-    weights = [start[pixel].item()]
-    for word in words:
-        occurrence = seen[word] = seen.get(word, -1) + 1
-        heat = recording.attention(word, occurrence=occurrence, layer=cross)
-        weights.append(heat[pixel].item())
+    maps = word_maps(run, recording, layer=cross)
+    weights = [start[pixel].item(), *(each[pixel].item() for each in maps)]
     looks = recording.self_attention(layer=f"{layer}.transformer_blocks.0.attn1", pixel=pixel)
-    labels = ["start", *words, "the rest"]
+    labels = ["start", *run.prompt.words, "the rest"]
     shares = [*weights, max(0.0, 1 - sum(weights))]
     return pixel_view(np.asarray(run.image), pixel, looks.cpu().numpy(), labels, shares)
 
@@ -103,9 +100,9 @@ def halves_apart(names: Sequence[str], differences: Sequence[float]) -> Picture:
     figure.set_layout_engine("constrained")
     axis = figure.subplots()
     stages = [stage_of(name) for name in names]
-    axis.bar(range(len(names)), differences, color=[STAGES[stage] for stage in stages])
+    axis.bar(range(len(names)), differences, color=[STAGE_COLOURS[stage] for stage in stages])
     for stage in dict.fromkeys(stages):
-        axis.bar([0], [0], color=STAGES[stage], label=stage)
+        axis.bar([0], [0], color=STAGE_COLOURS[stage], label=stage)
     axis.set_xticks(range(len(names)))
     axis.set_xticklabels([_short(name) for name in names], rotation=90, fontsize=8)
     axis.set_ylabel("difference, as a share of the size")

@@ -1,11 +1,10 @@
 """Feature maps, pictures and differences side by side."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from .plots import Picture, entitle
+from .plots import Picture, entitle, grid
 
 SIGNED, POSITIVE = "RdBu_r", "viridis"  # the colour maps of values around 0, and from 0 up
 
@@ -23,17 +22,12 @@ def feature_grid(
 
     same_scale: one scale for all, so that they can be compared; bar: a colour bar for that scale.
     """
-    columns = min(columns, len(maps))
-    rows = math.ceil(len(maps) / columns)
-    side = min(2.4, 9.6 / columns)
-    figure = Picture(figsize=(side * columns + 0.9 * bar, (side + 0.3) * rows + 0.5 * bool(title)))
-    figure.set_layout_engine("compressed")
+    side = min(2.4, 9.6 / min(columns, len(maps)))
+    room = dict(beside=0.9 * bar, above=0.5 * bool(title))
+    figure, axes = grid(len(maps), columns, (side, side + 0.3), **room)
     figure.suptitle(title, fontsize=12, parse_math=False)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     signed = any(each.min() < 0 for each in maps)
     top = max(np.abs(each).max() for each in maps)
-    for axis in axes:
-        axis.set_axis_off()
     for index, (axis, values) in enumerate(zip(axes, maps)):
         reach = max(top if same_scale else np.abs(values).max(), 1e-12)
         drawn = axis.imshow(
@@ -42,7 +36,7 @@ def feature_grid(
         if index < len(titles):
             entitle(axis, titles[index], fontsize=10)
     if bar:
-        figure.colorbar(drawn, ax=axes.tolist(), shrink=0.7, pad=0.02)
+        figure.colorbar(drawn, ax=axes, shrink=0.7, pad=0.02)
     return figure
 
 
@@ -50,14 +44,8 @@ def pictures_row(
     images: Sequence[np.ndarray], titles: Sequence[str], *, title: str = "", columns: int = 4
 ) -> Picture:
     """Pictures, uint8 (height, width, 3), with a line of text under each."""
-    columns = min(columns, len(images))
-    rows = math.ceil(len(images) / columns)
-    figure = Picture(figsize=(2.6 * columns, 2.95 * rows + 0.4 * bool(title)))
-    figure.set_layout_engine("compressed")
+    figure, axes = grid(len(images), columns, (2.6, 2.95), above=0.4 * bool(title))
     figure.suptitle(title, fontsize=12, parse_math=False)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
     for axis, image, text in zip(axes, images, titles):
         axis.imshow(image)
         entitle(axis, text, fontsize=10, y=-0.13)

@@ -8,7 +8,7 @@ from einops import rearrange
 from matplotlib import colormaps
 
 from ..recording.heatmaps import resize
-from .colours import ATTENTION, STAGES, stage_of
+from .colours import ATTENTION, STAGE_COLOURS, colour_of
 from .features import SIGNED
 from .plots import Picture, Place, draw_map, entitle, shrunk, tiles, words_over
 
@@ -176,7 +176,7 @@ def layer_bars(
     figure = Picture(figsize=(9.2, 0.27 * len(names) + 1.2))
     figure.set_layout_engine("constrained")
     axis = figure.subplots()
-    colours = [STAGES[stage_of(name)] if "block" in name else "0.35" for name in names]
+    colours = [colour_of(name) if "block" in name else "0.35" for name in names]
     if log:
         axis.scatter(values, range(len(names)), color=colours, s=70, zorder=2)
         axis.set_xscale("log")
@@ -206,7 +206,9 @@ def stage_bars(models: Mapping[str, Mapping[str, float]], title: str, unit: str)
         for stage, value in stages.items():
             if not value:
                 continue
-            drawn[stage] = axis.barh(row, value, left=start, color=STAGES[stage], label=stage)
+            drawn[stage] = axis.barh(
+                row, value, left=start, color=STAGE_COLOURS[stage], label=stage
+            )
             start += value
         axis.text(start, row, f" {start:,.0f}", va="center", fontsize=10)
     axis.set_yticks(range(len(models)), list(models), fontsize=11)

@@ -9,12 +9,12 @@ from itertools import cycle
 
 import numpy as np
 
-from .colours import STAGES
+from .colours import STAGE_COLOURS
 from .features import SIGNED
 from .plots import Picture, entitle
 
 SHADES = ("#3c096c", "#7b2cbf", "#9b5de5", "#c08ad9", "#e0b0e8")  # of time's colour, dark to light
-ACTUAL = STAGES["post-process"]
+ACTUAL = STAGE_COLOURS["post-process"]
 MOMENT = {"color": ACTUAL, "markersize": 6}
 
 
@@ -57,7 +57,7 @@ def waves_at(waves: np.ndarray, t: int, channels: Sequence[int]) -> Picture:
     entitle(upper, "some channels, over time", fontsize=10, loc="left")
 
     count = waves.shape[1]
-    last.plot(waves[t], color=STAGES["time"], linewidth=1.2)
+    last.plot(waves[t], color=STAGE_COLOURS["time"], linewidth=1.2)
     last.plot(channels, waves[t, list(channels)], "o", **MOMENT)
     last.axvline(count / 2 - 0.5, color="0.6", linestyle=":")
     last.set(xlim=(0, count - 1), ylim=(-1.8, 1.25), yticks=(-1, 0, 1), xlabel="channel")
@@ -82,7 +82,7 @@ def alike_at(matrices: Mapping[str, np.ndarray], timesteps: Sequence[int], t: in
         axis.set(xlabel="timestep", xticks=few, yticks=() if column else few)
         axis.set_ylabel("" if column else "timestep")
         entitle(axis, title, fontsize=11)
-        colour = (STAGES["input"], STAGES["time"])[column % 2]
+        colour = (STAGE_COLOURS["input"], STAGE_COLOURS["time"])[column % 2]
         curves.plot(timesteps, matrix[index], color=colour, linewidth=2, label=title)
     key = "cosine similarity:\nred 1, white 0, blue -1"
     figure.text(0.985, 0.94, key, ha="right", va="top", fontsize=9)
@@ -122,7 +122,7 @@ def channel_spread(stages: Mapping[str, np.ndarray], groups: int) -> Picture:
         flat = values.reshape(count, -1)
         axis.errorbar(
             range(count), flat.mean(1), flat.std(1), fmt="o", markersize=3, linewidth=1,
-            color=STAGES["pre-process"], ecolor="0.55",
+            color=STAGE_COLOURS["pre-process"], ecolor="0.55",
         )  # fmt: skip
         for group, mean in enumerate(values.reshape(groups, -1).mean(1)):
             sides = group * wide - 0.5, (group + 1) * wide - 0.5
@@ -170,7 +170,7 @@ def activation_curve(inputs: np.ndarray, function, name: str) -> Picture:
     many.set(yticks=[])
     axis.set_zorder(many.get_zorder() + 1)
     axis.patch.set_visible(False)
-    axis.plot(xs, function(xs), color=STAGES["pre-process"], linewidth=2.5, label=name)
+    axis.plot(xs, function(xs), color=STAGE_COLOURS["pre-process"], linewidth=2.5, label=name)
     axis.plot(xs, xs, color="0.5", linewidth=1, linestyle=":", label="unchanged")
     axis.set(xlabel="what comes in (grey: how often)", ylabel="what goes out")
     axis.legend(fontsize=9)
@@ -186,7 +186,7 @@ def shift_view(
     """
     figure = Picture(figsize=(9.6, 3.1))
     curve, index = figure.add_axes((0.08, 0.16, 0.28, 0.74)), list(timesteps).index(t)
-    curve.plot(timesteps, shifts, color=STAGES["time"], linewidth=2)
+    curve.plot(timesteps, shifts, color=STAGE_COLOURS["time"], linewidth=2)
     curve.plot([t], [shifts[index]], "o", color=ACTUAL, markersize=8)
     curve.axhline(0, color="0.6", linewidth=0.8)
     curve.set(xlabel="timestep t", ylabel="shift of this channel")

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..recording.rows import stage_of
 from ..run.denoise import Run
 from ..run.text import Prompt, read_prompt
-from ..show.colours import STAGES, stage_of
+from ..show.colours import colour_of
 from .explorer_maps import HALVES, Column, WordMaps
 
 MESSAGE = 4 * 10**6  # bytes that one answer may have
@@ -49,7 +50,7 @@ def _layer(source: WordMaps, name: str) -> dict[str, Any]:
         "size": list(source.layers[name]),
         "heads": source.heads(name),
         "stage": stage_of(name),
-        "colour": STAGES[stage_of(name)],
+        "colour": colour_of(name),
     }
 
 

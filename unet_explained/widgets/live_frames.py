@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from ..recording.heatmaps import average, head_mean, word_map
 from ..recording.kept import Word
 from ..recording.listen import listening
-from ..recording.nested import first
+from ..recording.nested import activity
 from ..run.denoise import Step
 from ..show.controls import png
-from ..show.plots import Picture, draw_map, entitle
+from ..show.plots import Picture, draw_map, entitle, grid
 
 LOOKS = "up_blocks.*attn2.attend"  # the way up: where the bundled model's maps point best
 SHARE = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
@@ -72,7 +72,7 @@ class Observer(AbstractContextManager):
         if name.endswith("attend"):
             self._look(args)
         else:
-            self._parts[name] = first(output).float().std(correction=0)
+            self._parts[name] = activity(output)
         self.spent += perf_counter() - start
 
     def _look(self, args: tuple) -> None:
@@ -128,22 +128,17 @@ def film_strip(frames: list[Frame], words: list[str], title: str, most: int = 6)
         return png(figure)
     places = np.linspace(0, len(frames) - 1, min(most, len(frames)))
     chosen = [frames[round(place)] for place in places]
-    rows = 2 if len(frames[-1].maps) else 1
-    figure = Picture(figsize=(1.75 * len(chosen), 2.0 * rows + 0.5))
-    figure.set_layout_engine("compressed")
+    count, rows = len(chosen), 2 if len(frames[-1].maps) else 1
+    figure, axes = grid(rows * count, count, (1.75, 2.0), above=0.5)
     figure.suptitle(f"“{title}”", fontsize=12, parse_math=False)
-    axes = figure.subplots(rows, len(chosen), squeeze=False)
-    for axis in axes.ravel():
-        axis.set_axis_off()
-    for column, frame in enumerate(chosen):
-        axes[0, column].imshow(frame.preview, interpolation="bilinear")
+    for axis, frame in zip(axes, chosen):
+        axis.imshow(frame.preview, interpolation="bilinear")
         text = f"step {frame.content['step']}, t = {frame.content['timestep']:g}"
-        entitle(axes[0, column], text, fontsize=9)
+        entitle(axis, text, fontsize=9)
     if rows == 2:
         word = int(frames[-1].maps.max(axis=(1, 2)).argmax())
         top = max(float(frame.maps[word].max()) for frame in chosen)
-        for column, frame in enumerate(chosen):
-            draw_map(axes[1, column], frame.preview, frame.maps[word], top)
-        text = f"where pixels look at “{words[word]}”"
-        entitle(axes[1, 0], text, fontsize=9, loc="left")
+        for axis, frame in zip(axes[count:], chosen):
+            draw_map(axis, frame.preview, frame.maps[word], top)
+        entitle(axes[count], f"where pixels look at “{words[word]}”", fontsize=9, loc="left")
     return png(figure)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..run.denoise import Run
 from ..show.colours import ATTENTION
 from ..show.features import SIGNED
+from ..show.plots import word_maps
 from ..show.views import MARK, principal_colours
 from .widget import Asked
 
@@ -68,12 +69,7 @@ def word_tiles(run: Run, step: int, layer: str) -> Tiles:
 
     The mean over heads, and over the layers that the glob `layer` fits.
     """
-    recording = run.replay(step)
-    seen: dict[str, int] = {}
-    maps = []
-    for word in run.prompt.words:
-        occurrence = seen[word] = seen.get(word, -1) + 1
-        maps.append(recording.attention(word, occurrence=occurrence, layer=layer).numpy())
+    maps = word_maps(run, run.replay(step), layer=layer)
     if not maps:
         raise Asked("The prompt has no words to look at.")
     top = max(float(each.max()) for each in maps)
