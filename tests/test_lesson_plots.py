@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unet_explained.lessons.told_time import guesses
+from unet_explained.lessons.told_time import guess_clean_latents
 from unet_explained.show import attention_plots, time_plots
 from unet_explained.show.colours import STAGE_COLOURS
 
@@ -122,6 +122,6 @@ def test_a_perfect_network_told_the_true_time_guesses_the_clean_latents(kind):
     config = SimpleNamespace(prediction_type=kind)
     scheduler = SimpleNamespace(alphas_cumprod=kept, config=config)
     pipe = SimpleNamespace(unet=Perfect(), scheduler=scheduler)
-    told = guesses(pipe, root * clean + rest * noise, torch.zeros(1, 77, 6), [300, 800])
+    told = guess_clean_latents(pipe, root * clean + rest * noise, torch.zeros(1, 77, 6), [300, 800])
     assert torch.allclose(told[0], clean[0], atol=1e-5)
     assert not torch.allclose(told[1], clean[0], atol=1e-1)

@@ -12,17 +12,17 @@ from ..run.denoise import Pipeline
 
 
 @torch.no_grad()
-def guesses(
+def guess_clean_latents(
     pipe: Pipeline,
     noisy: Float[Tensor, "1 channel height width"],
     context: Float[Tensor, "1 token text"],
-    told: Sequence[int],
-) -> Float[Tensor, "told channel height width"]:
+    timesteps: Sequence[int],
+) -> Float[Tensor, "timestep channel height width"]:
     """The clean latents that the UNet sees in the same noisy ones, for each timestep it is told."""
     unet, scheduler = pipe.unet, pipe.scheduler
-    times = torch.tensor(told, device=unet.device)
-    x = repeat(noisy, "1 ... -> told ...", told=len(told)).to(unet.device, unet.dtype)
-    words = repeat(context, "1 ... -> told ...", told=len(told)).to(x)
-    prediction = unet(x, times, words).sample.float()
-    levels = diffusion.levels(scheduler.alphas_cumprod, times)
+    told = torch.tensor(timesteps, device=unet.device)
+    x = repeat(noisy, "1 ... -> timestep ...", timestep=len(told)).to(unet.device, unet.dtype)
+    contexts = repeat(context, "1 ... -> timestep ...", timestep=len(told)).to(x)
+    prediction = unet(x, told, contexts).sample.float()
+    levels = diffusion.levels(scheduler.alphas_cumprod, told)
     return diffusion.denoised(scheduler.config.prediction_type, x, prediction, *levels)

@@ -76,13 +76,13 @@ def _change_output(name: str, change: Callable, module: nn.Module, args: tuple, 
 def _change_input(
     name: str, change: Callable, argument: str, module: nn.Module, args: tuple, kwargs: dict
 ) -> tuple[tuple, dict]:
-    given = inspect.signature(module.forward).bind(*args, **kwargs)
+    bound = inspect.signature(module.forward).bind(*args, **kwargs)
     place = f"{argument} of {name or 'the model'}"
-    value = given.arguments.get(argument)
+    value = bound.arguments.get(argument)
     if value is None:
         raise ValueError(f"{place}: nothing to change, this call was not given it")
-    given.arguments[argument] = _new(place, change, value)
-    return given.args, given.kwargs
+    bound.arguments[argument] = _new(place, change, value)
+    return bound.args, bound.kwargs
 
 
 def _new(place: str, change: Callable, value):

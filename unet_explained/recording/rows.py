@@ -65,7 +65,7 @@ def rows_of(calls: list[Call]) -> list[Row]:
         if call.name not in shown:
             continue
         # A module that runs twice, as a resnet's nonlinearity does, has its parameters once.
-        own = call.parameters.values() if call.name not in counted else ()
+        parameters = call.parameters.values() if call.name not in counted else ()
         counted.add(call.name)
         row = Row(
             stage=STAGES.index(stage_of(call.name)),
@@ -73,7 +73,7 @@ def rows_of(calls: list[Call]) -> list[Row]:
             kind=call.kind,
             tensor=call.outputs[0],
             depth=_depth(call.name, shown),
-            params=sum(map(prod, own)),
+            params=sum(map(prod, parameters)),
             flops=flops(call),
             skip=skips.get(call.name, ""),
         )

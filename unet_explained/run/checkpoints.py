@@ -79,7 +79,7 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
     scheduler = getattr(
         diffusers, read_json(folder / "scheduler/scheduler_config.json")["_class_name"]
     )
-    own = read_json(folder / "unet_explained.json")
+    extras = read_json(folder / "unet_explained.json")
     with _no_progress_bars(transformers.utils.logging):
         text_encoder = transformers.CLIPTextModel.from_pretrained(
             folder / "text_encoder", **options["text_encoder"]
@@ -90,9 +90,9 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
         "unet": unet,
         "vae": diffusers.AutoencoderKL.from_pretrained(folder / "vae", **options["vae"]),
         "scheduler": scheduler.from_pretrained(folder / "scheduler"),
-        **({"guidance": own["guidance"]} if "guidance" in own else {}),
-        **({"known_words": frozenset(own["known_words"])} if "known_words" in own else {}),
-        **({"latent_rgb": own["latent_rgb"]} if "latent_rgb" in own else {}),
+        **({"guidance": extras["guidance"]} if "guidance" in extras else {}),
+        **({"known_words": frozenset(extras["known_words"])} if "known_words" in extras else {}),
+        **({"latent_rgb": extras["latent_rgb"]} if "latent_rgb" in extras else {}),
     }
 
 

@@ -47,10 +47,10 @@ def captioned(data: bytes, text: str) -> bytes:
 
 @contextmanager
 def tidy() -> Iterator[None]:
-    """Frees what is made inside and left in circles, as a figure is, while it is young.
+    """Frees what is made inside and refers to itself in a circle, as a figure does, at once.
 
-    Left alone it grows old with all that was ever imported, and every twentieth picture waits 0.4 s
-    for a collection of that.
+    Left alone it would be collected with all that was ever imported: every twentieth picture would
+    wait 0.4 s for that.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -76,15 +76,15 @@ class Controls(VBox):
         }
         self._status = HTML()
         self._picture = Image(format="png", value=self._png(), layout=Layout(max_width="100%"))
-        for each in self._inputs.values():
-            each.observe(self._redraw, "value")
+        for control in self._inputs.values():
+            control.observe(self._redraw, "value")
         super().__init__([*self._inputs.values(), self._status, self._picture])
         self._expect(self._inputs)
 
     @property
     def values(self) -> dict[str, Any]:
         """What is chosen now, by name."""
-        return {name: each.value for name, each in self._inputs.items()}
+        return {name: control.value for name, control in self._inputs.items()}
 
     def choose(self, **values: Any) -> None:
         """Moves controls, as a hand would."""
@@ -134,7 +134,7 @@ class Controls(VBox):
             self._status.value = ""
         except Exception as error:  # a callback's traceback would be shown nowhere
             self._status.value = f"<b>{escape(type(error).__name__)}:</b> {escape(str(error))}"
-        moved = next(name for name, each in self._inputs.items() if each is change["owner"])
+        moved = next(name for name, control in self._inputs.items() if control is change["owner"])
         self._expect([moved])
 
     def _repr_mimebundle_(self, **options: Any) -> dict:
@@ -173,7 +173,7 @@ def controls(
 def _input(name: str, options: tuple, value: Any):
     style = {"description_width": "6em"}
     layout = Layout(width="32em", max_width="100%")
-    kind = SelectionSlider if all(isinstance(each, int | float) for each in options) else Dropdown
-    if all(isinstance(each, bool) for each in options):
+    kind = SelectionSlider if all(isinstance(value, int | float) for value in options) else Dropdown
+    if all(isinstance(value, bool) for value in options):
         return Checkbox(value=value, description=name, indent=True, style=style)
     return kind(options=options, value=value, description=name, style=style, layout=layout)

@@ -105,6 +105,18 @@ def grid(
     return figure, axes
 
 
+def panels(count: int, columns: int, side: float, top: float = 0.3) -> tuple[Picture, list]:
+    """Square panels at fixed places: finding a layout would take longer than drawing."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Picture(figsize=(side * columns, (side + top) * rows))
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - top / (side + top) / rows, 0.04, top / side)
+    for axis in axes:
+        axis.set_axis_off()
+    return figure, list(axes[:count])
+
+
 Place = tuple[float, float, float, float]  # left, right, bottom, top: matplotlib's extent
 
 
@@ -161,8 +173,8 @@ def shrunk(image: np.ndarray, side: int = 256) -> np.ndarray:
 
 
 def entitle(axis, text: str, *, y: float = 1.0, **style) -> None:
-    """A title, as it is written: no $ in it is mathematics. style: as for Axes.set_title.
+    """A title, shown as it is written, dollar signs too. style: as for Axes.set_title.
 
-    Its place is fixed, for to look for one matplotlib makes all ticks, also those nobody sees.
+    Its place is fixed: to look for one, matplotlib would make all ticks, even those nobody sees.
     """
     axis.set_title(text, y=y, parse_math=False, **style)

@@ -58,13 +58,13 @@ def spreads(values: Mapping[str, np.ndarray], colour: str, title: str = "") -> P
     figure = Picture(figsize=(8.5, 1.3 * len(values) + 0.8))
     figure.set_layout_engine("constrained")
     figure.suptitle(title, fontsize=12, parse_math=False)
-    everything = np.concatenate([each.ravel() for each in values.values()])
+    everything = np.concatenate([numbers.ravel() for numbers in values.values()])
     edges = np.linspace(*np.percentile(everything, (0.2, 99.8)), 90)
     rows = figure.subplots(len(values), 1, sharex=True, squeeze=False).ravel()
-    for axis, (name, each) in zip(rows, values.items()):
-        axis.hist(each.ravel(), edges, color=colour)
+    for axis, (name, numbers) in zip(rows, values.items()):
+        axis.hist(numbers.ravel(), edges, color=colour)
         axis.axvline(0, color="0.4", linewidth=0.8)
-        text = f"{name}\nmean {each.mean():.2f}\nstd {each.std():.2f}"
+        text = f"{name}\nmean {numbers.mean():.2f}\nstd {numbers.std():.2f}"
         axis.text(0.99, 0.9, text, transform=axis.transAxes, ha="right", va="top", fontsize=9)
         axis.set_yticks([])
     rows[-1].set_xlabel("value")

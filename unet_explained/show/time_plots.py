@@ -68,10 +68,10 @@ def waves_at(waves: np.ndarray, t: int, channels: Sequence[int]) -> Picture:
 
 
 def alike_at(matrices: Mapping[str, np.ndarray], timesteps: Sequence[int], t: int) -> Picture:
-    """Square matrices of likeness between timesteps, under a title each; and the row of one t."""
+    """Square matrices of likeness between timesteps, each under its title; and the row of one t."""
     figure = Picture(figsize=(9.2, 6))
     curves = figure.add_axes((0.08, 0.08, 0.9, 0.28))
-    low = min(0.0, *(float(each.min()) for each in matrices.values()))
+    low = min(0.0, *(float(matrix.min()) for matrix in matrices.values()))
     first, last, index = timesteps[0], timesteps[-1], list(timesteps).index(t)
     few = (first, timesteps[len(timesteps) // 2], last)  # most of a redraw's time goes into ticks
     for column, (title, matrix) in enumerate(matrices.items()):

@@ -23,7 +23,7 @@ HINTS = {
 }
 
 
-def describe(run: Run, source: WordMaps, texts: dict[str, Prompt], first: dict) -> dict:
+def menus(run: Run, source: WordMaps, texts: dict[str, Prompt], first: dict) -> dict:
     """What can be chosen, by the names the page asks with, and the first choice."""
     layers = list(source.layers)
     return {
@@ -33,7 +33,7 @@ def describe(run: Run, source: WordMaps, texts: dict[str, Prompt], first: dict) 
         },
         "layers": [_layer(source, name) for name in layers],
         "means": means(layers),
-        "timesteps": [round(each, 1) for each in run.timesteps],
+        "timesteps": [round(time, 1) for time in run.timesteps],
         "latents": list(run.latents.shape[-2:]),
         "choice": first,
     }

@@ -71,14 +71,14 @@ class Live(View):
     def start(self, prompt: str, seed: int = 0) -> None:
         """Begins a run; one that is under way is stopped first. Errors as pipe.denoise()."""
         self.stop()
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             options = dict(steps=self.steps, seed=seed, **self.options)
             steps = self.pipe.denoise(prompt, **options)
             words = read_prompt(prompt, self.pipe.tokenizer).words
         self._stop, self.frames, self.run, self._error = Event(), [], None, None
         self._shown, self.spent = 0, 0.0
-        note = "; ".join(dict.fromkeys(str(each.message) for each in told))
+        note = "; ".join(dict.fromkeys(str(warning.message) for warning in warned))
         with self.hold_sync():
             self.prompt, self.seed, self.words, self.picture = prompt, seed, list(words), b""
             self.note, self.count, self.status = note, 0, "running"

@@ -17,7 +17,7 @@ from ..run.denoise import Step
 from ..show.controls import png
 from ..show.plots import Picture, draw_map, entitle, grid
 
-LOOKS = "up_blocks.*attn2.attend"  # the way up: where the bundled model's maps point best
+LAYERS = "up_blocks.*attn2.attend"  # the way up: where the bundled model's maps point best
 SHARE = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
 SIDE = 256  # of a preview that had to be decoded
 
@@ -48,8 +48,8 @@ class Observer(AbstractContextManager):
 
     def __init__(self, unet: nn.Module, names: list[str], words: tuple[Word, ...]) -> None:
         self.unet, self.words = unet, words
-        looks = [name for name, _ in unet.named_modules() if fnmatchcase(name, LOOKS)]
-        self.names = [*names, *looks]
+        layers = [name for name, _ in unet.named_modules() if fnmatchcase(name, LAYERS)]
+        self.names = [*names, *layers]
         self.wanted, self.spent = False, 0.0
         self._parts: dict[str, Tensor] = {}
         self._maps: list[Tensor] = []
@@ -70,12 +70,12 @@ class Observer(AbstractContextManager):
         if name == "conv_in":
             self._size = output.shape[-2:]
         if name.endswith("attend"):
-            self._look(args)
+            self._keep_maps(args)
         else:
             self._parts[name] = activity(output)
         self.spent += perf_counter() - start
 
-    def _look(self, args: tuple) -> None:
+    def _keep_maps(self, args: tuple) -> None:
         """The words' maps, of the half that has the prompt: the last of the batch."""
         (height, width), queries = self._size, args[0].shape[2]
         shrunk = round((height * width / queries) ** 0.5)
@@ -110,7 +110,7 @@ class Observer(AbstractContextManager):
     def _word_maps(self) -> Tensor:
         if not self._maps:
             return torch.zeros(0, 1, 1)
-        return torch.stack([average(each) for each in zip(*self._maps)]).cpu()
+        return torch.stack([average(layers) for layers in zip(*self._maps)]).cpu()
 
 
 def _levels(values: Tensor) -> tuple[np.ndarray, float]:

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..run.denoise import Run
+from ..show.attention_plots import FRAME
 from ..show.colours import ATTENTION
-from ..show.features import SIGNED
+from ..show.features import SIGNED, principal_colours
 from ..show.plots import word_maps
-from ..show.views import MARK, principal_colours
 from .widget import Asked
 
 SIDE = 160  # pixels of the run's own picture, beside its maps
@@ -72,9 +72,9 @@ def word_tiles(run: Run, step: int, layer: str) -> Tiles:
     maps = word_maps(run, run.replay(step), layer=layer)
     if not maps:
         raise Asked("The prompt has no words to look at.")
-    top = max(float(each.max()) for each in maps)
-    texts = [f"{word}, to {each.max():.2g}" for word, each in zip(run.prompt.words, maps)]
-    files = [png(coloured(each, ATTENTION, 0, top)) for each in maps]
+    top = max(float(heat.max()) for heat in maps)
+    texts = [f"{word}, to {heat.max():.2g}" for word, heat in zip(run.prompt.words, maps)]
+    files = [png(coloured(heat, ATTENTION, 0, top)) for heat in maps]
     return ["the picture", *texts], [_thumbnail(run), *files]
 
 
@@ -88,7 +88,7 @@ def place_tiles(run: Run, step: int, layer: str) -> Tiles:
         for column in _thirds(width):
             values = recording.self_attention(layer=layer, pixel=(row, column)).numpy()
             picture = coloured(values, ATTENTION, 0, float(values.max()))
-            picture[row, column] = [int(MARK[i : i + 2], 16) for i in (1, 3, 5)]
+            picture[row, column] = [int(FRAME[i : i + 2], 16) for i in (1, 3, 5)]
             texts.append(f"from row {row}, column {column}, to {values.max():.2g}")
             files.append(png(picture))
     return texts, files
