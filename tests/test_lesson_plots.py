@@ -55,10 +55,10 @@ def test_a_shift_moves_the_colours_and_not_the_scale():
 
 
 def test_the_walk_shows_every_station_in_order():
-    stations = {str(i): np.full((16, 16), float(i + 1)) for i in range(4)} | {HOSTILE: -np.eye(16)}
-    figure = time_plots.walk_view(stations, columns=3)
+    stations = {str(i): np.full((16, 16), float(i + 1)) for i in range(6)} | {HOSTILE: -np.eye(16)}
+    figure = time_plots.walk_view(stations)
     shown = figure.axes[0].images[0].get_array()
-    assert np.isclose(shown, 1).sum() == 4 * 256
+    assert np.isclose(shown, 1).sum() == 6 * 256
     assert np.isclose(shown, -1).sum() == 16
     assert drawn(figure)[0] > 300
 

@@ -177,6 +177,6 @@ def _where_it_failed(error: Exception, answer: Callable) -> tuple[str, str]:
     return message, f"in line {lines[-1].lineno}: {found}" if found else ""
 
 
-def _short(text: str, most: int = 240) -> str:
+def _short(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[:most]} …"
+    return text if len(text) <= 240 else f"{text[:240]} …"

@@ -51,10 +51,8 @@ def share(changed: Outcome, original: Outcome) -> float:
     return ((changed.prediction - before).norm() / before.norm()).item()
 
 
-def compare(
-    before: Outcome, after: Outcome, *, images=None, title: str = "", channel: int = 0
-) -> Picture:
+def compare(before: Outcome, after: Outcome, *, images=None, title: str = "") -> Picture:
     """Two outcomes side by side; images: two other pictures in the place of theirs."""
-    maps = [one.prediction[channel].cpu().numpy() for one in (before, after)]
+    maps = [one.prediction[0].cpu().numpy() for one in (before, after)]
     seen = images or (before.image, after.image)
     return change_row(maps, [*map(np.asarray, seen)], title=title, share=share(after, before))

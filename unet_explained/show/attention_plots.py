@@ -112,7 +112,6 @@ def maps_over(
     *,
     top: float | None = None,
     pixel: tuple[int, int] | None = None,
-    columns: int = 3,
 ) -> Picture:
     """The picture (PIL, or uint8 (height, width, 3)) and attention maps over it, on one scale.
 
@@ -120,7 +119,7 @@ def maps_over(
     """
     image = shrunk(np.asarray(image))
     ratio = image.shape[0] / image.shape[1]
-    figure, axis, places = tiles(len(maps) + 1, columns, 3.1, ratio, over=0.1)
+    figure, axis, places = tiles(len(maps) + 1, 3, 3.1, ratio, over=0.1)
     axis.imshow(image, extent=places[0])
     top = max(float(values.max()) for values in maps) if top is None else top
     for place, values in zip(places[1:], maps):

@@ -55,12 +55,12 @@ def pictures_row(
     return figure
 
 
-def channels(features: np.ndarray, first: int = 0, count: int = 8) -> Picture:
-    """`count` feature maps of (channel, height, width) from the first on: red above 0, blue below.
+def channels(features: np.ndarray, first: int = 0) -> Picture:
+    """Eight feature maps of (channel, height, width), `first` and on: red above 0, blue below.
 
     Each on its own scale, whose end stands above it.
     """
-    shown = features[first : first + count]
+    shown = features[first : first + 8]
     ratio = shown.shape[1] / shown.shape[2]
     figure, axis, places = tiles(len(shown), 4, 2.35, ratio, over=0.14)
     for channel, (values, place) in enumerate(zip(shown, places), start=first):
@@ -88,14 +88,12 @@ def reach_grid(
     sides: Mapping[str, int],
     pixel: tuple[int, int],
     size: tuple[int, int],
-    *,
-    columns: int = 4,
 ) -> Picture:
     """How far a change at one latent pixel went: log scale, over the latents' (height, width).
 
     maps: name -> (height, width). sides: how far convolutions alone can carry it, framed.
     """
-    figure, axes = panels(len(maps), columns, 2.35, top=0.45)
+    figure, axes = panels(len(maps), 4, 2.35, top=0.45)
     height, width = size
     for axis, (name, values) in zip(axes, maps.items()):
         exponent = np.log10(np.maximum(values / max(values.max(), 1e-30), 1e-6))

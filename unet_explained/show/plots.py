@@ -57,14 +57,13 @@ def heatmap_grid(
     *,
     title: str = "",
     same_scale: bool = True,
-    columns: int = 5,
 ) -> Picture:
     """A picture, uint8 (height, width, 3), and maps, float (height, width), laid over it in grey.
 
     The number under a map is its largest weight: what the colour bar's end stands for.
     """
     panel = 2.3, 2.3 * image.shape[0] / image.shape[1] + 0.45
-    figure, axes = grid(len(maps) + 1, columns, panel, beside=0.6, above=0.5)
+    figure, axes = grid(len(maps) + 1, 5, panel, beside=0.6, above=0.5)
     figure.suptitle(f"“{title}”" if title else "", fontsize=13, parse_math=False)
     axes[0].imshow(image)
     entitle(axes[0], "the picture", fontsize=11, style="italic")
@@ -167,9 +166,9 @@ def words_over(axis, place: Place, text: str, **style) -> None:
     axis.text((left + right) / 2, upper - 0.03, text, **style)
 
 
-def shrunk(image: np.ndarray, side: int = 256) -> np.ndarray:
+def shrunk(image: np.ndarray) -> np.ndarray:
     """A picture for a panel of some 300 pixels; matplotlib would take long to shrink it itself."""
-    return np.asarray(Image.fromarray(image).reduce(max(1, max(image.shape[:2]) // side)))
+    return np.asarray(Image.fromarray(image).reduce(max(1, max(image.shape[:2]) // 256)))
 
 
 def entitle(axis, text: str, *, y: float = 1.0, **style) -> None:

@@ -147,11 +147,9 @@ def _truth(axis, place: Place, values: np.ndarray, mask: np.ndarray) -> None:
     axis.plot(across(x), down(y), color=colour, markersize=12, markeredgewidth=2.5, **sign)
 
 
-def picture_strip(
-    images: Sequence[np.ndarray], titles: Sequence[str], side: float = 1.6
-) -> Picture:
+def picture_strip(images: Sequence[np.ndarray], titles: Sequence[str]) -> Picture:
     """A row of small pictures, uint8 (height, width, 3), with a line of text over each."""
-    figure = Picture(figsize=(side * len(images), side + 0.3))
+    figure = Picture(figsize=(1.6 * len(images), 1.9))
     figure.set_layout_engine("constrained")
     for axis, image, text in zip(figure.subplots(1, len(images), squeeze=False)[0], images, titles):
         axis.imshow(image)

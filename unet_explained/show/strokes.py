@@ -33,9 +33,9 @@ def rounded(corner, length: float, height: float, **style) -> FancyBboxPatch:
     )
 
 
-def arrow(axis, start, end, colour=DARK, width=1.2, style="-|>") -> None:
-    look = dict(color=colour, lw=width, shrinkA=0, shrinkB=0, mutation_scale=8, zorder=2)
-    axis.add_patch(FancyArrowPatch(start, end, arrowstyle=style, **look))
+def arrow(axis, start, end, colour=DARK, width=1.2) -> None:
+    style = dict(color=colour, lw=width, shrinkA=0, shrinkB=0, mutation_scale=8, zorder=2)
+    axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", **style))
 
 
 def pin(axis, x: float, y: float, colour) -> None:

@@ -18,9 +18,7 @@ ACTUAL = STAGE_COLOURS["post-process"]
 MOMENT = {"color": ACTUAL, "markersize": 6}
 
 
-def over_time(
-    values: np.ndarray, timesteps: Sequence[float], *, title: str = "", name: str = "channel"
-) -> Picture:
+def over_time(values: np.ndarray, timesteps: Sequence[float], *, title: str = "") -> Picture:
     """values (timestep, channel) as a heatmap, time from left to right: red above 0, blue below."""
     figure = Picture(figsize=(9.2, 3.6))
     figure.set_layout_engine("compressed")
@@ -31,7 +29,7 @@ def over_time(
         values.T, SIGNED, vmin=-reach, vmax=reach, extent=extent, aspect="auto",
         interpolation="nearest",
     )  # fmt: skip
-    axis.set(xlabel="timestep t", ylabel=name)
+    axis.set(xlabel="timestep t", ylabel="channel")
     entitle(axis, title, fontsize=11)
     figure.colorbar(drawn, ax=axis, pad=0.01)
     return figure
@@ -134,10 +132,10 @@ def channel_spread(stages: Mapping[str, np.ndarray], groups: int) -> Picture:
     return figure
 
 
-def walk_view(stations: Mapping[str, np.ndarray], columns: int = 5) -> Picture:
+def walk_view(stations: Mapping[str, np.ndarray]) -> Picture:
     """Feature maps (height, width) in the order in which they came about, each on its own scale."""
     height, width = next(iter(stations.values())).shape
-    above, beside = height // 5, width // 8
+    above, beside, columns = height // 5, width // 8, 5
     rows = math.ceil(len(stations) / columns)
     # One picture of all: an axis for each would take several times as long to draw.
     canvas = np.full((rows * (height + above), columns * (width + beside)), np.nan)

@@ -120,13 +120,13 @@ def _levels(values: Tensor) -> tuple[np.ndarray, float]:
     return (values / (top or 1) * 255).round().to(torch.uint8).numpy(), top
 
 
-def film_strip(frames: list[Frame], words: list[str], title: str, most: int = 6) -> bytes:
-    """Previews of up to `most` steps in a row, and under each the map of the strongest word."""
+def film_strip(frames: list[Frame], words: list[str], title: str) -> bytes:
+    """Previews of up to six steps in a row, and under each the map of the strongest word."""
     if not frames:
         figure = Picture(figsize=(6, 0.6))
         figure.text(0.5, 0.5, "the run has not begun", ha="center", va="center", fontsize=12)
         return png(figure)
-    places = np.linspace(0, len(frames) - 1, min(most, len(frames)))
+    places = np.linspace(0, len(frames) - 1, min(6, len(frames)))
     chosen = [frames[round(place)] for place in places]
     count, rows = len(chosen), 2 if len(frames[-1].maps) else 1
     figure, axes = grid(rows * count, count, (1.75, 2.0), above=0.5)
