@@ -1,4 +1,4 @@
-"""What a recording is made of: plain data, filled by the recorder and read by Recording."""
+"""What a recording is made of, filled by the recorder; and where in it a picture's part stands."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -11,10 +11,12 @@ from ..recording import Recording
 from ..run.denoise import Run
 from ..show.colours import ATTENTION
 from ..show.plots import heatmap_grid
+from ..show.png import image_png, thumbnail
 from .explorer_maps import HALVES, WordMaps
-from .explorer_page import choice, menus, packed, png_of, texts_of
+from .explorer_page import choice, menus, packed, texts_of
 from .widget import Asked, View
 
+SIDE = 1024  # pixels of the picture that is sent
 FILE = 4 * 10**6  # bytes of maps in an HTML file, where they take a third more
 
 
@@ -62,7 +64,7 @@ class Explorer(View):
         super().__init__(
             title=f"Which pixels look at which word: {run.prompt.text}",
             about=menus(run, self._source, texts, self._first),
-            picture=png_of(run),
+            picture=image_png(thumbnail(run.image, SIDE)),
             first=first,
             maps=data,
             colours=(colormaps[ATTENTION](np.arange(256), bytes=True)[:, :3]).tobytes(),

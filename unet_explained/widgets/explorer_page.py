@@ -1,6 +1,5 @@
 """What the word explorer tells its page: words, layers and steps by name, and maps as bytes."""
 
-import io
 import warnings
 from typing import Any
 
@@ -16,7 +15,6 @@ from ..show.colours import colour_of
 from .explorer_maps import HALVES, Column, WordMaps
 
 MESSAGE = 4 * 10**6  # bytes that one answer may have
-SIDE = 1024  # pixels of the picture that is sent
 HINTS = {
     "start": "the start token, which belongs to no word; its scale is its own",
     "rest": "the end token, the padding after it, and punctuation; its scale is its own",
@@ -109,10 +107,3 @@ def means(layers: list[str]) -> list[dict]:
         if 1 < count < len(layers):
             means.append({"name": pattern, "label": f"{stage}: {count} layers, their mean"})
     return means
-
-
-def png_of(run: Run) -> bytes:
-    image, data = run.image.copy(), io.BytesIO()
-    image.thumbnail((SIDE, SIDE))
-    image.save(data, "PNG")
-    return data.getvalue()

@@ -14,8 +14,8 @@ from ..recording.kept import Word
 from ..recording.listen import listening
 from ..recording.nested import activity
 from ..run.denoise import Step
-from ..show.controls import png
 from ..show.plots import Picture, draw_map, entitle, grid
+from ..show.png import figure_png, thumbnail
 
 LAYERS = "up_blocks.*attn2.attend"  # the way up: where the bundled model's maps point best
 SHARE = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
@@ -90,9 +90,7 @@ class Observer(AbstractContextManager):
         """left: seconds that the run will still take."""
         preview = step.glimpse()
         if preview is None:
-            image = step.preview()
-            image.thumbnail((SIDE, SIDE))
-            preview = np.asarray(image)
+            preview = np.asarray(thumbnail(step.preview(), SIDE))
         content = {
             "step": step.index,
             "total": step.total,
@@ -125,7 +123,7 @@ def film_strip(frames: list[Frame], words: list[str], title: str) -> bytes:
     if not frames:
         figure = Picture(figsize=(6, 0.6))
         figure.text(0.5, 0.5, "the run has not begun", ha="center", va="center", fontsize=12)
-        return png(figure)
+        return figure_png(figure)
     places = np.linspace(0, len(frames) - 1, min(6, len(frames)))
     chosen = [frames[round(place)] for place in places]
     count, rows = len(chosen), 2 if len(frames[-1].maps) else 1
@@ -141,4 +139,4 @@ def film_strip(frames: list[Frame], words: list[str], title: str) -> bytes:
         for axis, frame in zip(axes[count:], chosen):
             draw_map(axis, frame.preview, frame.maps[word], top)
         entitle(axes[count], f"where pixels look at “{words[word]}”", fontsize=9, loc="left")
-    return png(figure)
+    return figure_png(figure)
