@@ -1,4 +1,4 @@
-"""Python's own share of a forward: SD 1.5's topology, so narrow and small that little else is left."""
+"""Python's own share of a forward: SD 1.5's topology, so narrow that little else is left."""
 
 import copy
 from contextlib import ExitStack

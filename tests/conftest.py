@@ -1,4 +1,4 @@
-"""Fixtures, and the check of every shape annotation in model/ while the tests run.
+"""Fixtures, and the check of every shape annotation of model/ and diffusion.py in the tests.
 
 JAXTYPING_DISABLE=1 switches the check off, for torch.compile, which does not mix with it.
 """
@@ -18,7 +18,8 @@ torch.set_num_threads(1)
 # config.py is left out: it takes JSON as it comes, with lists for tuples. An int is a float here.
 TYPED = ("attention", "blocks", "embeddings", "inputs", "resnet", "unet")
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-install_import_hook([f"unet_explained.model.{name}" for name in TYPED], CHECKER)
+MODULES = ["unet_explained.diffusion", *(f"unet_explained.model.{name}" for name in TYPED)]
+install_import_hook(MODULES, CHECKER)
 
 # Small enough to run anywhere, with the levels, block types and head counts of Stable Diffusion.
 TINY = {

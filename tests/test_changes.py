@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from unet_explained.lessons.glance import Glance, compare, glance, share
+from unet_explained.lessons.outcome import Outcome, compare, forward_again, share
 from unet_explained.recording.intervene import intervene
 from unet_explained.show.changes import change_bars, change_row, percent
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_a_glance_sees_what_the_step_saw(tiny_pipe, kind):
+def test_a_forward_again_sees_what_the_step_saw(tiny_pipe, kind):
     tiny_pipe.scheduler.register_to_config(prediction_type=kind)
     steps, loop = [], tiny_pipe.denoise("a red circle", steps=2, guidance=3.0)
     while True:
@@ -20,19 +20,19 @@ def test_a_glance_sees_what_the_step_saw(tiny_pipe, kind):
             run = end.value
             break
     for step in steps:
-        seen = glance(run, step.index)
+        seen = forward_again(run, step.index)
         torch.testing.assert_close(seen.latents, step.denoised, rtol=1e-4, atol=1e-4)
         assert seen.image.size == run.image.size
     with pytest.raises(IndexError, match="forwards 0 to 1"):
-        glance(run, 2)
+        forward_again(run, 2)
 
 
-def test_a_glance_is_under_the_interventions_of_its_moment(tiny_pipe):
+def test_a_forward_again_is_under_the_interventions_of_its_moment(tiny_pipe):
     run = tiny_pipe("a red circle", steps=1)
-    before = glance(run, 0)
+    before = forward_again(run, 0)
     with intervene(tiny_pipe.unet, "mid_block", lambda x: 0 * x):
-        assert share(glance(run, 0), before) > 0
-    after = glance(run, 0)
+        assert share(forward_again(run, 0), before) > 0
+    after = forward_again(run, 0)
     assert torch.equal(after.prediction, before.prediction)
     assert share(after, before) == 0
     figure = compare(before, after, title="a title")
@@ -40,9 +40,9 @@ def test_a_glance_is_under_the_interventions_of_its_moment(tiny_pipe):
 
 
 def test_share_and_percent():
-    glances = [Glance(torch.tensor(x), torch.zeros(1), None) for x in ([3.0, 4.0], [0.0, 0.0])]
-    assert share(glances[0], glances[0]) == 0
-    assert share(glances[1], glances[0]) == 1
+    outcomes = [Outcome(torch.tensor(x), torch.zeros(1), None) for x in ([3.0, 4.0], [0.0, 0.0])]
+    assert share(outcomes[0], outcomes[0]) == 0
+    assert share(outcomes[1], outcomes[0]) == 1
     assert [percent(s) for s in (0.123, 0.999, 0.0123, 0.00012, 0.0)] == [
         "12 %", "100 %", "1.2 %", "0.012 %", "0 %",
     ]  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 import unet_explained as ux
 from unet_explained.widgets import explorer_page
 from unet_explained.widgets.explorer import explore
-from unet_explained.widgets.explorer_maps import WordMaps
+from unet_explained.widgets.explorer_maps import WordMaps, columns_of
 from unet_explained.widgets.explorer_page import choice, packed, texts_of
 from unet_explained.widgets.widget import Asked
 
@@ -53,9 +53,9 @@ def shown(view, **where) -> tuple[list[dict], np.ndarray]:
     return words, maps * np.array(content["tops"])[:, None, None]
 
 
-def of_recording(view, recording, half="conditional", **where) -> np.ndarray:
+def of_recording(run, recording, half="conditional", **where) -> np.ndarray:
     """The same weights read from a recording, token by token."""
-    columns = view._source.columns[half]
+    columns = columns_of(texts_of(run)[half])
     return np.stack(
         [
             sum(recording.attention(token=i, half=half, **where) for i in column.tokens).numpy()
@@ -90,7 +90,7 @@ def test_the_page_shows_what_a_recording_says(recorded, half, given):
         view.answer({"replay": step})
     for where in PLACES:
         _, maps = shown(view, half=half, **where)
-        assert_equal(maps, of_recording(view, recording, half, **where))
+        assert_equal(maps, of_recording(run, recording, half, **where))
 
 
 def test_each_occurrence_of_a_word_is_shown_apart_with_its_tokens_summed(recorded):
@@ -139,7 +139,7 @@ def test_what_a_recording_did_not_keep_is_replayed(tiny_pipe):
         run = tiny_pipe(PROMPT, steps=2, guidance=5)
     view = explore(run, recording)
     _, maps = shown(view, layer=LAYER, head=3, step=1)
-    assert_equal(maps, of_recording(view, run.replay(1, attention="heads"), head=3, layer=LAYER))
+    assert_equal(maps, of_recording(run, run.replay(1, attention="heads"), head=3, layer=LAYER))
     assert view.answer({"maps": choice(half="unconditional")})[0] == {"missing": [0]}
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from unet_explained.lessons.told_time import guesses
+from unet_explained.lessons.told_time import guess_clean_latents
 from unet_explained.show import attention_plots, time_plots
-from unet_explained.show.colours import STAGES
+from unet_explained.show.colours import STAGE_COLOURS
 
 RNG = np.random.default_rng(0)
 TIMES = list(range(0, 100, 10))
@@ -55,10 +55,10 @@ def test_a_shift_moves_the_colours_and_not_the_scale():
 
 
 def test_the_walk_shows_every_station_in_order():
-    stations = {str(i): np.full((16, 16), float(i + 1)) for i in range(4)} | {HOSTILE: -np.eye(16)}
-    figure = time_plots.walk_view(stations, columns=3)
+    stations = {str(i): np.full((16, 16), float(i + 1)) for i in range(6)} | {HOSTILE: -np.eye(16)}
+    figure = time_plots.walk_view(stations)
     shown = figure.axes[0].images[0].get_array()
-    assert np.isclose(shown, 1).sum() == 4 * 256
+    assert np.isclose(shown, 1).sum() == 6 * 256
     assert np.isclose(shown, -1).sum() == 16
     assert drawn(figure)[0] > 300
 
@@ -92,7 +92,7 @@ def test_halves_apart_has_the_stages_colours():
     from matplotlib.colors import to_hex
 
     colours = [to_hex(bar.get_facecolor()) for bar in axis.patches[:3]]
-    assert colours == [STAGES[stage] for stage in ("pre-process", "down", "mid")]
+    assert colours == [STAGE_COLOURS[stage] for stage in ("pre-process", "down", "mid")]
     labels = [label.get_text() for label in axis.get_xticklabels()]
     assert labels == ["conv_in", "down 0 attention 1", "mid resnet 0"]
 
@@ -122,6 +122,6 @@ def test_a_perfect_network_told_the_true_time_guesses_the_clean_latents(kind):
     config = SimpleNamespace(prediction_type=kind)
     scheduler = SimpleNamespace(alphas_cumprod=kept, config=config)
     pipe = SimpleNamespace(unet=Perfect(), scheduler=scheduler)
-    told = guesses(pipe, root * clean + rest * noise, torch.zeros(1, 77, 6), [300, 800])
+    told = guess_clean_latents(pipe, root * clean + rest * noise, torch.zeros(1, 77, 6), [300, 800])
     assert torch.allclose(told[0], clean[0], atol=1e-5)
     assert not torch.allclose(told[1], clean[0], atol=1e-1)

@@ -7,7 +7,7 @@ import torch
 from unet_explained.bundled.captions import describe
 from unet_explained.bundled.draw import render
 from unet_explained.bundled.world import sample_scene
-from unet_explained.lessons.grading import grade, look_at
+from unet_explained.lessons.grading import grade_maps, look_at
 from unet_explained.lessons.measure import measure
 
 
@@ -22,7 +22,7 @@ def test_a_known_picture_is_looked_at_once_for_each_timestep(tiny_pipe):
 
 def test_every_thing_is_graded_in_every_layer_and_in_their_mean(tiny_pipe):
     scene = sample_scene(Random(1), count=2)
-    rows = list(grade(tiny_pipe, scene, describe(scene, Random(1)), timestep=300))
+    rows = list(grade_maps(tiny_pipe, scene, describe(scene, Random(1)), timestep=300))
     layers = {row["layer"] for row in rows}
     assert "mean of all layers" in layers
     assert len(rows) == 2 * len(layers)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from unet_explained.recording.listen import Stopped, listening, stoppable
-from unet_explained.widgets.live import live
+from unet_explained.widgets.live import Pace, live
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_frame_shows_the_steps_own_preview_maps_and_activity(view, tiny_pipe):
     np.testing.assert_allclose(frame.maps[2], expected, atol=frame.content["top"] / 255)
     stats = run.replay(step, stats=True).stats
     activity = np.frombuffer(frame.buffers[2], np.uint8) / 255 * frame.content["strongest"]
-    expected = [stats[name][0].std for name in frame.content["modules"]]
+    expected = [np.hypot(*stats[name][0][:2]) for name in frame.content["modules"]]
     np.testing.assert_allclose(activity, expected, atol=frame.content["strongest"] / 255)
     drawn = {box["name"] for box in view.drawing["boxes"]}
     assert set(frame.content["modules"]) == drawn
@@ -83,16 +83,31 @@ def test_the_page_starts_stops_and_looks_back(view):
         view.answer({"frame": 99})
 
 
-def test_frames_are_dropped_for_a_page_that_is_behind(view):
+def test_frames_are_dropped_for_a_page_that_is_behind():
+    pace = Pace()
+    for _ in range(5):
+        pace.send()
+    assert pace.allows(1e9)  # nobody looks
+    pace.show(0)
+    assert not pace.allows(1e9)
+    pace.show(3)
+    assert pace.allows(1e9)
+    pace.show(0)
+    pace.sent_at -= 60  # the page is gone: nobody waits for it
+    assert pace.allows(1e9)
+
+
+def test_frames_are_dropped_where_they_would_cost_the_run_too_much(view):
     view.wait()
-    view.frames, view._sent_at, view._watched = [None] * 5, time.perf_counter(), True
-    view._shown = 1
-    assert not view._may_draw(1e9)
-    view._shown = 4
-    assert view._may_draw(1e9)
-    view._shown, view._sent_at = 1, view._sent_at - 60  # the page is gone: nobody waits for it
-    assert view._may_draw(1e9)
-    assert not view._may_draw(view.spent)  # it would cost the run too much
+    assert view.pace.spent > 0
+    assert view.pace.allows(1e9)
+    assert not view.pace.allows(view.pace.spent)
+
+
+def test_the_page_says_what_it_has_shown(view):
+    view.wait()
+    view.answer({"shown": 1})
+    assert (view.pace.shown, view.pace.sent) == (2, len(view.frames))
 
 
 def test_a_replay_beside_it_sees_its_own_forward_alone(view, tiny_pipe):
@@ -163,12 +178,12 @@ def test_listening_hears_and_stopping_leaves_nothing(unet, inputs):
 def test_idle_threads_of_the_caller_do_not_slow_the_run():
     code = (
         "import os, time, torch\n"
-        "from unet_explained.widgets.live import _end_idle_workers\n"
+        "from unet_explained.widgets.live import end_idle_workers\n"
         "torch.set_num_threads(3)\n"
         "torch.ones(10**7).exp()\n"
         "count = lambda: len(os.listdir('/proc/self/task'))\n"
         "before = count()\n"
-        "_end_idle_workers()\n"
+        "end_idle_workers()\n"
         "late = time.time() + 60\n"
         "while count() > before - 2 and time.time() < late: time.sleep(0.01)\n"  # they take a while
         "print(before - count())\n"
@@ -181,7 +196,7 @@ def test_idle_threads_of_the_caller_do_not_slow_the_run():
 
 def test_they_are_ended_by_their_own_thread_before_a_run(tiny_pipe, monkeypatch):
     ended = []
-    where = "unet_explained.widgets.live._end_idle_workers"
+    where = "unet_explained.widgets.live.end_idle_workers"
     monkeypatch.setattr(where, lambda: ended.append(threading.get_ident()))
     live(tiny_pipe, "a red circle", steps=1).wait()
     assert ended == [threading.get_ident()]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_explained.show.plots import heatmap_grid
+from unet_explained.recording import record
+from unet_explained.show.plots import heatmap_grid, word_maps
 
 IMAGE = np.full((64, 96, 3), 200, np.uint8)
 
@@ -32,6 +33,17 @@ def test_one_scale_for_all_or_each_its_own():
     own = panels(heatmap_grid(IMAGE, "ab", maps, same_scale=False))
     assert same[0] == same[1]
     assert own[0].images[1].get_clim() != own[1].images[1].get_clim()
+
+
+def test_a_repeated_word_has_a_map_for_each_time_it_is_said(tiny_pipe):
+    with record(tiny_pipe.unet) as recording:
+        run = tiny_pipe("a red circle left of a red square", steps=1)
+    maps = word_maps(run, recording, layer="mid_block*")
+    assert len(maps) == 8
+    for index, occurrence in ((1, 0), (6, 1)):
+        expected = recording.attention("red", occurrence=occurrence, layer="mid_block*")
+        assert np.array_equal(maps[index], expected)
+    assert not np.array_equal(maps[1], maps[6])
 
 
 def test_it_shows_itself_in_a_notebook_and_takes_any_text():

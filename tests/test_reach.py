@@ -1,4 +1,4 @@
-"""How far a change travels, and the views of it: the numbers are those of the model."""
+"""How far a change travels, and the pictures of it: the numbers are those of the model."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 import unet_explained as ux
 from unet_explained.lessons.reach import convolution_reach, ripple
-from unet_explained.show import views
+from unet_explained.show import attention_plots, features
 
 
 def test_reach_counts_kernels_and_strides():
@@ -50,18 +50,18 @@ MAP = np.random.default_rng(0).random((8, 8))
 @pytest.mark.parametrize(
     ("figure", "count"),
     [
-        (lambda: views.reach_grid({"a": MAP, "b": MAP}, {"a": 3}, (2, 2), (64, 64)), 2),
-        (lambda: views.looks_grid(np.ones((8, 8, 8, 8)), IMAGE), 2),
+        (lambda: features.reach_grid({"a": MAP, "b": MAP}, {"a": 3}, (2, 2), (64, 64)), 2),
+        (lambda: attention_plots.looks_grid(np.ones((8, 8, 8, 8)), IMAGE), 2),
     ],
 )
-def test_a_view_has_a_panel_for_each(figure, count):
+def test_there_is_a_panel_for_each(figure, count):
     figure = figure()
     assert sum(bool(axis.images) for axis in figure.axes) == count
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
 def test_maps_lie_beside_the_picture_each_with_its_pixel_framed():
-    axis = views.maps_over(IMAGE, [MAP, MAP], ["$a", "b"], pixel=(1, 2)).axes[0]
+    axis = attention_plots.maps_over(IMAGE, [MAP, MAP], ["$a", "b"], pixel=(1, 2)).axes[0]
     places = [axis.images[index].get_extent() for index in (0, 2, 4)]
     assert [text.get_text() for text in axis.texts] == ["the picture", "$a", "b"]
     for (left, right, lower, upper), frame in zip(places, axis.patches, strict=True):
@@ -72,16 +72,16 @@ def test_maps_lie_beside_the_picture_each_with_its_pixel_framed():
 
 
 def test_channels_are_named_by_their_number():
-    figure = views.channels(np.stack([MAP - 0.5] * 20), first=16)
+    figure = features.channels(np.stack([MAP - 0.5] * 20), first=16)
     assert len(figure.axes[0].images) == 4  # 16 to 19: there are no more
     assert figure.axes[0].texts[0].get_text().startswith("channel 16, to ±0.")
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
 def test_like_features_have_like_colours():
-    features = np.zeros((6, 4, 4))
-    features[2, :, 2:] = 5
-    picture = views.principal_colours(features + 1e-3 * MAP[:4, :4])
+    values = np.zeros((6, 4, 4))
+    values[2, :, 2:] = 5
+    picture = features.principal_colours(values + 1e-3 * MAP[:4, :4])
     assert picture.shape == (4, 4, 3)
     left, right = picture[:, :2, 0].astype(int), picture[:, 2:, 0].astype(int)
     assert abs(left.mean() - right.mean()) > 200

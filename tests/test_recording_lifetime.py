@@ -11,6 +11,7 @@ import torch
 
 from unet_explained.model import UNet2DConditionModel
 from unet_explained.recording import Announcement, Word, announce, record
+from unet_explained.recording.hooks import hooked
 
 LAYER = "down_blocks.0.attentions.0"
 
@@ -31,6 +32,17 @@ def test_hooks_are_gone_after_exceptions(unet, inputs):
         with pytest.raises(error):
             fail(error)
         assert hooks(unet) == 0
+
+
+def test_hooks_come_off_also_if_placing_one_fails(unet):
+    def handles():
+        yield unet.conv_in.register_forward_hook(print)
+        assert hooks(unet) == 1
+        raise MemoryError
+
+    with pytest.raises(MemoryError), hooked(handles()):
+        pass
+    assert hooks(unet) == 0
 
 
 def test_an_interrupted_forward_leaves_nothing_behind(unet, inputs):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unet_explained.show.colours import STAGES
+from unet_explained.show.colours import STAGE_COLOURS
 from unet_explained.show.run_plots import (
     HIT,
     MISS,
@@ -103,5 +103,5 @@ def test_a_step_shows_all_four_channels_and_its_levels():
 
 def test_strips_and_spreads_have_a_panel_for_each():
     assert len(picture_strip([IMAGE] * 3, "abc").axes) == 3
-    rows = spreads({"a": np.arange(9.0), "b": -np.arange(9.0)}, STAGES["up"]).axes
+    rows = spreads({"a": np.arange(9.0), "b": -np.arange(9.0)}, STAGE_COLOURS["up"]).axes
     assert [axis.texts[0].get_text().split("\n")[0] for axis in rows] == ["a", "b"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from model_reference import CROSS, NARROW, error, inputs_of, ours_of, reference_of
 
-from unet_explained.lessons.traps import TRAPS, commit
+from unet_explained.lessons.traps import TRAPS, trapped
 from unet_explained.model import UNet2DConditionModel
 
 # Levels of equal width: two skips of each level have one shape.
@@ -43,7 +43,7 @@ def state(model) -> list:
 @pytest.mark.parametrize("name", TRAPS)
 def test_a_trap_changes_the_output_and_is_undone(name, unet, right):
     before, seen = state(unet), []
-    with commit(unet, name):
+    with trapped(unet, name):
         wrong = unet(**INPUTS).sample
         seen.append(error(wrong, right))
     assert wrong.isfinite().all()
@@ -55,14 +55,14 @@ def test_a_trap_changes_the_output_and_is_undone(name, unet, right):
 @pytest.mark.parametrize("name", TRAPS)
 def test_another_model_does_not_make_it(name, unet, right):
     other = UNet2DConditionModel(unet.config)
-    with commit(other, name):
+    with trapped(other, name):
         assert torch.equal(unet(**INPUTS).sample, right)
 
 
 @pytest.mark.parametrize("name", TRAPS)
 def test_undone_after_an_exception(name, unet, right):
     before = state(unet)
-    with pytest.raises(KeyboardInterrupt), commit(unet, name):
+    with pytest.raises(KeyboardInterrupt), trapped(unet, name):
         raise KeyboardInterrupt
     assert state(unet) == before
 
@@ -71,12 +71,12 @@ def test_undone_after_an_exception(name, unet, right):
 def test_the_slip_is_the_one_it_is_named_for(name, unet):
     wrong = UNet2DConditionModel.from_config(OPTIONS | BY_CONFIG[name])
     wrong.load_state_dict(unet.state_dict())
-    with commit(unet, name):
+    with trapped(unet, name):
         torch.testing.assert_close(unet(**INPUTS).sample, wrong(**INPUTS).sample)
 
 
 def test_two_traps_at_once(unet, right):
-    with commit(unet, "tanh gelu"), commit(unet, "geglu halves"):
+    with trapped(unet, "tanh gelu"), trapped(unet, "geglu halves"):
         both = unet(**INPUTS).sample
         assert not torch.equal(both, right)
     assert torch.equal(unet(**INPUTS).sample, right)
@@ -93,6 +93,6 @@ def test_every_trap_says_what_it_is(unet):
 
 def test_an_unknown_trap_names_the_closest(unet):
     with pytest.raises(ValueError, match="no trap is called 'sin first'; the closest: sine first"):
-        commit(unet, "sin first")
+        trapped(unet, "sin first")
     with pytest.raises(TypeError, match=r"pipe\.unet"):
-        commit(torch.nn.Linear(1, 1), "sine first")
+        trapped(torch.nn.Linear(1, 1), "sine first")

@@ -57,25 +57,25 @@ def check(
     with torch.no_grad():
         expected = reference(*_fresh(inputs), **_fresh(options))
         try:
-            given = answer(*_fresh(inputs), **_fresh(options))
+            actual = answer(*_fresh(inputs), **_fresh(options))
         except NotImplementedError:
-            given = None
+            actual = None
         except Exception as error:
-            return Verdict("wrong", *_told(error, answer))
-        if given is None or given is ...:
+            return Verdict("wrong", *_where_it_failed(error, answer))
+        if actual is None or actual is ...:
             return Verdict("missing", "not written yet: the answer returned nothing")
-        return _compare_all(given, expected, list(_axes(reference, expected)))
+        return _compare_all(actual, expected, list(_axes(reference, expected)))
 
 
-def _compare_all(given, expected, axes: list[tuple[str, ...]]) -> Verdict:
+def _compare_all(actual, expected, axes: list[tuple[str, ...]]) -> Verdict:
     """Tensor by tensor: the first that is wrong, or else the one with the largest difference."""
-    answers, references = list(_tensors(given)), list(_tensors(expected))
+    answers, references = list(_tensors(actual)), list(_tensors(expected))
     if not references:  # words, names: things that are equal or are not
-        same, got = given == expected, f"expected {expected!r}, got {given!r}"
+        same, got = actual == expected, f"expected {expected!r}, got {actual!r}"
         return Verdict("right", "equal") if same else Verdict("wrong", _short(got))
     if not answers:
-        kind = type(given).__name__
-        return Verdict("wrong", f"expected a tensor, got {kind}: {_short(repr(given))}")
+        kind = type(actual).__name__
+        return Verdict("wrong", f"expected a tensor, got {kind}: {_short(repr(actual))}")
     if len(answers) != len(references):
         return Verdict("wrong", f"expected {len(references)} tensors, got {len(answers)}")
     verdicts = []
@@ -87,44 +87,44 @@ def _compare_all(given, expected, axes: list[tuple[str, ...]]) -> Verdict:
     return max(verdicts, key=lambda verdict: verdict.difference)
 
 
-def _compare(given: Tensor, expected: Tensor, axes: tuple[str, ...]) -> Verdict:
-    sizes = tuple(given.shape)
-    if given.ndim != expected.ndim:
-        wanted = f"{expected.ndim} axes ({', '.join(axes)}), got {given.ndim}: {sizes}"
-        return Verdict("wrong", f"expected {wanted}", shape_hint(given, expected, axes))
-    if given.shape != expected.shape:
+def _compare(actual: Tensor, expected: Tensor, axes: tuple[str, ...]) -> Verdict:
+    sizes = tuple(actual.shape)
+    if actual.ndim != expected.ndim:
+        wanted = f"{expected.ndim} axes ({', '.join(axes)}), got {actual.ndim}: {sizes}"
+        return Verdict("wrong", f"expected {wanted}", shape_hint(actual, expected, axes))
+    if actual.shape != expected.shape:
         wrong = [
             f"axis {name}: expected {wanted}, got {got}"
             for name, wanted, got in zip(_unlike(axes), expected.shape, sizes)
             if wanted != got
         ]
-        return Verdict("wrong", "; ".join(wrong), shape_hint(given, expected, axes))
-    if given.dtype != expected.dtype:
-        wanted, got = (str(each.dtype).removeprefix("torch.") for each in (expected, given))
+        return Verdict("wrong", "; ".join(wrong), shape_hint(actual, expected, axes))
+    if actual.dtype != expected.dtype:
+        wanted, got = (str(tensor.dtype).removeprefix("torch.") for tensor in (expected, actual))
         return Verdict("wrong", f"dtype: expected {wanted}, got {got}")
-    return _compare_numbers(given, expected, axes)
+    return _compare_numbers(actual, expected, axes)
 
 
-def _compare_numbers(given: Tensor, expected: Tensor, axes: tuple[str, ...]) -> Verdict:
+def _compare_numbers(actual: Tensor, expected: Tensor, axes: tuple[str, ...]) -> Verdict:
     tolerance = TOLERANCE.get(expected.dtype, USUAL_TOLERANCE)
-    given, expected = given.double().cpu(), expected.double().cpu()
-    broken = (~given.isfinite() & expected.isfinite()).sum().item()
+    actual, expected = actual.double().cpu(), expected.double().cpu()
+    broken = (~actual.isfinite() & expected.isfinite()).sum().item()
     if broken:
-        counted = f"{broken} of {given.numel()} numbers are NaN or infinite"
-        return Verdict("wrong", f"{counted}, first at {at(~given.isfinite(), axes)}")
-    off, scale = excess(given, expected)
+        counted = f"{broken} of {actual.numel()} numbers are NaN or infinite"
+        return Verdict("wrong", f"{counted}, first at {at(~actual.isfinite(), axes)}")
+    off, scale = excess(actual, expected)
     largest = off.max().item() if off.numel() else 0.0
     if largest <= tolerance * scale:
         if largest == 0:
             return Verdict("right", "equal: bit for bit")
         share = largest / scale
-        told = f"equal: the largest difference is {share:.1e} of the largest value"
-        return Verdict("right", told, difference=share)
+        text = f"equal: the largest difference is {share:.1e} of the largest value"
+        return Verdict("right", text, difference=share)
     part = (off > tolerance * scale).double().mean().item()
     wrong = "all" if part == 1 else f"{part:.2%} of the"
     share = f" ({largest / scale:.1%} of the largest value)" if scale else ""
     text = f"off by up to {largest:.3g}{share} at {at(off, axes)}; {wrong} numbers differ"
-    return Verdict("wrong", text, hint(given, expected, axes, tolerance * scale))
+    return Verdict("wrong", text, hint(actual, expected, axes, tolerance * scale))
 
 
 def _axes(reference: nn.Module | Callable, expected) -> Iterator[tuple[str, ...]]:
@@ -137,7 +137,7 @@ def _axes(reference: nn.Module | Callable, expected) -> Iterator[tuple[str, ...]
         except ValueError:  # some functions of torch have no signature
             spec = None
     seen = [one.axes for one in see(spec, expected)]
-    plain = [tuple("_" * each.ndim) for each in _tensors(expected)]  # numbers, not tensors
+    plain = [tuple("_" * tensor.ndim) for tensor in _tensors(expected)]  # numbers, not tensors
     yield from (_unlike(one) for one in (seen if len(seen) == len(plain) else plain))
 
 
@@ -167,15 +167,16 @@ def _fresh(value):
     return copied(value)
 
 
-def _told(error: Exception, answer: Callable) -> tuple[str, str]:
+def _where_it_failed(error: Exception, answer: Callable) -> tuple[str, str]:
     """The error, and the reader's own line that it came from."""
-    told = f"{type(error).__name__}: {_short(str(error))}"
+    message = f"{type(error).__name__}: {_short(str(error))}"
     code = getattr(inspect.unwrap(getattr(answer, "forward", answer)), "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
-    own = [each for each in frames if code and each.filename == code.co_filename]
-    return told, f"in line {own[-1].lineno}: {own[-1].line}" if own and own[-1].line else ""
+    lines = [frame for frame in frames if code and frame.filename == code.co_filename]
+    found = lines and lines[-1].line
+    return message, f"in line {lines[-1].lineno}: {found}" if found else ""
 
 
-def _short(text: str, most: int = 240) -> str:
+def _short(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[:most]} …"
+    return text if len(text) <= 240 else f"{text[:240]} …"

@@ -13,7 +13,7 @@ from ..run.denoise import Pipeline
 from ..run.look import look_at
 
 
-def grade(pipe: Pipeline, scene: Scene, caption: Caption, timestep: int) -> Iterator[dict]:
+def grade_maps(pipe: Pipeline, scene: Scene, caption: Caption, timestep: int) -> Iterator[dict]:
     """For each thing and each layer, and for all layers' mean: does its noun's map find it?"""
     recording = look_at(pipe, render(scene, 512), caption.text, [timestep])
     truth = torch.from_numpy(masks(scene, 64))

@@ -9,12 +9,12 @@ from torch import Tensor
 CLOSE = 1e-4  # of the largest value: near enough to name the slip
 
 
-def excess(given: Tensor, expected: Tensor) -> tuple[Tensor, float]:
+def excess(actual: Tensor, expected: Tensor) -> tuple[Tensor, float]:
     """How far each number is off, and the largest absolute value expected."""
     # Where both are the same infinity or NaN, the difference would be NaN.
-    same = (given == expected) | (given.isnan() & expected.isnan())
+    same = (actual == expected) | (actual.isnan() & expected.isnan())
     finite = expected[expected.isfinite()].abs()
-    return (given - expected).abs().masked_fill(same, 0), finite.max().item() if len(finite) else 0
+    return (actual - expected).abs().masked_fill(same, 0), finite.max().item() if len(finite) else 0
 
 
 def at(values: Tensor, axes: Sequence[str]) -> str:
@@ -25,36 +25,36 @@ def at(values: Tensor, axes: Sequence[str]) -> str:
     return " ".join(f"{name}={index.item()}" for name, index in zip(axes, place))
 
 
-def hint(given: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
+def hint(actual: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
     """Why numbers of the right shape may be wrong, or ""; most: how far off is still equal."""
-    if not given.any():
+    if not actual.any():
         return "all numbers are 0" if expected.any() else ""
-    for look in (_factor, _halves, _order, _addend, _shuffled):
-        if found := look(given, expected, axes, max(most, CLOSE * expected.abs().max().item())):
+    for slip in (_factor, _halves, _order, _addend, _shuffled):
+        if found := slip(actual, expected, axes, max(most, CLOSE * expected.abs().max().item())):
             return found
     return ""
 
 
-def shape_hint(given: Tensor, expected: Tensor, axes: Sequence[str]) -> str:
+def shape_hint(actual: Tensor, expected: Tensor, axes: Sequence[str]) -> str:
     """Whether the numbers are right though the shape is not, or ""."""
-    if given.numel() != expected.numel():
+    if actual.numel() != expected.numel():
         return ""
-    given, expected = given.double().cpu(), expected.double().cpu()
+    actual, expected = actual.double().cpu(), expected.double().cpu()
     most = CLOSE * expected.abs().max().item()
-    if found := _order(given, expected, axes, most):
+    if found := _order(actual, expected, axes, most):
         return found
-    if _equal(given.flatten(), expected.flatten(), most):
+    if _equal(actual.flatten(), expected.flatten(), most):
         return "the numbers are right: only the shape is not"
-    return _shuffled(given, expected, axes, most)
+    return _shuffled(actual, expected, axes, most)
 
 
-def _equal(given: Tensor, expected: Tensor, most: float) -> bool:
-    return (given - expected).abs().max().item() <= most
+def _equal(actual: Tensor, expected: Tensor, most: float) -> bool:
+    return (actual - expected).abs().max().item() <= most
 
 
-def _factor(given: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
-    factor = ((given * expected).sum() / (given * given).sum()).item()
-    if factor == 0 or not _equal(given * factor, expected, most):
+def _factor(actual: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
+    factor = ((actual * expected).sum() / (actual * actual).sum()).item()
+    if factor == 0 or not _equal(actual * factor, expected, most):
         return ""
     return f"a constant factor of {_number(factor)} would make it right"
 
@@ -72,25 +72,25 @@ def _is_root(square: float) -> bool:
     return abs(square - whole) < 1e-3 * square and whole**0.5 % 1 != 0
 
 
-def _halves(given: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
-    for axis in reversed(range(given.ndim)):
-        size, name = given.shape[axis], axes[axis]
-        if size % 2 == 0 and _equal(given.roll(size // 2, axis), expected, most):
+def _halves(actual: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
+    for axis in reversed(range(actual.ndim)):
+        size, name = actual.shape[axis], axes[axis]
+        if size % 2 == 0 and _equal(actual.roll(size // 2, axis), expected, most):
             halves = f"equal up to a permutation of halves along {name}"
-            if name == "channel" and given.ndim == 2:
+            if name == "channel" and actual.ndim == 2:
                 return f"{halves}: sin and cos are swapped"
             return f"{halves}: the two are swapped"
     return ""
 
 
-def _order(given: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
+def _order(actual: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
     """Whether other axes in front, or behind, would make it right."""
-    if given.ndim != expected.ndim or given.ndim < 2:
+    if actual.ndim != expected.ndim or actual.ndim < 2:
         return ""
-    count = given.ndim
+    count = actual.ndim
     last = (*range(count - 2), count - 1, count - 2)
     for order in [last, *permutations(range(count))]:
-        turned = given.permute(order)
+        turned = actual.permute(order)
         if turned.shape == expected.shape and _equal(turned, expected, most):
             if order == last:
                 return "equal after a transpose of the last two axes"
@@ -99,9 +99,9 @@ def _order(given: Tensor, expected: Tensor, axes: Sequence[str], most: float) ->
     return ""
 
 
-def _addend(given: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
+def _addend(actual: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
     """Whether what is missing (or too much) is the same along some axes: a bias, a time shift."""
-    off, along = expected - given, []
+    off, along = expected - actual, []
     for axis, name in enumerate(axes):
         spread = off.amax(axis, keepdim=True) - off.amin(axis, keepdim=True)
         if off.shape[axis] > 1 and spread.max().item() <= most:
@@ -112,7 +112,7 @@ def _addend(given: Tensor, expected: Tensor, axes: Sequence[str], most: float) -
     return f"the difference is the same along {where}: is something not added (a bias), or twice?"
 
 
-def _shuffled(given: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
-    if not _equal(given.flatten().sort().values, expected.flatten().sort().values, most):
+def _shuffled(actual: Tensor, expected: Tensor, axes: Sequence[str], most: float) -> str:
+    if not _equal(actual.flatten().sort().values, expected.flatten().sort().values, most):
         return ""
     return "the right numbers in another order: look at each rearrange"

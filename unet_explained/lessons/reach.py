@@ -36,15 +36,15 @@ def _kernels(module: nn.Module) -> list[nn.Conv2d]:
     return [module.conv] if isinstance(module, Downsample2D) else [module]
 
 
-def ripple(run, step: int, pixel: tuple[int, int], *names: str, by: float = 1.0) -> dict:
+def ripple(run, step: int, pixel: tuple[int, int], *names: str) -> dict:
     """How much each module's output changes, place by place, when one latent pixel is changed.
 
-    pixel: (row, column) in the latents, all of whose channels get `by` added. name -> an array
+    pixel: (row, column) in the latents, all of whose channels get 1 added. name -> an array
     (height, width): the length of the change across the channels, in the half with the prompt.
     """
     forward = run.forwards[step]
     sample = forward.sample.clone()
-    sample[:, :, pixel[0], pixel[1]] += by
+    sample[:, :, pixel[0], pixel[1]] += 1
     touched = replace(run, forwards=(replace(forward, sample=sample),))
     before = run.replay(step, *names, attention=None)
     after = touched.replay(0, *names, attention=None)

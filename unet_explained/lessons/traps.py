@@ -1,6 +1,6 @@
 """Slips that are easy to make in this network and that run without an error, as toggles.
 
-with commit(unet, "sine first"): ...      this model makes the slip, and stops on leaving
+with trapped(unet, "sine first"): ...     this model makes the slip, and stops on leaving
 """
 
 import math
@@ -36,7 +36,7 @@ class Trap(NamedTuple):
 TRAPS: dict[str, Trap] = {}
 
 
-def commit(model: nn.Module, name: str) -> AbstractContextManager[None]:
+def trapped(model: nn.Module, name: str) -> AbstractContextManager[None]:
     """Let a UNet make one slip inside a `with`. Raises ValueError for an unknown name."""
     if name not in TRAPS:
         raise ValueError(

@@ -91,19 +91,19 @@ def see(spec: Spec, value, name: str = "") -> Iterator[Seen]:
 def trace(model: nn.Module) -> Iterator[list[Call]]:
     """A list that fills with the calls of the model's forward, in order of their beginning.
 
-    Each forward starts the list anew. Hooks are taken off on leaving, also after an exception.
+    Each forward starts the list anew. Hooks are inputs off on leaving, also after an exception.
     """
     calls, running = [], []
 
     def enter(name, axes, module, args, kwargs):
         if module is model:
             calls.clear()
-        given = _signature(type(module)).bind(*args, **kwargs).arguments
+        arguments = _signature(type(module)).bind(*args, **kwargs).arguments
         inputs = (
-            seen for key, value in given.items() for seen in see(axes.inputs[key], value, key)
+            seen for key, value in arguments.items() for seen in see(axes.inputs[key], value, key)
         )
-        own = {key: tuple(p.shape) for key, p in module.named_parameters(recurse=False)}
-        running.append(Call(name, type(module).__name__, own, tuple(inputs)))
+        parameters = {key: tuple(p.shape) for key, p in module.named_parameters(recurse=False)}
+        running.append(Call(name, type(module).__name__, parameters, tuple(inputs)))
         calls.append(running[-1])
 
     def leave(axes, module, args, output):
@@ -156,12 +156,12 @@ def _spec(annotation) -> Spec:
 
 def _leaf(module: nn.Module | type[nn.Module], output: dict[int, str]) -> Axes:
     """Convolutions and linears may change the channels, a convolution with a stride the size."""
-    given, strided = output, getattr(module, "stride", (1, 1)) != (1, 1)
+    inputs, strided = output, getattr(module, "stride", (1, 1)) != (1, 1)
     if isinstance(module, nn.Conv2d):
-        given = {4: "batch channel_in " + ("height_in width_in" if strided else "height width")}
+        inputs = {4: "batch channel_in " + ("height_in width_in" if strided else "height width")}
     elif isinstance(module, nn.Linear):
-        given = {n: " ".join([*axes.split()[:-1], "channel_in"]) for n, axes in output.items()}
-    return Axes(dict.fromkeys(_signature(_kind(module)).parameters, given), output)
+        inputs = {n: " ".join([*axes.split()[:-1], "channel_in"]) for n, axes in output.items()}
+    return Axes(dict.fromkeys(_signature(_kind(module)).parameters, inputs), output)
 
 
 def _names(spec: Spec, dimensions: int) -> tuple[str, ...]:

@@ -51,8 +51,8 @@ def resize(
 
 def average(maps: Sequence[Float[Tensor, "_ _"]]) -> Float[Tensor, "height width"]:
     """The equally weighted mean, in the size of the largest."""
-    size = max((tuple(each.shape) for each in maps), key=lambda size: size[0] * size[1])
-    return torch.stack([resize(each, size) for each in maps]).mean(dim=0)
+    size = max((tuple(heat.shape) for heat in maps), key=lambda size: size[0] * size[1])
+    return torch.stack([resize(heat, size) for heat in maps]).mean(dim=0)
 
 
 def pointing_game(heat: Float[Tensor, "_ _"], mask: Bool[Tensor, "height width"]) -> bool:

@@ -1,14 +1,14 @@
 """intervene(): hooks that change what passes through a UNet, undone by leaving the `with`."""
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 
-import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from .hooks import hooked
 from .patterns import closest, matching, uncompiled
 
 
@@ -37,25 +37,20 @@ def intervene(
     modules = {n: m for n, m in unet.named_modules() if not isinstance(m, nn.ModuleList)}
     names = matching(pattern, modules, "module with a forward")
     places = [(name, modules[name], _argument(name, modules[name], on)) for name in names]
-    return _attached(places, change)
+    return hooked(_hooks(places, change))
 
 
-@contextmanager
-def _attached(places: list[tuple[str, nn.Module, str | None]], change: Callable) -> Iterator[None]:
-    with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:
-            # A compiled model ignores hooks that come after it, and says nothing.
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        for name, module, argument in places:
-            # Before all other hooks, so that a recorder which came first sees the change too.
-            if argument is None:
-                hook = partial(_change_output, name, change)
-                handle = module.register_forward_hook(hook, prepend=True)
-            else:
-                hook = partial(_change_input, name, change, argument)
-                handle = module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
-            stack.callback(handle.remove)
-        yield
+def _hooks(
+    places: list[tuple[str, nn.Module, str | None]], change: Callable
+) -> Iterator[RemovableHandle]:
+    """Before all other hooks, so that a recorder which came first sees the change too."""
+    for name, module, argument in places:
+        if argument is None:
+            hook = partial(_change_output, name, change)
+            yield module.register_forward_hook(hook, prepend=True)
+        else:
+            hook = partial(_change_input, name, change, argument)
+            yield module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
 
 
 def _argument(name: str, module: nn.Module, on: str) -> str | None:
@@ -81,13 +76,13 @@ def _change_output(name: str, change: Callable, module: nn.Module, args: tuple, 
 def _change_input(
     name: str, change: Callable, argument: str, module: nn.Module, args: tuple, kwargs: dict
 ) -> tuple[tuple, dict]:
-    given = inspect.signature(module.forward).bind(*args, **kwargs)
+    bound = inspect.signature(module.forward).bind(*args, **kwargs)
     place = f"{argument} of {name or 'the model'}"
-    value = given.arguments.get(argument)
+    value = bound.arguments.get(argument)
     if value is None:
         raise ValueError(f"{place}: nothing to change, this call was not given it")
-    given.arguments[argument] = _new(place, change, value)
-    return given.args, given.kwargs
+    bound.arguments[argument] = _new(place, change, value)
+    return bound.args, bound.kwargs
 
 
 def _new(place: str, change: Callable, value):

@@ -1,4 +1,4 @@
-"""What a recording is made of: plain data, filled by the recorder and read by Recording."""
+"""What a recording is made of, filled by the recorder; and where in it a picture's part stands."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -61,7 +61,7 @@ class Pair(NamedTuple):
 
 
 @dataclass
-class Step:
+class RecordedStep:
     """What one forward left behind, by the names of modules.
 
     attention: (picture, query, key), or (picture, head, query, key) if every head was asked for.
@@ -81,7 +81,7 @@ class RecordedRun:
 
     options: Options
     announcement: Announcement | None
-    steps: list[Step] = field(default_factory=list)
+    steps: list[RecordedStep] = field(default_factory=list)
     layers: dict[str, Size] = field(default_factory=dict)  # the cross-attentions
     self_layers: dict[str, Size] = field(default_factory=dict)
     totals: dict[str, Tensor] = field(default_factory=dict)  # over steps, if attention="sum"
@@ -89,15 +89,15 @@ class RecordedRun:
     @property
     def timesteps(self) -> list[int | float]:
         """One a forward; a list in its place where the pictures of a batch had different ones."""
-        each = [step.timestep.flatten().tolist() for step in self.steps]
-        return [times[0] if len(set(times)) == 1 else times for times in each]
+        batches = [step.timestep.flatten().tolist() for step in self.steps]
+        return [times[0] if len(set(times)) == 1 else times for times in batches]
 
     @property
     def stats(self) -> dict[str, list[Stats]]:
         """stats[name][step], if recorded with stats=True."""
         return {name: [step.stats[name] for step in self.steps] for name in self.steps[0].stats}
 
-    def at(self, step: int | None) -> list[Step]:
+    def at(self, step: int | None) -> list[RecordedStep]:
         """One step, or all for None."""
         return self.steps if step is None else [pick(self.steps, step, "step")]
 
@@ -106,7 +106,7 @@ class RecordedRun:
     ) -> Iterator[Float[Tensor, "*head query key"]]:
         """The kept weights of one picture at one step, or at all for None, one after the other."""
         if self.options.attention != "sum":
-            kept = (each.attention[layer] for each in self.at(step))
+            kept = (one.attention[layer] for one in self.at(step))
         elif step is None:
             kept = iter([self.totals[layer] / len(self.steps)])
         else:

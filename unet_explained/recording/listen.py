@@ -1,14 +1,13 @@
 """Hooks for while a model runs: to hear of its modules as they finish, and to stop between two."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from threading import get_ident
 
-import torch
 from torch import nn
 
+from .hooks import hooked
 from .patterns import matching
 
 
@@ -16,10 +15,9 @@ class Stopped(Exception):
     """A forward was ended between two of its modules, because somebody asked for it."""
 
 
-@contextmanager
 def listening(
     model: nn.Module, patterns: Sequence[str], hear: Callable[[str, tuple, object], None]
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Calls hear(name, args, output) when a module that fits one of the globs has run.
 
     args are what it was given by position. Only this thread's forwards are heard. Raises ValueError
@@ -27,37 +25,24 @@ def listening(
     """
     modules = dict(model.named_modules())
     names = [name for pattern in patterns for name in matching(pattern, modules, "module")]
-    with _hooked() as stack:
-        for name in dict.fromkeys(names):
-            handle = modules[name].register_forward_hook(partial(_tell, get_ident(), hear, name))
-            stack.callback(handle.remove)
-        yield
+    thread = get_ident()
+    return hooked(
+        modules[name].register_forward_hook(partial(_tell, thread, hear, name))
+        for name in dict.fromkeys(names)
+    )
 
 
-@contextmanager
-def stoppable(model: nn.Module, stopped: Callable[[], bool]) -> Iterator[None]:
+def stoppable(model: nn.Module, stopped: Callable[[], bool]) -> AbstractContextManager[None]:
     """Inside `with`, this thread's forwards raise Stopped at their next module once stopped()."""
-    own = get_ident()
+    thread = get_ident()
 
     def check(module: nn.Module, args: tuple) -> None:
-        if stopped() and get_ident() == own:
+        if stopped() and get_ident() == thread:
             raise Stopped
 
-    with _hooked() as stack:
-        for module in model.modules():
-            stack.callback(module.register_forward_pre_hook(check).remove)
-        yield
+    return hooked(module.register_forward_pre_hook(check) for module in model.modules())
 
 
-@contextmanager
-def _hooked() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:
-            # A compiled model ignores hooks that come after it, and says nothing.
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        yield stack
-
-
-def _tell(own: int, hear: Callable, name: str, module: nn.Module, args: tuple, output) -> None:
-    if get_ident() == own:
+def _tell(thread: int, hear: Callable, name: str, module: nn.Module, args: tuple, output) -> None:
+    if get_ident() == thread:
         hear(name, args, output)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -30,3 +31,11 @@ def size_of(value) -> int:
 def first(value) -> Tensor:
     """The first tensor: of a down block's output the hidden states, not the skips."""
     return value if isinstance(value, Tensor) else first(value[0])
+
+
+def activity(value) -> Float[Tensor, ""]:
+    """How active a module is, by what it returned: the root mean square of all its numbers.
+
+    A standard deviation would leave out what they have in common. Of a tuple, the first tensor.
+    """
+    return first(value).float().square().mean().sqrt()

@@ -1,6 +1,5 @@
 """record(): hooks that observe a UNet and never change what it computes."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -8,13 +7,15 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from ..model import Attention, attention_weights
 from ..model.attention import Transformer2DModel
 from .axes import trace
 from .budget import Budget
 from .heatmaps import head_mean
-from .kept import Announcement, Options, Pair, RecordedRun, Stats, Step
+from .hooks import hooked
+from .kept import Announcement, Options, Pair, RecordedRun, RecordedStep, Stats
 from .nested import changed, copied, first, size_of
 from .patterns import matching, uncompiled
 from .recording import Recording
@@ -75,34 +76,29 @@ def _advice(options: Options) -> dict[str, str]:
 
 
 class Recorder:
-    """The hooks of one record(): what passes is gathered in a Step, filed when its forward ends."""
+    """The hooks of one record(): a RecordedStep gathers what passes, and is filed at the end."""
 
     def __init__(self, unet: nn.Module, options: Options, kept: set[str], budget: Budget):
         self.unet, self.options, self.kept, self.budget = unet, options, kept, budget
         self.announced: Announcement | None = None  # and not yet begun
         self.run: RecordedRun | None = None
-        self.step: Step | None = None  # None outside a forward of the whole model
+        self.step: RecordedStep | None = None  # None outside a forward of the whole model
         self.size = (0, 0)  # height and width in the transformer that now runs
         self.is_cross = False  # the attention that now runs
 
     @contextmanager
     def attached(self, recording: Recording) -> Iterator[None]:
         with ExitStack() as stack:
-            if "torch._dynamo" in sys.modules:
-                # A compiled model ignores hooks that come after it, and says nothing. (Importing
-                # dynamo costs seconds; who has compiled anything has imported it.)
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
             self.tracing = stack.enter_context(ExitStack())
             self.recording = recording
             recording.calls = self.tracing.enter_context(trace(self.unet))
-            for handle in self._hooks():
-                stack.callback(handle.remove)
+            stack.enter_context(hooked(self._hooks()))
             others = WATCHING.setdefault(self.unet, [])
             others.append(self)
             stack.callback(others.remove, self)
             yield
 
-    def _hooks(self) -> Iterator:
+    def _hooks(self) -> Iterator[RemovableHandle]:
         options = self.options
         yield self.unet.register_forward_pre_hook(self.begin, with_kwargs=True)
         for name, module in self.unet.named_modules():
@@ -120,11 +116,11 @@ class Recorder:
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward starts: the next of its run, or the first of another."""
-        told = self.run and self.run.announcement
-        over = told and len(self.run.steps) == told.forwards
+        announced = self.run and self.run.announcement
+        over = announced and len(self.run.steps) == announced.forwards
         if self.run is None or over or self.announced:
             self.run, self.announced = RecordedRun(self.options, self.announced), None
-        self.step = Step(torch.as_tensor(_timestep(*args, **kwargs)).detach().clone())
+        self.step = RecordedStep(torch.as_tensor(_timestep(*args, **kwargs)).detach().clone())
         self.budget.begin()
 
     def enter_transformer(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -138,10 +134,10 @@ class Recorder:
     def attended(self, name: str, module: nn.Module, args: tuple, kwargs: dict, output) -> None:
         if self.step is None:
             return
-        part, told = slice(None), self.run.announcement
-        if told and self.options.halves == "conditional":
-            part = told.conditional
-        pair = Pair(*(None if one is None else one[part] for one in _read(*args, **kwargs)))
+        rows, announced = slice(None), self.run.announcement
+        if announced and self.options.halves == "conditional":
+            rows = announced.conditional
+        pair = Pair(*(None if one is None else one[rows] for one in _read(*args, **kwargs)))
         if self.is_cross and self.options.attention:
             self.keep_attention(name, pair)
         elif not self.is_cross and self.options.self_attention:
@@ -184,8 +180,8 @@ class Recorder:
     @property
     def forwards(self) -> int:
         """How many forwards this one counts for: the first of an announced run for all of them."""
-        told = self.run.announcement
-        return 1 if told is None else 0 if self.run.steps else told.forwards
+        announced = self.run.announcement
+        return 1 if announced is None else 0 if self.run.steps else announced.forwards
 
     def end(self, module: nn.Module, args: tuple, output) -> None:
         """A forward ended: what was gathered goes to its device and into the recording at once.

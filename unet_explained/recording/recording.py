@@ -108,7 +108,7 @@ class Recording:
         """How much each pixel looks at a word, or at a token by its position: float32, 0 to 1.
 
         Sub-tokens are summed; occurrences, heads and steps, unless one is chosen, are averaged, and
-        so are the layers (a name, a glob, or None for all), resized to the largest. All of them:
+        so are the layers (a name, a glob, or None for all), resized to the largest. All, because
         on the bundled model, whose scenes have true masks, that average points right about as
         often as the best layer of each timestep, up to t = 700 (figures/pointing.png).
         half: conditional or unconditional; picture: which one of it, or of the whole batch if no
@@ -124,8 +124,8 @@ class Recording:
         maps = []
         for name in matching(layer or "*", chosen.layers, "cross-attention"):
             weights, size = chosen.weights(name, **where), chosen.layers[name]
-            each = torch.stack([word_map(one, occurrences, size) for one in weights])
-            maps.append(rearrange(each, "... height width -> (...) height width").mean(dim=0))
+            steps = torch.stack([word_map(one, occurrences, size) for one in weights])
+            maps.append(rearrange(steps, "... height width -> (...) height width").mean(dim=0))
         return average(maps)
 
     def self_attention(
@@ -152,7 +152,7 @@ class Recording:
         size = chosen.self_layers[layers[0]]
         queries = slice(None) if pixel is None else [_index(pixel, size)]
         rows = []
-        for pair in (each.pairs[layers[0]] for each in chosen.at(step)):
+        for pair in (one.pairs[layers[0]] for one in chosen.at(step)):
             batch = [chosen.row(len(pair.q), half, picture)]
             q, k = pair.q[batch], pair.k[batch]
             if head is not None:
@@ -185,10 +185,10 @@ def _find(run: RecordedRun, word: str, occurrence: int | None, half: str) -> lis
             "words are the prompt's, and this half was given another text: pass token="
         )
     words = run.announcement.words
-    found = [each.tokens for each in words if each.text == word]
-    found = found or [each.tokens for each in words if each.text.lower() == word.lower()]
+    found = [one.tokens for one in words if one.text == word]
+    found = found or [one.tokens for one in words if one.text.lower() == word.lower()]
     if not found:
-        raise ValueError(f"{word!r} is not in the prompt: {', '.join(each.text for each in words)}")
+        raise ValueError(f"{word!r} is not in the prompt: {', '.join(one.text for one in words)}")
     return found if occurrence is None else [pick(found, occurrence, "occurrence")]
 
 

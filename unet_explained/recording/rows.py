@@ -8,15 +8,14 @@ from .axes import Call, Seen
 from .flops import flops
 
 STAGES = ("input", "time", "pre-process", "down", "mid", "up", "post-process")
-STAGE_OF = {
-    "conv_in": 2,
-    "down_blocks": 3,
-    "mid_block": 4,
-    "up_blocks": 5,
-    "conv_norm_out": 6,
-    "conv_act": 6,
-    "conv_out": 6,
-}  # by the first part of a module's name; all others are stage 1
+BEGINNINGS = {  # of the names of a stage's modules
+    "time": ("time_", "class_embedding", "add_"),
+    "pre-process": ("conv_in",),
+    "down": ("down_blocks",),
+    "mid": ("mid_block",),
+    "up": ("up_blocks",),
+    "post-process": ("conv_norm_out", "conv_act", "conv_out"),
+}
 
 # What these return is what their last part returned, or what they were given.
 NO_ROW = ("Sequential", "Dropout")
@@ -49,6 +48,14 @@ class Row:
         return prod(self.tensor.shape) * self.tensor.dtype.itemsize
 
 
+def stage_of(name: str) -> str:
+    """The stage that a module of the UNet belongs to, by its name; ValueError for no such name."""
+    for stage, beginnings in BEGINNINGS.items():
+        if name.startswith(beginnings):
+            return stage
+    raise ValueError(f"{name!r} begins like no module of the UNet's stages")
+
+
 def rows_of(calls: list[Call]) -> list[Row]:
     """In order of execution, a module before its parts; the first call is the model's own."""
     rows = [Row(0, tensor.name, "input", tensor) for tensor in calls[0].inputs]
@@ -58,15 +65,15 @@ def rows_of(calls: list[Call]) -> list[Row]:
         if call.name not in shown:
             continue
         # A module that runs twice, as a resnet's nonlinearity does, has its parameters once.
-        own = call.parameters.values() if call.name not in counted else ()
+        parameters = call.parameters.values() if call.name not in counted else ()
         counted.add(call.name)
         row = Row(
-            stage=STAGE_OF.get(call.name.split(".")[0], 1),
+            stage=STAGES.index(stage_of(call.name)),
             name=call.name,
             kind=call.kind,
             tensor=call.outputs[0],
             depth=_depth(call.name, shown),
-            params=sum(map(prod, own)),
+            params=sum(map(prod, parameters)),
             flops=flops(call),
             skip=skips.get(call.name, ""),
         )

@@ -48,7 +48,7 @@ def total(table) -> str:
 
 
 def labels(rows) -> Iterator[str]:
-    """The rows' names without what the row that they are inside has said already."""
+    """The rows' names without the part that the row around them has already said."""
     inside = {0: ""}
     for row in rows:
         yield row.name.removeprefix(f"{inside[row.depth - 1]}.")

@@ -79,7 +79,7 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
     scheduler = getattr(
         diffusers, read_json(folder / "scheduler/scheduler_config.json")["_class_name"]
     )
-    own = read_json(folder / "unet_explained.json")
+    extras = read_json(folder / "unet_explained.json")
     # As quick as by way of the meta device, for which diffusers asks for accelerate.
     options["vae"]["low_cpu_mem_usage"] = False
     with _no_progress_bars(transformers.utils.logging):
@@ -92,9 +92,9 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
         "unet": unet,
         "vae": diffusers.AutoencoderKL.from_pretrained(folder / "vae", **options["vae"]),
         "scheduler": scheduler.from_pretrained(folder / "scheduler"),
-        **({"guidance": own["guidance"]} if "guidance" in own else {}),
-        **({"known_words": frozenset(own["known_words"])} if "known_words" in own else {}),
-        **({"latent_rgb": own["latent_rgb"]} if "latent_rgb" in own else {}),
+        **({"guidance": extras["guidance"]} if "guidance" in extras else {}),
+        **({"known_words": frozenset(extras["known_words"])} if "known_words" in extras else {}),
+        **({"latent_rgb": extras["latent_rgb"]} if "latent_rgb" in extras else {}),
     }
 
 

@@ -15,11 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .. import diffusion
 from ..model import UNet2DConditionModel
 from ..model.embeddings import Timesteps
 from ..recording import Announcement, Recording, announce, record
 from .text import Prompt, embed, read_prompt, warn_of_unknown_words
-from .turns import alone
+from .turns import one_at_a_time
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Forward:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a run: the latents after it and what the model then takes the picture for."""
+    """One step of a run: the latents after it, and the clean ones that the model now sees."""
 
     index: int
     total: int
@@ -76,16 +77,20 @@ class Run:
     def timesteps(self) -> tuple[int | float, ...]:
         return tuple(forward.timestep.item() for forward in self.forwards)
 
+    def forward_at(self, step: int) -> Forward:
+        """What the UNet was given at a step; IndexError for one that this run did not have."""
+        if not -len(self.forwards) <= step < len(self.forwards):
+            raise IndexError(f"step {step}: this run has forwards 0 to {len(self.forwards) - 1}")
+        return self.forwards[step]
+
     @torch.no_grad()
     def replay(self, step: int, *patterns: str, **options) -> Recording:
         """One forward again, under the recorder; patterns and options as for record().
 
         Raises IndexError for a step this run did not have.
         """
-        if not -len(self.forwards) <= step < len(self.forwards):
-            raise IndexError(f"step {step}: this run has forwards 0 to {len(self.forwards) - 1}")
-        forward, unet = self.forwards[step], self.pipeline.unet
-        with alone(unet), record(unet, *patterns, **options) as recording:
+        forward, unet = self.forward_at(step), self.pipeline.unet
+        with one_at_a_time(unet), record(unet, *patterns, **options) as recording:
             _announce(unet, self.prompt, 1, len(forward.sample))
             unet(**vars(forward))
         return recording
@@ -161,32 +166,30 @@ class Pipeline:
         latents = latents.to(unet.device) * scheduler.init_noise_sigma
         distilled = unet.config.time_cond_proj_dim is not None  # guidance is an input (LCM)
         guided = guidance > 1 and not distilled
-        given = texts if guided else texts[1:]
-        context = torch.cat([embed(text, self.text_encoder) for text in given]).to(unet.dtype)
+        prompts = texts if guided else texts[1:]
+        context = torch.cat([embed(text, self.text_encoder) for text in prompts]).to(unet.dtype)
         condition = self._guidance_embedding(guidance) if distilled else None
         total = len(scheduler.timesteps)
-        _announce(unet, texts[1], total, len(given))
+        _announce(unet, texts[1], total, len(prompts))
 
         forwards = []
         for index, timestep in enumerate(scheduler.timesteps):
-            sample = scheduler.scale_model_input(torch.cat([latents] * len(given)), timestep)
+            sample = scheduler.scale_model_input(torch.cat([latents] * len(prompts)), timestep)
             forwards.append(Forward(sample.to(unet.dtype), timestep, context, condition))
-            with alone(unet):
+            with one_at_a_time(unet):
                 prediction = unet(**vars(forwards[-1])).sample.float()
             if guided:
-                without, with_prompt = prediction.chunk(2)
-                prediction = without + guidance * (with_prompt - without)
-            before = latents
-            latents, denoised = _advance(scheduler, prediction, timestep, before, generator)
+                prediction = diffusion.guided(*prediction.chunk(2), guidance)
+            latents, denoised = _advance(scheduler, prediction, timestep, latents, generator)
             yield Step(index, total, timestep.item(), latents, denoised, self)
         return Run(texts[1], texts[0].text, guidance, seed, latents, tuple(forwards), pipeline=self)
 
     def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int, int]:
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         size = self.unet.config.sample_size or 64
-        own = size if isinstance(size, tuple) else (size, size)
+        sizes = size if isinstance(size, tuple) else (size, size)
         sides = []
-        for name, pixels, default in zip(("height", "width"), (height, width), own, strict=True):
+        for name, pixels, default in zip(("height", "width"), (height, width), sizes, strict=True):
             pixels = default * factor if pixels is None else pixels
             fits = pixels > 0 and pixels % factor == 0
             _expect(fits, f"{name}: expected a multiple of {factor} pixels, got {pixels}")
@@ -231,12 +234,10 @@ def _advance(scheduler, prediction, timestep, latents, generator) -> tuple[Tenso
     extra = {"generator": generator} if "generator" in accepts else {}
     output = scheduler.step(prediction, timestep, latents, **extra)
     denoised = getattr(output, "pred_original_sample", None)
-    if denoised is None:  # DDPM's equation 15, for schedulers that do not say
-        kept = scheduler.alphas_cumprod[int(timestep)].to(latents)
-        if scheduler.config.prediction_type == "v_prediction":
-            denoised = kept.sqrt() * latents - (1 - kept).sqrt() * prediction
-        else:
-            denoised = (latents - (1 - kept).sqrt() * prediction) / kept.sqrt()
+    if denoised is None:  # not every scheduler says
+        signal, sigma = diffusion.levels(scheduler.alphas_cumprod, timestep[None])
+        kind = scheduler.config.prediction_type
+        denoised = diffusion.denoised(kind, latents, prediction, signal, sigma)
     return output.prev_sample, denoised
 
 

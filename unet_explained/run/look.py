@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from .. import diffusion
 from ..recording import Announcement, Recording, announce, record
 from .denoise import Pipeline
 from .text import embed, read_prompt
@@ -27,7 +28,8 @@ def look_at(
     latents = latents.expand(count, -1, -1, -1)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(latents)
     times = torch.tensor(timesteps, device=unet.device)
-    noisy = pipe.scheduler.add_noise(latents, noise, times).to(unet.dtype)
+    levels = diffusion.levels(pipe.scheduler.alphas_cumprod, times)
+    noisy = diffusion.noised(latents, noise, *levels).to(unet.dtype)
     prompt = read_prompt(text, pipe.tokenizer)
     context = embed(prompt, pipe.text_encoder).to(unet.dtype).expand(count, -1, -1)
     with record(unet, **options) as recording:

@@ -39,11 +39,11 @@ def read_prompt(text: str, tokenizer) -> Prompt:
     )  # fmt: skip
     offsets = encoded.offset_mapping[0].tolist()
     found = [(match, _tokens_of(match, offsets)) for match in WORD.finditer(text)]
-    lost = [match.group() for match, tokens in found if not tokens]
-    if lost:
+    cut_off = [match.group() for match, tokens in found if not tokens]
+    if cut_off:
         warnings.warn(
             f"the prompt is longer than {tokenizer.model_max_length} tokens: "
-            f"{' '.join(lost)!r} is cut off and changes nothing",
+            f"{' '.join(cut_off)!r} is cut off and changes nothing",
             stacklevel=3,
         )
     ids = encoded.input_ids

@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Turns:
-    """A lock that goes to who waits for it, not to who just had it.
+    """A lock that goes to whoever waits for it, not back to whoever just had it.
 
     A replay must not see the forwards of a run in another thread, nor wait for that run's end.
     """
@@ -26,6 +26,6 @@ class Turns:
 TURNS: WeakKeyDictionary[nn.Module, Turns] = WeakKeyDictionary()
 
 
-def alone(unet: nn.Module) -> Turns:
-    """To be held during a forward of this UNet."""
+def one_at_a_time(unet: nn.Module) -> Turns:
+    """To be held during a forward of this UNet: others wait until it ends."""
     return TURNS.setdefault(unet, Turns())

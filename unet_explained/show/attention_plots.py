@@ -1,14 +1,26 @@
-"""Attention, as pictures: the matrix, what one pixel looks at, and the two halves of the batch."""
+"""Attention, as pictures: the matrix, maps over a picture, where a pixel looks, the two halves."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from .colours import ATTENTION, STAGES, stage_of
-from .plots import Picture, draw_map, entitle, shrunk
+from ..recording.rows import stage_of
+from .colours import ATTENTION, STAGE_COLOURS
+from .plots import (
+    Picture,
+    Place,
+    draw_map,
+    entitle,
+    panels,
+    shrunk,
+    tiles,
+    word_maps,
+    words_over,
+)
 
 MARK = "#00e5ff"  # told apart from every colour of the attention map
+FRAME = "#3ddbd9"
 
 
 def weight_matrix(
@@ -51,14 +63,10 @@ def pixel_looks(run, recording, layer: str, place: tuple[int, int]) -> Picture:
     pixel = tuple(
         at * size // full for at, size, full in zip(place, start.shape, run.latents.shape[-2:])
     )
-    words, seen = run.prompt.words, {}
-    weights = [start[pixel].item()]
-    for word in words:
-        occurrence = seen[word] = seen.get(word, -1) + 1
-        heat = recording.attention(word, occurrence=occurrence, layer=cross)
-        weights.append(heat[pixel].item())
+    maps = word_maps(run, recording, layer=cross)
+    weights = [start[pixel].item(), *(heat[pixel].item() for heat in maps)]
     looks = recording.self_attention(layer=f"{layer}.transformer_blocks.0.attn1", pixel=pixel)
-    labels = ["start", *words, "the rest"]
+    labels = ["start", *run.prompt.words, "the rest"]
     shares = [*weights, max(0.0, 1 - sum(weights))]
     return pixel_view(np.asarray(run.image), pixel, looks.cpu().numpy(), labels, shares)
 
@@ -97,15 +105,71 @@ def pixel_view(
     return figure
 
 
+def maps_over(
+    image: np.ndarray,
+    maps: Sequence[np.ndarray],
+    titles: Sequence[str],
+    *,
+    top: float | None = None,
+    pixel: tuple[int, int] | None = None,
+) -> Picture:
+    """The picture (PIL, or uint8 (height, width, 3)) and attention maps over it, on one scale.
+
+    top: the end of the scale, by default the largest value. pixel: a (row, column) to be framed.
+    """
+    image = shrunk(np.asarray(image))
+    ratio = image.shape[0] / image.shape[1]
+    figure, axis, places = tiles(len(maps) + 1, 3, 3.1, ratio, over=0.1)
+    axis.imshow(image, extent=places[0])
+    top = max(float(values.max()) for values in maps) if top is None else top
+    for place, values in zip(places[1:], maps):
+        draw_map(axis, image, values, top, place)
+    for place, title in zip(places, ["the picture", *titles]):
+        words_over(axis, place, title, fontsize=10.5)
+        if pixel is not None:
+            axis.add_patch(_frame(place, pixel, maps[0].shape))
+    return figure
+
+
+def _frame(place: Place, pixel: tuple[int, int], size: tuple[int, int]) -> Rectangle:
+    """Around one (row, column) of a map of that (height, width)."""
+    left, right, lower, upper = place
+    wide, high = (right - left) / size[1], (lower - upper) / size[0]
+    corner = left + pixel[1] * wide, upper + pixel[0] * high
+    return Rectangle(corner, wide, high, fill=False, color=FRAME, lw=2)
+
+
+def looks_grid(looks: np.ndarray, image: np.ndarray | None = None) -> Picture:
+    """Where each pixel of a small map looks: looks (height, width, height, width), a map of maps.
+
+    Each little square is one pixel's whole map, at that pixel's place; each on its own scale.
+    """
+    height, width = looks.shape[:2]
+    scaled = looks / looks.max(axis=(2, 3), keepdims=True)
+    padded = np.pad(scaled, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    sheet = padded.transpose(0, 2, 1, 3).reshape(height * (height + 1), width * (width + 1))
+    figure, axes = panels(2 if image is not None else 1, 2, 4.7)
+    axes[-1].imshow(sheet[:-1, :-1], ATTENTION, vmin=0, vmax=1, interpolation="nearest")
+    entitle(axes[-1], "where each of them looks", fontsize=11)
+    if image is not None:
+        image = np.asarray(image)
+        axes[0].imshow(image)
+        high, wide = image.shape[0] / height, image.shape[1] / width
+        axes[0].hlines([i * high for i in range(1, height)], 0, image.shape[1], FRAME, lw=0.8)
+        axes[0].vlines([i * wide for i in range(1, width)], 0, image.shape[0], FRAME, lw=0.8)
+        entitle(axes[0], f"the picture in {height} x {width} places", fontsize=11)
+    return figure
+
+
 def halves_apart(names: Sequence[str], differences: Sequence[float]) -> Picture:
     """How far the two halves of the batch are apart after each module, in its stage's colour."""
     figure = Picture(figsize=(9.6, 4.4))
     figure.set_layout_engine("constrained")
     axis = figure.subplots()
     stages = [stage_of(name) for name in names]
-    axis.bar(range(len(names)), differences, color=[STAGES[stage] for stage in stages])
+    axis.bar(range(len(names)), differences, color=[STAGE_COLOURS[stage] for stage in stages])
     for stage in dict.fromkeys(stages):
-        axis.bar([0], [0], color=STAGES[stage], label=stage)
+        axis.bar([0], [0], color=STAGE_COLOURS[stage], label=stage)
     axis.set_xticks(range(len(names)))
     axis.set_xticklabels([_short(name) for name in names], rotation=90, fontsize=8)
     axis.set_ylabel("difference, as a share of the size")

@@ -28,11 +28,11 @@ def change_row(
     before, after = maps
     reach = np.abs(before).max()
     difference = after - before
-    own = max(np.abs(difference).max(), 1e-12)
+    greatest = max(np.abs(difference).max(), 1e-12)
     panels = (
         (before, reach, "the prediction"),
         (after, reach, "after the change"),
-        (difference, own, "difference" if share is None else f"difference: {percent(share)}"),
+        (difference, greatest, "difference" if share is None else f"difference: {percent(share)}"),
     )
     for axis, (values, limit, name) in zip(axes, panels):
         axis.imshow(values, SIGNED, vmin=-limit, vmax=limit)

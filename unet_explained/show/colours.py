@@ -1,6 +1,8 @@
 """The colours of the six stages, the same in every picture; and the colour map of attention."""
 
-STAGES = {  # told apart by brightness too, and on a dark ground as on a white one
+from ..recording.rows import stage_of
+
+STAGE_COLOURS = {  # told apart by brightness too, and on a dark ground as on a white one
     "input": "#8d99ae",
     "time": "#9b5de5",
     "pre-process": "#5aa9e6",
@@ -12,17 +14,6 @@ STAGES = {  # told apart by brightness too, and on a dark ground as on a white o
 ATTENTION = "inferno"
 
 
-def stage_of(name: str) -> str:
-    """The stage that a module of the UNet belongs to, by its name."""
-    starts = {
-        "time": ("time_", "class_embedding", "add_"),
-        "pre-process": ("conv_in",),
-        "down": ("down_blocks",),
-        "mid": ("mid_block",),
-        "up": ("up_blocks",),
-        "post-process": ("conv_norm_out", "conv_act", "conv_out"),
-    }
-    for stage, beginnings in starts.items():
-        if name.startswith(beginnings):
-            return stage
-    raise ValueError(f"{name!r} begins like no module of the UNet's stages")
+def colour_of(name: str) -> str:
+    """The colour of the stage that a module of the UNet belongs to, by its name."""
+    return STAGE_COLOURS[stage_of(name)]

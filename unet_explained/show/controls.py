@@ -21,16 +21,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import ImageDraw, ImageFont
 
-DPI = 96
+from .png import figure_png, image_png
+
 QUICK = 0.4  # seconds: what takes longer runs the UNet, and is drawn only when asked for
 PAUSE = 0.12  # seconds before each picture drawn ahead: a hand that moves on quickly is not held up
-
-
-def png(figure: Figure) -> bytes:
-    """In the file format's quickest way: a little larger, in half the time."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
-    return data.getvalue()
 
 
 def captioned(data: bytes, text: str) -> bytes:
@@ -40,17 +34,15 @@ def captioned(data: bytes, text: str) -> bytes:
     page.paste(picture)
     font = ImageFont.truetype(findfont("DejaVu Sans"), 13)
     ImageDraw.Draw(page).text((8, picture.height + 3), text, fill="#555555", font=font)
-    file = io.BytesIO()
-    page.save(file, "PNG")
-    return file.getvalue()
+    return image_png(page)
 
 
 @contextmanager
 def tidy() -> Iterator[None]:
-    """Frees what is made inside and left in circles, as a figure is, while it is young.
+    """Frees what is made inside and refers to itself in a circle, as a figure does, at once.
 
-    Left alone it grows old with all that was ever imported, and every twentieth picture waits 0.4 s
-    for a collection of that.
+    Left alone it would be collected with all that was ever imported: every twentieth picture would
+    wait 0.4 s for that.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -76,15 +68,15 @@ class Controls(VBox):
         }
         self._status = HTML()
         self._picture = Image(format="png", value=self._png(), layout=Layout(max_width="100%"))
-        for each in self._inputs.values():
-            each.observe(self._redraw, "value")
+        for control in self._inputs.values():
+            control.observe(self._redraw, "value")
         super().__init__([*self._inputs.values(), self._status, self._picture])
         self._expect(self._inputs)
 
     @property
     def values(self) -> dict[str, Any]:
         """What is chosen now, by name."""
-        return {name: each.value for name, each in self._inputs.items()}
+        return {name: control.value for name, control in self._inputs.items()}
 
     def choose(self, **values: Any) -> None:
         """Moves controls, as a hand would."""
@@ -98,7 +90,7 @@ class Controls(VBox):
             start = perf_counter()
             # A cell's own setting of gradients does not reach the thread of a callback.
             with torch.no_grad(), tidy():
-                self._drawn[key] = png(self._draw(**chosen))
+                self._drawn[key] = figure_png(self._draw(**chosen))
             self._seconds = perf_counter() - start
         return self._drawn[key]
 
@@ -134,7 +126,7 @@ class Controls(VBox):
             self._status.value = ""
         except Exception as error:  # a callback's traceback would be shown nowhere
             self._status.value = f"<b>{escape(type(error).__name__)}:</b> {escape(str(error))}"
-        moved = next(name for name, each in self._inputs.items() if each is change["owner"])
+        moved = next(name for name, control in self._inputs.items() if control is change["owner"])
         self._expect([moved])
 
     def _repr_mimebundle_(self, **options: Any) -> dict:
@@ -173,7 +165,7 @@ def controls(
 def _input(name: str, options: tuple, value: Any):
     style = {"description_width": "6em"}
     layout = Layout(width="32em", max_width="100%")
-    kind = SelectionSlider if all(isinstance(each, int | float) for each in options) else Dropdown
-    if all(isinstance(each, bool) for each in options):
+    kind = SelectionSlider if all(isinstance(value, int | float) for value in options) else Dropdown
+    if all(isinstance(value, bool) for value in options):
         return Checkbox(value=value, description=name, indent=True, style=style)
     return kind(options=options, value=value, description=name, style=style, layout=layout)

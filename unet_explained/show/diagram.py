@@ -7,12 +7,12 @@ from matplotlib.patches import Rectangle
 
 from ..recording.rows import Row
 from ..recording.shapes import ShapeTable, shape_table
-from .colours import STAGES, stage_of
+from .colours import STAGE_COLOURS, colour_of
 from .layout import BETWEEN, LEFT, PATH, RIGHT, TOP, WIDTH, Line, Plan, plan_of
 from .plots import Picture
 from .strokes import DARK, MUTED, arrow, box, pin, rounded, sampler, sizes, tint, write
 
-TEXT, PROMPT = STAGES["input"], "encoder_hidden_states"
+TEXT, TIME, PROMPT = STAGE_COLOURS["input"], STAGE_COLOURS["time"], "encoder_hidden_states"
 
 
 def draw_u(what, **counts: int) -> Picture:
@@ -65,7 +65,7 @@ def _blocks(axis, plan: Plan) -> None:
         length = plan.extent(block)
         x = LEFT - 0.08 if down else RIGHT - length - 0.15
         frame = (x, min(ys) - 0.07), length + (0.16 if down else 0.23), max(ys) - min(ys) + 0.14
-        colour = STAGES[stage_of(block)]
+        colour = colour_of(block)
         axis.add_patch(rounded(*frame, facecolor=tint(colour, 0.13), edgecolor=colour, lw=1.1))
         x, side = (LEFT - 0.17, "right") if down else (RIGHT + 0.17, "left")
         y = (min(ys) + max(ys)) / 2
@@ -85,7 +85,7 @@ def _arms(axis, plan: Plan) -> None:
         here, there = plan.leaves(below.right), plan.enters(above.right)
         if below.upsampler:
             up, y = RIGHT - PATH, below.upsampler_y
-            sampler(axis, up, y, 0.24, STAGES["up"], "upsample")
+            sampler(axis, up, y, 0.24, STAGE_COLOURS["up"], "upsample")
             _elbow(axis, (here, start), (up, y + 0.12))
             x = max(up, there) + 0.1
             write(axis, x, y - 0.29, sizes(plan.shape(below.upsampler)), 7.5, DARK, "left")
@@ -107,7 +107,7 @@ def _boxes(axis, plan: Plan, names: list[str], x: float, line: Line) -> None:
         if i:
             arrow(axis, (x - BETWEEN - 0.02, line.y), (x + 0.03, line.y), width=1)
         if "downsamplers" in name:
-            sampler(axis, x + PATH, line.y, line.height, STAGES["down"], "downsample")
+            sampler(axis, x + PATH, line.y, line.height, STAGE_COLOURS["down"], "downsample")
         else:
             _module(axis, plan, name, x, line.y, length, line.height)
         x += length + BETWEEN
@@ -115,7 +115,7 @@ def _boxes(axis, plan: Plan, names: list[str], x: float, line: Line) -> None:
 
 def _module(axis, plan: Plan, name: str, x: float, y: float, length: float, height: float) -> None:
     """A resnet, a transformer (fainter, with its depth) or a single layer under its own name."""
-    colour, top = STAGES[stage_of(name)], y - height / 2
+    colour, top = colour_of(name), y - height / 2
     if "attentions" in name:
         depth = sum(row.startswith(f"{name}.transformer_blocks.") for row in plan.blocks)
         label = "attention" + (f" × {depth}" if depth > 1 else "")
@@ -123,7 +123,7 @@ def _module(axis, plan: Plan, name: str, x: float, y: float, length: float, heig
         pin(axis, x + length - 0.1, top, TEXT)
     elif "resnets" in name:
         box(axis, x, y, length, height, colour, "resnet", colour)
-        pin(axis, x + 0.1, top, STAGES["time"])
+        pin(axis, x + 0.1, top, TIME)
     else:
         box(axis, x, y, length, height, colour, name, colour)
 
@@ -135,7 +135,7 @@ def _received(axis, plan: Plan, line: Line) -> None:
     x, top = RIGHT - plan.length(line.right) - 0.09, line.y - line.height / 2
     cut = line.height * skip / both
     for y, height, end in ((top, cut, line.left[-1]), (top + cut, line.height - cut, "up_blocks")):
-        colour = STAGES[stage_of(end)]
+        colour = colour_of(end)
         axis.add_patch(Rectangle((x, y), 0.09, height, facecolor=colour, edgecolor="white"))
     x = RIGHT - plan.extent(line.right[0]) - 0.32
     write(axis, x, line.y - 0.085, f"{both - skip} + {skip} = {both}", 7.5, MUTED, "right")
@@ -145,7 +145,7 @@ def _skip(axis, plan: Plan, line: Line) -> None:
     """From the module that leaves it to the resnet that takes it, with its shape."""
     source = line.left[-1]
     start, end = LEFT + plan.length(line.left), RIGHT - plan.length(line.right) - 0.1
-    arrow(axis, (start, line.y), (end, line.y), STAGES[stage_of(source)], 1.4)
+    arrow(axis, (start, line.y), (end, line.y), colour_of(source), 1.4)
     x = LEFT + plan.extent(source) + 0.2
     write(axis, x, line.y - 0.085, sizes(plan.shape(source)), 7.5, DARK, "left")
 
@@ -167,7 +167,7 @@ def _mid(axis, plan: Plan) -> None:
         return
     arrow(axis, (start - 0.2, y), (start, y), width=1)
     write(axis, up + 0.1, y - 0.06, sizes(plan.shape("mid_block")), 7.5, DARK, "left")
-    colour, frame = STAGES["mid"], ((start - 0.08, y - 0.21), end - start + 0.16, 0.42)
+    colour, frame = STAGE_COLOURS["mid"], ((start - 0.08, y - 0.21), end - start + 0.16, 0.42)
     axis.add_patch(rounded(*frame, facecolor=tint(colour, 0.13), edgecolor=colour, lw=1.1))
     write(axis, WIDTH / 2 - 0.06, y - 0.31, "mid_block", 8.5, DARK, "right", weight="bold")
     write(axis, WIDTH / 2 + 0.02, y - 0.31, plan.rows["mid_block"].kind, 7, MUTED, "left")
@@ -185,7 +185,7 @@ def _ends(axis, plan: Plan) -> None:
     write(axis, down, TOP - 1.01, "sample", 9, DARK, weight="bold")
     _axes(axis, plan.rows["sample"], down, TOP - 0.84)
     arrow(axis, (down, TOP - 0.6), (down, top), width=1)
-    y, colour = TOP - 0.47, STAGES["post-process"]
+    y, colour = TOP - 0.47, STAGE_COLOURS["post-process"]
     groups = [[n for n in ("conv_norm_out", "conv_act") if n in plan.rows], ["conv_out"]]
     for names in filter(None, groups):
         arrow(axis, (up, top), (up, y + 0.13), width=1)
@@ -215,7 +215,7 @@ def _conditions(axis, plan: Plan) -> None:
         y += 0.5 if modules else 0
     resnets = sum(row.kind == "ResnetBlock2D" for row in plan.rows.values())
     shape = sizes(plan.shape("time_embedding"))
-    _arrival(axis, 2.95, y + 0.02, f"{shape}, into each of {resnets} resnets", STAGES["time"])
+    _arrival(axis, 2.95, y + 0.02, f"{shape}, into each of {resnets} resnets", TIME)
     x, y = 6.05, TOP - 1.52
     write(axis, x, y, PROMPT, 8, DARK, weight="bold")
     write(axis, x, y + 0.2, sizes(plan.shape(PROMPT)), 8)
@@ -231,7 +231,7 @@ def _chain(axis, inputs: list[Row], modules: list[Row], y: float) -> None:
     for i, row in enumerate(modules):
         if i:
             arrow(axis, (x - 0.16, y + 0.23), (x, y + 0.23))
-        box(axis, x, y + 0.23, 1.16, 0.24, STAGES["time"], row.name, STAGES["time"])
+        box(axis, x, y + 0.23, 1.16, 0.24, TIME, row.name, TIME)
         x += 1.32
 
 

@@ -112,4 +112,4 @@ def plan_of(table: ShapeTable) -> Plan:
 def _layer(plan: Plan, name: str) -> list[str]:
     """A resnet with the transformer that follows it; any other module alone."""
     pair = [name.replace("attentions", "resnets"), name.replace("resnets", "attentions")]
-    return [each for each in dict.fromkeys(pair) if each in plan.rows]
+    return [module for module in dict.fromkeys(pair) if module in plan.rows]

@@ -29,15 +29,25 @@ def plot_heatmaps(run, recording, *, same_scale: bool = True, **where) -> Pictur
     same_scale: one scale for all words, so that strong words look strong; else each word its own.
     where: layer=, head=, step= and run= as for Recording.attention.
     """
-    seen: dict[str, int] = {}
-    titles, maps = [], []
-    for word in run.prompt.words:
-        occurrence = seen[word] = seen.get(word, -1) + 1
-        titles.append(word)
-        maps.append(recording.attention(word, occurrence=occurrence, **where).numpy())
     return heatmap_grid(
-        np.asarray(run.image), titles, maps, title=run.prompt.text, same_scale=same_scale
+        np.asarray(run.image),
+        run.prompt.words,
+        word_maps(run, recording, **where),
+        title=run.prompt.text,
+        same_scale=same_scale,
     )
+
+
+def word_maps(run, recording, **where) -> list[np.ndarray]:
+    """One map for each word of a run's prompt; of a repeated word, one for each occurrence.
+
+    where: as for Recording.attention.
+    """
+    words = run.prompt.words
+    return [
+        recording.attention(word, occurrence=words[:index].count(word), **where).numpy()
+        for index, word in enumerate(words)
+    ]
 
 
 def heatmap_grid(
@@ -47,21 +57,14 @@ def heatmap_grid(
     *,
     title: str = "",
     same_scale: bool = True,
-    columns: int = 5,
 ) -> Picture:
     """A picture, uint8 (height, width, 3), and maps, float (height, width), laid over it in grey.
 
     The number under a map is its largest weight: what the colour bar's end stands for.
     """
-    columns = min(columns, len(maps) + 1)
-    rows = math.ceil((len(maps) + 1) / columns)
-    aspect = image.shape[0] / image.shape[1]
-    figure = Picture(figsize=(2.3 * columns + 0.6, (2.3 * aspect + 0.45) * rows + 0.5))
-    figure.set_layout_engine("compressed")
+    panel = 2.3, 2.3 * image.shape[0] / image.shape[1] + 0.45
+    figure, axes = grid(len(maps) + 1, 5, panel, beside=0.6, above=0.5)
     figure.suptitle(f"“{title}”" if title else "", fontsize=13, parse_math=False)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
     axes[0].imshow(image)
     entitle(axes[0], "the picture", fontsize=11, style="italic")
 
@@ -75,8 +78,42 @@ def heatmap_grid(
         )  # fmt: skip
     scale = ScalarMappable(Normalize(0, top if same_scale else 1), ATTENTION)
     label = "attention to the word" if same_scale else "attention, share of each word's maximum"
-    figure.colorbar(scale, ax=axes.tolist(), shrink=0.6, pad=0.01).set_label(label, fontsize=9)
+    figure.colorbar(scale, ax=axes, shrink=0.6, pad=0.01).set_label(label, fontsize=9)
     return figure
+
+
+def grid(
+    count: int,
+    columns: int,
+    panel: tuple[float, float],
+    *,
+    beside: float = 0.0,
+    above: float = 0.0,
+) -> tuple[Picture, list[Axes]]:
+    """A figure and at least `count` axes without frames, line after line, for matplotlib to place.
+
+    panel: one axis's width and height in inches; beside, above: more room, for what belongs to all.
+    """
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure = Picture(figsize=(panel[0] * columns + beside, panel[1] * rows + above))
+    figure.set_layout_engine("compressed")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for axis in axes:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def panels(count: int, columns: int, side: float, top: float = 0.3) -> tuple[Picture, list]:
+    """Square panels at fixed places: finding a layout would take longer than drawing."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure = Picture(figsize=(side * columns, (side + top) * rows))
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - top / (side + top) / rows, 0.04, top / side)
+    for axis in axes:
+        axis.set_axis_off()
+    return figure, list(axes[:count])
 
 
 Place = tuple[float, float, float, float]  # left, right, bottom, top: matplotlib's extent
@@ -129,14 +166,14 @@ def words_over(axis, place: Place, text: str, **style) -> None:
     axis.text((left + right) / 2, upper - 0.03, text, **style)
 
 
-def shrunk(image: np.ndarray, side: int = 256) -> np.ndarray:
+def shrunk(image: np.ndarray) -> np.ndarray:
     """A picture for a panel of some 300 pixels; matplotlib would take long to shrink it itself."""
-    return np.asarray(Image.fromarray(image).reduce(max(1, max(image.shape[:2]) // side)))
+    return np.asarray(Image.fromarray(image).reduce(max(1, max(image.shape[:2]) // 256)))
 
 
 def entitle(axis, text: str, *, y: float = 1.0, **style) -> None:
-    """A title, as it is written: no $ in it is mathematics. style: as for Axes.set_title.
+    """A title, shown as it is written, dollar signs too. style: as for Axes.set_title.
 
-    Its place is fixed, for to look for one matplotlib makes all ticks, also those nobody sees.
+    Its place is fixed: to look for one, matplotlib would make all ticks, even those nobody sees.
     """
     axis.set_title(text, y=y, parse_math=False, **style)

@@ -8,7 +8,7 @@ from einops import rearrange
 from matplotlib import colormaps
 
 from ..recording.heatmaps import resize
-from .colours import ATTENTION, STAGES, stage_of
+from .colours import ATTENTION, STAGE_COLOURS, colour_of
 from .features import SIGNED
 from .plots import Picture, Place, draw_map, entitle, shrunk, tiles, words_over
 
@@ -58,13 +58,13 @@ def spreads(values: Mapping[str, np.ndarray], colour: str, title: str = "") -> P
     figure = Picture(figsize=(8.5, 1.3 * len(values) + 0.8))
     figure.set_layout_engine("constrained")
     figure.suptitle(title, fontsize=12, parse_math=False)
-    everything = np.concatenate([each.ravel() for each in values.values()])
+    everything = np.concatenate([numbers.ravel() for numbers in values.values()])
     edges = np.linspace(*np.percentile(everything, (0.2, 99.8)), 90)
     rows = figure.subplots(len(values), 1, sharex=True, squeeze=False).ravel()
-    for axis, (name, each) in zip(rows, values.items()):
-        axis.hist(each.ravel(), edges, color=colour)
+    for axis, (name, numbers) in zip(rows, values.items()):
+        axis.hist(numbers.ravel(), edges, color=colour)
         axis.axvline(0, color="0.4", linewidth=0.8)
-        text = f"{name}\nmean {each.mean():.2f}\nstd {each.std():.2f}"
+        text = f"{name}\nmean {numbers.mean():.2f}\nstd {numbers.std():.2f}"
         axis.text(0.99, 0.9, text, transform=axis.transAxes, ha="right", va="top", fontsize=9)
         axis.set_yticks([])
     rows[-1].set_xlabel("value")
@@ -147,11 +147,9 @@ def _truth(axis, place: Place, values: np.ndarray, mask: np.ndarray) -> None:
     axis.plot(across(x), down(y), color=colour, markersize=12, markeredgewidth=2.5, **sign)
 
 
-def picture_strip(
-    images: Sequence[np.ndarray], titles: Sequence[str], side: float = 1.6
-) -> Picture:
+def picture_strip(images: Sequence[np.ndarray], titles: Sequence[str]) -> Picture:
     """A row of small pictures, uint8 (height, width, 3), with a line of text over each."""
-    figure = Picture(figsize=(side * len(images), side + 0.3))
+    figure = Picture(figsize=(1.6 * len(images), 1.9))
     figure.set_layout_engine("constrained")
     for axis, image, text in zip(figure.subplots(1, len(images), squeeze=False)[0], images, titles):
         axis.imshow(image)
@@ -176,7 +174,7 @@ def layer_bars(
     figure = Picture(figsize=(9.2, 0.27 * len(names) + 1.2))
     figure.set_layout_engine("constrained")
     axis = figure.subplots()
-    colours = [STAGES[stage_of(name)] if "block" in name else "0.35" for name in names]
+    colours = [colour_of(name) if "block" in name else "0.35" for name in names]
     if log:
         axis.scatter(values, range(len(names)), color=colours, s=70, zorder=2)
         axis.set_xscale("log")
@@ -206,7 +204,9 @@ def stage_bars(models: Mapping[str, Mapping[str, float]], title: str, unit: str)
         for stage, value in stages.items():
             if not value:
                 continue
-            drawn[stage] = axis.barh(row, value, left=start, color=STAGES[stage], label=stage)
+            drawn[stage] = axis.barh(
+                row, value, left=start, color=STAGE_COLOURS[stage], label=stage
+            )
             start += value
         axis.text(start, row, f" {start:,.0f}", va="center", fontsize=10)
     axis.set_yticks(range(len(models)), list(models), fontsize=11)

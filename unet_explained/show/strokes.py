@@ -27,13 +27,15 @@ def sampler(axis, x: float, y: float, height: float, colour, text: str) -> None:
     write(axis, x, y, text, 8, zorder=4)
 
 
-def rounded(corner, length: float, height: float, **look) -> FancyBboxPatch:
-    return FancyBboxPatch(corner, length, height, boxstyle="round,pad=0,rounding_size=0.05", **look)
+def rounded(corner, length: float, height: float, **style) -> FancyBboxPatch:
+    return FancyBboxPatch(
+        corner, length, height, boxstyle="round,pad=0,rounding_size=0.05", **style
+    )
 
 
-def arrow(axis, start, end, colour=DARK, width=1.2, style="-|>") -> None:
-    look = dict(color=colour, lw=width, shrinkA=0, shrinkB=0, mutation_scale=8, zorder=2)
-    axis.add_patch(FancyArrowPatch(start, end, arrowstyle=style, **look))
+def arrow(axis, start, end, colour=DARK, width=1.2) -> None:
+    style = dict(color=colour, lw=width, shrinkA=0, shrinkB=0, mutation_scale=8, zorder=2)
+    axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", **style))
 
 
 def pin(axis, x: float, y: float, colour) -> None:

@@ -9,18 +9,16 @@ from itertools import cycle
 
 import numpy as np
 
-from .colours import STAGES
+from .colours import STAGE_COLOURS
 from .features import SIGNED
 from .plots import Picture, entitle
 
 SHADES = ("#3c096c", "#7b2cbf", "#9b5de5", "#c08ad9", "#e0b0e8")  # of time's colour, dark to light
-ACTUAL = STAGES["post-process"]
+ACTUAL = STAGE_COLOURS["post-process"]
 MOMENT = {"color": ACTUAL, "markersize": 6}
 
 
-def over_time(
-    values: np.ndarray, timesteps: Sequence[float], *, title: str = "", name: str = "channel"
-) -> Picture:
+def over_time(values: np.ndarray, timesteps: Sequence[float], *, title: str = "") -> Picture:
     """values (timestep, channel) as a heatmap, time from left to right: red above 0, blue below."""
     figure = Picture(figsize=(9.2, 3.6))
     figure.set_layout_engine("compressed")
@@ -31,7 +29,7 @@ def over_time(
         values.T, SIGNED, vmin=-reach, vmax=reach, extent=extent, aspect="auto",
         interpolation="nearest",
     )  # fmt: skip
-    axis.set(xlabel="timestep t", ylabel=name)
+    axis.set(xlabel="timestep t", ylabel="channel")
     entitle(axis, title, fontsize=11)
     figure.colorbar(drawn, ax=axis, pad=0.01)
     return figure
@@ -57,7 +55,7 @@ def waves_at(waves: np.ndarray, t: int, channels: Sequence[int]) -> Picture:
     entitle(upper, "some channels, over time", fontsize=10, loc="left")
 
     count = waves.shape[1]
-    last.plot(waves[t], color=STAGES["time"], linewidth=1.2)
+    last.plot(waves[t], color=STAGE_COLOURS["time"], linewidth=1.2)
     last.plot(channels, waves[t, list(channels)], "o", **MOMENT)
     last.axvline(count / 2 - 0.5, color="0.6", linestyle=":")
     last.set(xlim=(0, count - 1), ylim=(-1.8, 1.25), yticks=(-1, 0, 1), xlabel="channel")
@@ -68,10 +66,10 @@ def waves_at(waves: np.ndarray, t: int, channels: Sequence[int]) -> Picture:
 
 
 def alike_at(matrices: Mapping[str, np.ndarray], timesteps: Sequence[int], t: int) -> Picture:
-    """Square matrices of likeness between timesteps, under a title each; and the row of one t."""
+    """Square matrices of likeness between timesteps, each under its title; and the row of one t."""
     figure = Picture(figsize=(9.2, 6))
     curves = figure.add_axes((0.08, 0.08, 0.9, 0.28))
-    low = min(0.0, *(float(each.min()) for each in matrices.values()))
+    low = min(0.0, *(float(matrix.min()) for matrix in matrices.values()))
     first, last, index = timesteps[0], timesteps[-1], list(timesteps).index(t)
     few = (first, timesteps[len(timesteps) // 2], last)  # most of a redraw's time goes into ticks
     for column, (title, matrix) in enumerate(matrices.items()):
@@ -82,7 +80,7 @@ def alike_at(matrices: Mapping[str, np.ndarray], timesteps: Sequence[int], t: in
         axis.set(xlabel="timestep", xticks=few, yticks=() if column else few)
         axis.set_ylabel("" if column else "timestep")
         entitle(axis, title, fontsize=11)
-        colour = (STAGES["input"], STAGES["time"])[column % 2]
+        colour = (STAGE_COLOURS["input"], STAGE_COLOURS["time"])[column % 2]
         curves.plot(timesteps, matrix[index], color=colour, linewidth=2, label=title)
     key = "cosine similarity:\nred 1, white 0, blue -1"
     figure.text(0.985, 0.94, key, ha="right", va="top", fontsize=9)
@@ -122,7 +120,7 @@ def channel_spread(stages: Mapping[str, np.ndarray], groups: int) -> Picture:
         flat = values.reshape(count, -1)
         axis.errorbar(
             range(count), flat.mean(1), flat.std(1), fmt="o", markersize=3, linewidth=1,
-            color=STAGES["pre-process"], ecolor="0.55",
+            color=STAGE_COLOURS["pre-process"], ecolor="0.55",
         )  # fmt: skip
         for group, mean in enumerate(values.reshape(groups, -1).mean(1)):
             sides = group * wide - 0.5, (group + 1) * wide - 0.5
@@ -134,10 +132,10 @@ def channel_spread(stages: Mapping[str, np.ndarray], groups: int) -> Picture:
     return figure
 
 
-def walk_view(stations: Mapping[str, np.ndarray], columns: int = 5) -> Picture:
+def walk_view(stations: Mapping[str, np.ndarray]) -> Picture:
     """Feature maps (height, width) in the order in which they came about, each on its own scale."""
     height, width = next(iter(stations.values())).shape
-    above, beside = height // 5, width // 8
+    above, beside, columns = height // 5, width // 8, 5
     rows = math.ceil(len(stations) / columns)
     # One picture of all: an axis for each would take several times as long to draw.
     canvas = np.full((rows * (height + above), columns * (width + beside)), np.nan)
@@ -170,7 +168,7 @@ def activation_curve(inputs: np.ndarray, function, name: str) -> Picture:
     many.set(yticks=[])
     axis.set_zorder(many.get_zorder() + 1)
     axis.patch.set_visible(False)
-    axis.plot(xs, function(xs), color=STAGES["pre-process"], linewidth=2.5, label=name)
+    axis.plot(xs, function(xs), color=STAGE_COLOURS["pre-process"], linewidth=2.5, label=name)
     axis.plot(xs, xs, color="0.5", linewidth=1, linestyle=":", label="unchanged")
     axis.set(xlabel="what comes in (grey: how often)", ylabel="what goes out")
     axis.legend(fontsize=9)
@@ -186,7 +184,7 @@ def shift_view(
     """
     figure = Picture(figsize=(9.6, 3.1))
     curve, index = figure.add_axes((0.08, 0.16, 0.28, 0.74)), list(timesteps).index(t)
-    curve.plot(timesteps, shifts, color=STAGES["time"], linewidth=2)
+    curve.plot(timesteps, shifts, color=STAGE_COLOURS["time"], linewidth=2)
     curve.plot([t], [shifts[index]], "o", color=ACTUAL, markersize=8)
     curve.axhline(0, color="0.6", linewidth=0.8)
     curve.set(xlabel="timestep t", ylabel="shift of this channel")

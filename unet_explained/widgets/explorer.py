@@ -11,10 +11,12 @@ from ..recording import Recording
 from ..run.denoise import Run
 from ..show.colours import ATTENTION
 from ..show.plots import heatmap_grid
+from ..show.png import image_png, thumbnail
 from .explorer_maps import HALVES, WordMaps
-from .explorer_page import choice, describe, packed, png_of, texts_of
+from .explorer_page import choice, menus, packed, texts_of
 from .widget import Asked, View
 
+SIDE = 1024  # pixels of the picture that is sent
 FILE = 4 * 10**6  # bytes of maps in an HTML file, where they take a third more
 
 
@@ -61,8 +63,8 @@ class Explorer(View):
         first, data = packed(self._source.maps(*self._first.values()))
         super().__init__(
             title=f"Which pixels look at which word: {run.prompt.text}",
-            about=describe(run, self._source, texts, self._first),
-            picture=png_of(run),
+            about=menus(run, self._source, texts, self._first),
+            picture=image_png(thumbnail(run.image, SIDE)),
             first=first,
             maps=data,
             colours=(colormaps[ATTENTION](np.arange(256), bytes=True)[:, :3]).tobytes(),
@@ -76,7 +78,9 @@ class Explorer(View):
     def _still(self) -> bytes:
         maps = self._source.maps(*self._first.values()).numpy()
         columns = self._source.columns[HALVES[0]]
-        shown = [i for i, each in enumerate(columns) if each.kind == "word"] or [*range(len(maps))]
+        shown = [i for i, column in enumerate(columns) if column.kind == "word"] or [
+            *range(len(maps))
+        ]
         figure = heatmap_grid(
             np.asarray(self._run.image),
             [columns[i].text for i in shown],
@@ -145,12 +149,12 @@ class Explorer(View):
         source, step = self._source, self._first["step"]
         steps = [None, *range(len(self._run.forwards))]
         worth = [
-            {"maps": choice(step=each, half=half)}
+            {"maps": choice(step=which, half=half)}
             for half in source.columns
-            for each in steps
-            if not source.missing(None, each, half)
+            for which in steps
+            if not source.missing(None, which, half)
         ]
-        places = [*(each["name"] for each in self.about["means"]), *source.layers]
+        places = [*(mean["name"] for mean in self.about["means"]), *source.layers]
         worth += [{"maps": choice(layer, step=step)} for layer in places]
         if source.missing(0, step, HALVES[0]):
             return worth
@@ -175,10 +179,10 @@ def _number(run: Run, recording: Recording) -> int:
         raise ValueError("explore: this recording kept no attention: leave it out")
     found = [
         number
-        for number, each in enumerate(recording.runs)
-        if each.announcement is not None
-        and each.announcement.prompt == run.prompt.text
-        and tuple(each.timesteps) == run.timesteps
+        for number, recorded in enumerate(recording.runs)
+        if recorded.announcement is not None
+        and recorded.announcement.prompt == run.prompt.text
+        and tuple(recorded.timesteps) == run.timesteps
     ]
     if len(found) == 1:
         return found[0]

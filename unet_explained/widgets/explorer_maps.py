@@ -69,7 +69,7 @@ class WordMaps:
         self._kept: OrderedDict[int, dict] = OrderedDict()  # step -> half -> layer -> maps
         self._sums: dict[str, dict[str, Tensor]] = {}  # half -> layer -> maps, over all replays
         self._summed: set[int] = set()
-        self._looked: tuple[int, Recording] | None = None  # the last step with self-attention
+        self._replayed: tuple[int, Recording] | None = None  # the last step with self-attention
         self._lock = Lock()
 
     def heads(self, layer: str) -> int:
@@ -82,7 +82,7 @@ class WordMaps:
             return []
         if step is not None:
             return [] if step in self._kept else [step]
-        return [each for each in range(len(self.run.forwards)) if each not in self._summed]
+        return [number for number in range(len(self.run.forwards)) if number not in self._summed]
 
     def replay(self, step: int) -> None:
         """Makes maps of one step, if they are not kept."""
@@ -97,12 +97,12 @@ class WordMaps:
         IndexError or ValueError for what there is not. Replays what is missing.
         """
         with self._lock:
-            for each in self.missing(head, step, half):
-                self._step(each)
+            for number in self.missing(head, step, half):
+                self._step(number)
             names = matching(layer, self.layers, "cross-attention")
             size = max((self.layers[name] for name in names), key=math.prod)
-            each = [resize(self._layer(name, head, step, half), size) for name in names]
-            return torch.stack(each).mean(dim=0).cpu()
+            maps = [resize(self._layer(name, head, step, half), size) for name in names]
+            return torch.stack(maps).mean(dim=0).cpu()
 
     def self_map(
         self, row: int, column: int, layer: str, step: int | None, half: str, first: int
@@ -114,10 +114,12 @@ class WordMaps:
         with self._lock:
             recording, number, at, step = self._with_pairs(step, half, first)
             sizes = recording.runs[number].self_layers
-            own = [name for name in sizes if _beside(name, matching(layer, self.layers, "layer"))]
+            beside = [
+                name for name in sizes if _beside(name, matching(layer, self.layers, "layer"))
+            ]
             full = self.run.latents.shape[-2:]
             maps = []
-            for name in own:
+            for name in beside:
                 pixel = tuple(
                     i * n // whole for i, n, whole in zip((row, column), sizes[name], full)
                 )
@@ -126,8 +128,8 @@ class WordMaps:
             if not maps:
                 raise ValueError(f"{layer} has no self-attention beside it")
             # A weight of a coarse map is shared by the pixels it covers: so layers count alike.
-            most = max(each.numel() for each in maps)
-            maps = [each.float() * each.numel() / most for each in maps]
+            most = max(heat.numel() for heat in maps)
+            maps = [heat.float() * heat.numel() / most for heat in maps]
             return average(maps).cpu(), step
 
     def _layer(
@@ -136,7 +138,7 @@ class WordMaps:
         if self._is_recorded(head, step, half):
             weights = self.recorded.weights(name, head=head, step=step, half=half, picture=None)
             where = self.columns[half], self.layers[name]
-            return torch.stack([_mean(columns_only(each, *where)) for each in weights]).mean(dim=0)
+            return torch.stack([_mean(columns_only(one, *where)) for one in weights]).mean(dim=0)
         if step is None:
             maps = self._sums[half][name] / len(self._summed)
         else:
@@ -161,7 +163,7 @@ class WordMaps:
                 self._add(maps)
                 self._summed.add(step)
             self._kept[step] = {
-                half: {name: each.half() for name, each in layers.items()}
+                half: {name: heats.half() for name, heats in layers.items()}
                 for half, layers in maps.items()
             }
         self._kept.move_to_end(step)
@@ -179,8 +181,8 @@ class WordMaps:
     def _add(self, maps: dict[str, dict[str, Tensor]]) -> None:
         for half, layers in maps.items():
             sums = self._sums.setdefault(half, {})
-            for name, each in layers.items():
-                sums[name] = sums.get(name, 0) + each
+            for name, heats in layers.items():
+                sums[name] = sums.get(name, 0) + heats
 
     def _with_pairs(
         self, step: int | None, half: str, first: int
@@ -191,10 +193,10 @@ class WordMaps:
         if has_half and options.self_attention:
             return self.recording, self.number, step, step
         step = first if step is None else step
-        if self._looked is None or self._looked[0] != step:
+        if self._replayed is None or self._replayed[0] != step:
             keep = dict(attention=None, self_attention=True, halves="both")
-            self._looked = step, self.run.replay(step, **keep)
-        return self._looked[1], 0, 0, step
+            self._replayed = step, self.run.replay(step, **keep)
+        return self._replayed[1], 0, 0, step
 
 
 def _mean(maps: Float[Tensor, "*head column height width"]) -> Float[Tensor, "column height width"]:
@@ -207,4 +209,4 @@ def _beside(name: str, crosses: list[str]) -> bool:
 
 
 def _bytes(step: dict[str, dict[str, Tensor]]) -> int:
-    return sum(each.nbytes for layers in step.values() for each in layers.values())
+    return sum(heats.nbytes for layers in step.values() for heats in layers.values())

@@ -1,6 +1,5 @@
 """What the word explorer tells its page: words, layers and steps by name, and maps as bytes."""
 
-import io
 import warnings
 from typing import Any
 
@@ -9,20 +8,20 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..recording.rows import stage_of
 from ..run.denoise import Run
 from ..run.text import Prompt, read_prompt
-from ..show.colours import STAGES, stage_of
+from ..show.colours import colour_of
 from .explorer_maps import HALVES, Column, WordMaps
 
 MESSAGE = 4 * 10**6  # bytes that one answer may have
-SIDE = 1024  # pixels of the picture that is sent
 HINTS = {
     "start": "the start token, which belongs to no word; its scale is its own",
     "rest": "the end token, the padding after it, and punctuation; its scale is its own",
 }
 
 
-def describe(run: Run, source: WordMaps, texts: dict[str, Prompt], first: dict) -> dict:
+def menus(run: Run, source: WordMaps, texts: dict[str, Prompt], first: dict) -> dict:
     """What can be chosen, by the names the page asks with, and the first choice."""
     layers = list(source.layers)
     return {
@@ -32,7 +31,7 @@ def describe(run: Run, source: WordMaps, texts: dict[str, Prompt], first: dict) 
         },
         "layers": [_layer(source, name) for name in layers],
         "means": means(layers),
-        "timesteps": [round(each, 1) for each in run.timesteps],
+        "timesteps": [round(time, 1) for time in run.timesteps],
         "latents": list(run.latents.shape[-2:]),
         "choice": first,
     }
@@ -49,7 +48,7 @@ def _layer(source: WordMaps, name: str) -> dict[str, Any]:
         "size": list(source.layers[name]),
         "heads": source.heads(name),
         "stage": stage_of(name),
-        "colour": STAGES[stage_of(name)],
+        "colour": colour_of(name),
     }
 
 
@@ -108,10 +107,3 @@ def means(layers: list[str]) -> list[dict]:
         if 1 < count < len(layers):
             means.append({"name": pattern, "label": f"{stage}: {count} layers, their mean"})
     return means
-
-
-def png_of(run: Run) -> bytes:
-    image, data = run.image.copy(), io.BytesIO()
-    image.thumbnail((SIDE, SIDE))
-    image.save(data, "PNG")
-    return data.getvalue()

@@ -1,7 +1,6 @@
 """A run that draws itself: preview, word maps and activity of each step, while it runs."""
 
 import ctypes
-import io
 import itertools
 import warnings
 from functools import lru_cache
@@ -16,6 +15,7 @@ from ..recording.listen import Stopped, stoppable
 from ..recording.shapes import shape_table
 from ..run.denoise import Pipeline, Run
 from ..run.text import read_prompt
+from ..show.png import image_png
 from .live_frames import Frame, Observer, film_strip
 from .umap_layout import drawing_of
 from .widget import Asked, View
@@ -42,6 +42,34 @@ def live(pipe: Pipeline, prompt: str, *, steps: int = 20, seed: int = 0, **optio
     return view
 
 
+class Pace:
+    """Whether a frame may be drawn: so far they cost the run little, and the page keeps up."""
+
+    def __init__(self) -> None:
+        self.sent_at = 0.0
+        self.watched = False  # by a page that says what it has shown
+        self.begin()
+
+    def begin(self) -> None:
+        """A run begins."""
+        self.spent = 0.0  # seconds of the run that the view has cost
+        self.sent = self.shown = 0  # frames
+
+    def send(self) -> None:
+        """A frame goes to the page."""
+        self.sent, self.sent_at = self.sent + 1, perf_counter()
+
+    def show(self, index: int) -> None:
+        """The page says that it has shown a frame."""
+        self.shown, self.watched = index + 1, True
+
+    def allows(self, elapsed: float) -> bool:
+        """elapsed: seconds since the run's beginning."""
+        behind = self.watched and self.sent - self.shown >= BEHIND
+        gone = perf_counter() - self.sent_at > PATIENCE
+        return self.spent < SHARE * elapsed and (gone or not behind)
+
+
 class Live(View):
     """What `live` returns. frames: what was shown of each step that was not dropped."""
 
@@ -62,28 +90,26 @@ class Live(View):
         self.pipe, self.steps, self.options = pipe, steps, options
         self.frames: list[Frame] = []
         self.run: Run | None = None
-        self.spent = 0.0  # seconds of the run that the view has cost
+        self.pace = Pace()
         self._error: BaseException | None = None
         self._stop, self._thread = Event(), Thread()
-        self._shown, self._sent_at = 0, 0.0
-        self._watched = False  # by a page that says what it has shown
 
     def start(self, prompt: str, seed: int = 0) -> None:
         """Begins a run; one that is under way is stopped first. Errors as pipe.denoise()."""
         self.stop()
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             options = dict(steps=self.steps, seed=seed, **self.options)
             steps = self.pipe.denoise(prompt, **options)
             words = read_prompt(prompt, self.pipe.tokenizer).words
         self._stop, self.frames, self.run, self._error = Event(), [], None, None
-        self._shown, self.spent = 0, 0.0
-        note = "; ".join(dict.fromkeys(str(each.message) for each in told))
+        self.pace.begin()
+        note = "; ".join(dict.fromkeys(str(warning.message) for warning in warned))
         with self.hold_sync():
             self.prompt, self.seed, self.words, self.picture = prompt, seed, list(words), b""
             self.note, self.count, self.status = note, 0, "running"
         self._thread = Thread(target=self._work, args=(steps, self._stop), daemon=True)
-        _end_idle_workers()
+        end_idle_workers()
         self._thread.start()
 
     def stop(self) -> None:
@@ -105,8 +131,7 @@ class Live(View):
         try:
             with stoppable(self.pipe.unet, stop.is_set), stoppable(self.pipe.vae, stop.is_set):
                 run = self._denoise(steps)
-                image = io.BytesIO()
-                run.image.save(image, "PNG")
+                picture = image_png(run.image)
         except Stopped:
             self.status = "stopped"
         except Exception as error:  # of a thread nobody would see it
@@ -116,7 +141,7 @@ class Live(View):
         else:
             self.run = run
             with self.hold_sync():
-                self.picture, self.status = image.getvalue(), "finished"
+                self.picture, self.status = picture, "finished"
 
     def _denoise(self, steps) -> Run:
         """Draws the steps that it costs little to draw, the first and the last in any case."""
@@ -126,7 +151,7 @@ class Live(View):
         with Observer(self.pipe.unet, names, words) as observer:
             for index in itertools.count():
                 ends = index in (0, last)
-                observer.wanted = ends or self._may_draw(perf_counter() - began)
+                observer.wanted = ends or self.pace.allows(perf_counter() - began)
                 try:
                     step = next(steps)
                 except StopIteration as end:
@@ -135,17 +160,12 @@ class Live(View):
                 if observer.wanted:
                     left = (start - began) / (index + 1) * (last - index)
                     self._show(observer.frame(step, left))
-                self.spent += observer.spent + perf_counter() - start
+                self.pace.spent += observer.spent + perf_counter() - start
                 observer.spent = 0.0
-
-    def _may_draw(self, elapsed: float) -> bool:
-        behind = self._watched and len(self.frames) - self._shown >= BEHIND
-        gone = perf_counter() - self._sent_at > PATIENCE
-        return self.spent < SHARE * elapsed and (gone or not behind)
 
     def _show(self, frame: Frame) -> None:
         self.frames.append(frame)
-        self._sent_at = perf_counter()
+        self.pace.send()
         self.send({"frame": frame.content | {"index": len(self.frames) - 1}}, frame.buffers)
         self.total, self.count = frame.content["total"], len(self.frames)
 
@@ -156,7 +176,7 @@ class Live(View):
             case {"stop": True}:
                 self._stop.set()
             case {"shown": index}:
-                self._shown, self._watched = index + 1, True
+                self.pace.show(index)
             case {"frame": index} if index < len(self.frames):
                 frame = self.frames[index]
                 return frame.content | {"index": index}, frame.buffers
@@ -176,7 +196,7 @@ def _drawing(config: UNetConfig) -> dict:
     return drawing_of(shape_table(config))
 
 
-def _end_idle_workers() -> None:
+def end_idle_workers() -> None:
     """Ends the OpenMP threads that wait for this thread; its next operation makes them anew.
 
     While they exist, GNU OpenMP counts more threads than cores and lets those of the run, too, fall

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ..recording.heatmaps import average, head_mean, word_map
 from ..recording.kept import Word
 from ..recording.listen import listening
-from ..recording.nested import first
+from ..recording.nested import activity
 from ..run.denoise import Step
-from ..show.controls import png
-from ..show.plots import Picture, draw_map, entitle
+from ..show.plots import Picture, draw_map, entitle, grid
+from ..show.png import figure_png, thumbnail
 
-LOOKS = "up_blocks.*attn2.attend"  # the way up: where the bundled model's maps point best
+LAYERS = "up_blocks.*attn2.attend"  # the way up: where the bundled model's maps point best
 SHARE = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
 SIDE = 256  # of a preview that had to be decoded
 
@@ -48,8 +48,8 @@ class Observer(AbstractContextManager):
 
     def __init__(self, unet: nn.Module, names: list[str], words: tuple[Word, ...]) -> None:
         self.unet, self.words = unet, words
-        looks = [name for name, _ in unet.named_modules() if fnmatchcase(name, LOOKS)]
-        self.names = [*names, *looks]
+        layers = [name for name, _ in unet.named_modules() if fnmatchcase(name, LAYERS)]
+        self.names = [*names, *layers]
         self.wanted, self.spent = False, 0.0
         self._parts: dict[str, Tensor] = {}
         self._maps: list[Tensor] = []
@@ -70,12 +70,12 @@ class Observer(AbstractContextManager):
         if name == "conv_in":
             self._size = output.shape[-2:]
         if name.endswith("attend"):
-            self._look(args)
+            self._keep_maps(args)
         else:
-            self._parts[name] = first(output).float().std(correction=0)
+            self._parts[name] = activity(output)
         self.spent += perf_counter() - start
 
-    def _look(self, args: tuple) -> None:
+    def _keep_maps(self, args: tuple) -> None:
         """The words' maps, of the half that has the prompt: the last of the batch."""
         (height, width), queries = self._size, args[0].shape[2]
         shrunk = round((height * width / queries) ** 0.5)
@@ -90,9 +90,7 @@ class Observer(AbstractContextManager):
         """left: seconds that the run will still take."""
         preview = step.glimpse()
         if preview is None:
-            image = step.preview()
-            image.thumbnail((SIDE, SIDE))
-            preview = np.asarray(image)
+            preview = np.asarray(thumbnail(step.preview(), SIDE))
         content = {
             "step": step.index,
             "total": step.total,
@@ -110,7 +108,7 @@ class Observer(AbstractContextManager):
     def _word_maps(self) -> Tensor:
         if not self._maps:
             return torch.zeros(0, 1, 1)
-        return torch.stack([average(each) for each in zip(*self._maps)]).cpu()
+        return torch.stack([average(layers) for layers in zip(*self._maps)]).cpu()
 
 
 def _levels(values: Tensor) -> tuple[np.ndarray, float]:
@@ -120,30 +118,25 @@ def _levels(values: Tensor) -> tuple[np.ndarray, float]:
     return (values / (top or 1) * 255).round().to(torch.uint8).numpy(), top
 
 
-def film_strip(frames: list[Frame], words: list[str], title: str, most: int = 6) -> bytes:
-    """Previews of up to `most` steps in a row, and under each the map of the strongest word."""
+def film_strip(frames: list[Frame], words: list[str], title: str) -> bytes:
+    """Previews of up to six steps in a row, and under each the map of the strongest word."""
     if not frames:
         figure = Picture(figsize=(6, 0.6))
         figure.text(0.5, 0.5, "the run has not begun", ha="center", va="center", fontsize=12)
-        return png(figure)
-    places = np.linspace(0, len(frames) - 1, min(most, len(frames)))
+        return figure_png(figure)
+    places = np.linspace(0, len(frames) - 1, min(6, len(frames)))
     chosen = [frames[round(place)] for place in places]
-    rows = 2 if len(frames[-1].maps) else 1
-    figure = Picture(figsize=(1.75 * len(chosen), 2.0 * rows + 0.5))
-    figure.set_layout_engine("compressed")
+    count, rows = len(chosen), 2 if len(frames[-1].maps) else 1
+    figure, axes = grid(rows * count, count, (1.75, 2.0), above=0.5)
     figure.suptitle(f"“{title}”", fontsize=12, parse_math=False)
-    axes = figure.subplots(rows, len(chosen), squeeze=False)
-    for axis in axes.ravel():
-        axis.set_axis_off()
-    for column, frame in enumerate(chosen):
-        axes[0, column].imshow(frame.preview, interpolation="bilinear")
+    for axis, frame in zip(axes, chosen):
+        axis.imshow(frame.preview, interpolation="bilinear")
         text = f"step {frame.content['step']}, t = {frame.content['timestep']:g}"
-        entitle(axes[0, column], text, fontsize=9)
+        entitle(axis, text, fontsize=9)
     if rows == 2:
         word = int(frames[-1].maps.max(axis=(1, 2)).argmax())
         top = max(float(frame.maps[word].max()) for frame in chosen)
-        for column, frame in enumerate(chosen):
-            draw_map(axes[1, column], frame.preview, frame.maps[word], top)
-        text = f"where pixels look at “{words[word]}”"
-        entitle(axes[1, 0], text, fontsize=9, loc="left")
-    return png(figure)
+        for axis, frame in zip(axes[count:], chosen):
+            draw_map(axis, frame.preview, frame.maps[word], top)
+        entitle(axes[count], f"where pixels look at “{words[word]}”", fontsize=9, loc="left")
+    return figure_png(figure)

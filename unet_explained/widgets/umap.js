@@ -263,12 +263,12 @@ function pinAt(page, x, y, what) {
   return draw("circle", { cx: x, cy: y, r: 3.5, class: "ux-umap-pin", fill });
 }
 
-function wire(points, look = "ux-umap-wire") {
+function wire(points) {
   const [[a, b], [x, y]] = points.slice(-2);
   const [h, v] = [Math.sign(x - a), Math.sign(y - b)];
   const [back, low] = [x - 5 * h, y - 5 * v];
   const tip = [[x, y], [back - 3 * v, low - 3 * h], [back + 3 * v, low + 3 * h]];
-  return draw("g", { class: look },
+  return draw("g", { class: "ux-umap-wire" },
     draw("polyline", { points: points.join(" ") }), draw("polygon", { points: tip.join(" ") }));
 }
 

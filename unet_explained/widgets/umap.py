@@ -4,10 +4,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from traitlets import Dict, Enum, Int, List, TraitError, Unicode, validate
 
 from ..model import UNetConfig
-from ..recording.patterns import closest
+from ..recording.listen import listening
+from ..recording.nested import activity
+from ..recording.patterns import closest, uncompiled
 from ..recording.shapes import ShapeTable, shape_table
 from ..run.denoise import Pipeline, Run
 from ..show.diagram import draw_u
@@ -102,15 +106,22 @@ class UMap(View):
         raise Asked(f"the map of the U has no answer to {asked}")
 
     def activity(self, step: int) -> dict[str, float]:
-        """Of each module the root mean square of what it returned at a step, over all the batch."""
+        """How active each module was at a step, the first time that it ran."""
         if step not in self._activity:
-            stats = self._run.replay(step, attention=None, stats=True).stats
-            found = {n: math.hypot(each[0].mean, each[0].std) for n, each in stats.items()}
+            heard: dict[str, Tensor] = {}
+
+            def hear(name: str, args: tuple, output) -> None:
+                if name in self.modules:
+                    heard.setdefault(name, activity(output))
+
+            with listening(uncompiled(self._run.pipeline.unet), ["*"], hear):
+                self._run.replay(step, attention=None)
+            values = torch.stack(list(heard.values())).tolist()
             # JSON has no NaN: where there is one, a page is told nothing.
             self._activity[step] = {
                 name: float(f"{value:.4g}")
-                for name, value in found.items()
-                if name in self.modules and math.isfinite(value)
+                for name, value in zip(heard, values)
+                if math.isfinite(value)
             }
         return self._activity[step]
 

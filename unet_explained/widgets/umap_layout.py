@@ -6,8 +6,9 @@ Across it is the Plan, drawn closer; down, all boxes have one height, to fit a s
 import re
 from itertools import pairwise
 
+from ..recording.rows import stage_of
 from ..recording.shapes import ShapeTable
-from ..show.colours import STAGES, stage_of
+from ..show.colours import STAGE_COLOURS
 from ..show.layout import BETWEEN, LEFT, PATH, RIGHT, Line, plan_of
 from ..show.strokes import ink, sizes
 
@@ -46,7 +47,7 @@ class Drawing:
 
     def as_json(self) -> dict:
         lists = ("boxes", "blocks", "skips", "bars", "levels", "wires", "texts", "pins")
-        stages = {name: [colour, ink(colour)] for name, colour in STAGES.items()}
+        stages = {name: [colour, ink(colour)] for name, colour in STAGE_COLOURS.items()}
         drawn = {name: getattr(self, name) for name in lists}
         return dict(width=WIDTH, height=self.bottom + 34, stages=stages) | drawn
 

@@ -73,16 +73,18 @@ def modules_of(table: ShapeTable, config: UNetConfig) -> dict[str, dict]:
             )  # fmt: skip
     seen = set()
     for row in table.rows:
-        *around, own = ["", *_prefixes(row.name, modules)]
-        for name in [*around[1:], own] if own else []:
+        if not (path := _prefixes(row.name, modules)):
+            continue  # what the model was given
+        for name in path:
             modules[name]["params"] += row.params
             modules[name]["flops"] += row.flops
-        if row.name not in modules and own:
-            how = dict(name=row.name.removeprefix(f"{own}."), how=row.kind, axes=_axes(row))
-            modules[own]["tensors"].append(how | dict(skip=row.skip))
-        elif own and len(around) > 1 and own not in seen:
-            modules[around[-1]]["parts"].append(own.removeprefix(f"{around[-1]}."))
-            seen.add(own)
+        *around, inner = path
+        if row.name not in modules:
+            how = dict(name=row.name.removeprefix(f"{inner}."), how=row.kind, axes=_axes(row))
+            modules[inner]["tensors"].append(how | dict(skip=row.skip))
+        elif around and inner not in seen:
+            modules[around[-1]]["parts"].append(inner.removeprefix(f"{around[-1]}."))
+            seen.add(inner)
     for name, module in modules.items():
         module["params_share"] = module["params"] / table.total_params
         module["flops_share"] = module["flops"] / table.total_flops
@@ -108,14 +110,14 @@ def _hint(kind: str) -> str:
 
 
 def _axes(row: Row) -> list[list]:
-    return [list(each) for each in zip(row.tensor.axes, row.tensor.shape)]
+    return [[axis, size] for axis, size in zip(row.tensor.axes, row.tensor.shape)]
 
 
 def _prefixes(name: str, modules: dict) -> list[str]:
     """The modules that a row is in or of, from the outermost."""
     parts = name.split(".")
     names = (".".join(parts[:n]) for n in range(1, len(parts) + 1))
-    return [each for each in names if each in modules]
+    return [name for name in names if name in modules]
 
 
 def _only_cross(name: str, config: UNetConfig) -> bool:

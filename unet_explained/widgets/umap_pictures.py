@@ -3,7 +3,6 @@
 The page enlarges them and writes beside them; drawn as Figures they would take ten times as long.
 """
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,9 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..run.denoise import Run
+from ..show.attention_plots import FRAME
 from ..show.colours import ATTENTION
-from ..show.features import SIGNED
-from ..show.views import MARK, principal_colours
+from ..show.features import SIGNED, principal_colours
+from ..show.plots import word_maps
+from ..show.png import image_png, thumbnail
 from .widget import Asked
 
 SIDE = 160  # pixels of the run's own picture, beside its maps
@@ -26,9 +27,7 @@ Tiles = tuple[list[str], list[bytes]]  # a line of text and a PNG for each
 
 def png(picture: np.ndarray) -> bytes:
     """uint8 (height, width, 3) as a file."""
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, format="png")
-    return data.getvalue()
+    return image_png(Image.fromarray(picture))
 
 
 def coloured(values: np.ndarray, colours: str, low: float, high: float) -> np.ndarray:
@@ -68,18 +67,13 @@ def word_tiles(run: Run, step: int, layer: str) -> Tiles:
 
     The mean over heads, and over the layers that the glob `layer` fits.
     """
-    recording = run.replay(step)
-    seen: dict[str, int] = {}
-    maps = []
-    for word in run.prompt.words:
-        occurrence = seen[word] = seen.get(word, -1) + 1
-        maps.append(recording.attention(word, occurrence=occurrence, layer=layer).numpy())
+    maps = word_maps(run, run.replay(step), layer=layer)
     if not maps:
         raise Asked("The prompt has no words to look at.")
-    top = max(float(each.max()) for each in maps)
-    texts = [f"{word}, to {each.max():.2g}" for word, each in zip(run.prompt.words, maps)]
-    files = [png(coloured(each, ATTENTION, 0, top)) for each in maps]
-    return ["the picture", *texts], [_thumbnail(run), *files]
+    top = max(float(heat.max()) for heat in maps)
+    texts = [f"{word}, to {heat.max():.2g}" for word, heat in zip(run.prompt.words, maps)]
+    files = [png(coloured(heat, ATTENTION, 0, top)) for heat in maps]
+    return ["the picture", *texts], [image_png(thumbnail(run.image, SIDE)), *files]
 
 
 def place_tiles(run: Run, step: int, layer: str) -> Tiles:
@@ -87,12 +81,12 @@ def place_tiles(run: Run, step: int, layer: str) -> Tiles:
     marked; means over heads."""
     recording = run.replay(step, self_attention=True, attention=None)
     height, width = recording.runs[0].self_layers[layer]
-    texts, files = ["the picture"], [_thumbnail(run)]
+    texts, files = ["the picture"], [image_png(thumbnail(run.image, SIDE))]
     for row in _thirds(height):
         for column in _thirds(width):
             values = recording.self_attention(layer=layer, pixel=(row, column)).numpy()
             picture = coloured(values, ATTENTION, 0, float(values.max()))
-            picture[row, column] = [int(MARK[i : i + 2], 16) for i in (1, 3, 5)]
+            picture[row, column] = [int(FRAME[i : i + 2], 16) for i in (1, 3, 5)]
             texts.append(f"from row {row}, column {column}, to {values.max():.2g}")
             files.append(png(picture))
     return texts, files
@@ -109,9 +103,3 @@ def output_of(run: Run, step: int, name: str) -> Tensor:
 def _thirds(size: int) -> list[int]:
     """The middle of each third."""
     return sorted({size * part // 6 for part in (1, 3, 5)})
-
-
-def _thumbnail(run: Run) -> bytes:
-    image = run.image.copy()
-    image.thumbnail((SIDE, SIDE))
-    return png(np.asarray(image))

@@ -19,10 +19,10 @@ def source_of(kind: str) -> dict:
     Each of einops: {first and last line within code, code, pattern}.
     """
     bases = [base for base in class_of(kind).__mro__ if issubclass(base, nn.Module)]
-    own = bases[: bases.index(nn.Module)]
-    if own[0].__module__.startswith("torch."):
-        own = own[:1]
-    return {"codes": [_code(thing) for thing in [*own, *BESIDE.get(kind, ())]]}
+    classes = bases[: bases.index(nn.Module)]
+    if classes[0].__module__.startswith("torch."):
+        classes = classes[:1]
+    return {"codes": [_code(thing) for thing in [*classes, *BESIDE.get(kind, ())]]}
 
 
 def _code(thing) -> dict:
@@ -46,12 +46,12 @@ def einops_of(code: str) -> list[dict]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in EINOPS:
             values = (getattr(arg, "value", named.get(getattr(arg, "id", ""))) for arg in node.args)
-            pattern = next((each for each in values if isinstance(each, str)), "")
+            pattern = next((value for value in values if isinstance(value, str)), "")
             text = " ".join(ast.get_source_segment(code, node).split())
             text = text.replace("( ", "(").replace(" )", ")")  # of a call on several lines
             lines = dict(first=node.lineno, last=node.end_lineno)
             found.append(dict(code=text, pattern=pattern) | lines)
-    return sorted(found, key=lambda each: each["first"])
+    return sorted(found, key=lambda call: call["first"])
 
 
 def _without_docstring(code: str) -> str:

@@ -68,7 +68,7 @@ class View(anywidget.AnyWidget):
         saved = {"esm": self._esm, "state": self._state(), "answers": []}
         for asked in self.baked():
             content, buffers = self.answer(asked)
-            saved["answers"].append([asked, content, [_text(each) for each in buffers]])
+            saved["answers"].append([asked, content, [_text(buffer) for buffer in buffers]])
         page = PAGE.format(
             title=escape(self.title),
             style=self._css,
@@ -81,12 +81,12 @@ class View(anywidget.AnyWidget):
 
     def _state(self) -> dict:
         """The traits of this package's views alone, bytes as {"bytes": base64}."""
-        own = [
+        names = [
             name
             for name, trait in self.traits(sync=True).items()
             if not name.startswith("_") and name not in anywidget.AnyWidget.class_traits()
         ]
-        values = {name: getattr(self, name) for name in own}
+        values = {name: getattr(self, name) for name in names}
         return {
             name: {"bytes": _text(value)} if isinstance(value, bytes) else value
             for name, value in values.items()

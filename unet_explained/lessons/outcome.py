@@ -1,4 +1,4 @@
-"""What one forward of a run makes of its step, whatever changes the network is under just now."""
+"""What comes of one forward of a run, whatever changes the network is under just now."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,13 +9,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from .. import diffusion
 from ..run.denoise import Pipeline, Run
 from ..show.changes import change_row
 from ..show.plots import Picture
 
 
 @dataclass(frozen=True)
-class Glance:
+class Outcome:
     """The prediction of one forward, and the picture that it sees beneath the noise."""
 
     prediction: Float[Tensor, "channel height width"] = field(repr=False)  # noise or velocity
@@ -29,39 +30,29 @@ class Glance:
 
 
 @torch.no_grad()
-def glance(run: Run, step: int) -> Glance:
+def forward_again(run: Run, step: int) -> Outcome:
     """One forward of a run again, with its guidance, under what interventions there now are.
 
     Raises IndexError for a step this run did not have.
     """
-    if not -len(run.forwards) <= step < len(run.forwards):
-        raise IndexError(f"step {step}: this run has forwards 0 to {len(run.forwards) - 1}")
-    forward, pipeline = run.forwards[step], run.pipeline
+    forward, pipeline = run.forward_at(step), run.pipeline
     prediction = pipeline.unet(**vars(forward)).sample.float()
     if len(prediction) == 2:
-        without, with_prompt = prediction.chunk(2)
-        prediction = without + run.guidance * (with_prompt - without)
-    latents = forward.sample[-1:].float()
-    kept = pipeline.scheduler.alphas_cumprod[int(forward.timestep)].to(latents)
-    signal, sigma = kept.sqrt(), (1 - kept).sqrt()
-    # latents = signal * picture + sigma * noise; velocity = signal * noise - sigma * picture.
-    if pipeline.scheduler.config.prediction_type == "v_prediction":
-        picture = signal * latents - sigma * prediction
-    else:
-        picture = (latents - sigma * prediction) / signal
-    return Glance(prediction[0], picture, pipeline)
+        prediction = diffusion.guided(*prediction.chunk(2), run.guidance)
+    noisy, kind = forward.sample[-1:].float(), pipeline.scheduler.config.prediction_type
+    levels = diffusion.levels(pipeline.scheduler.alphas_cumprod, forward.timestep[None])
+    latents = diffusion.denoised(kind, noisy, prediction, *levels)
+    return Outcome(prediction[0], latents, pipeline)
 
 
-def share(changed: Glance, original: Glance) -> float:
+def share(changed: Outcome, original: Outcome) -> float:
     """How large a change is: its root mean square as a share of the original prediction's."""
     before = original.prediction
     return ((changed.prediction - before).norm() / before.norm()).item()
 
 
-def compare(
-    before: Glance, after: Glance, *, images=None, title: str = "", channel: int = 0
-) -> Picture:
-    """Two glances side by side; images: two pictures in the place of what the glances see."""
-    maps = [each.prediction[channel].cpu().numpy() for each in (before, after)]
+def compare(before: Outcome, after: Outcome, *, images=None, title: str = "") -> Picture:
+    """Two outcomes side by side; images: two other pictures in the place of theirs."""
+    maps = [one.prediction[0].cpu().numpy() for one in (before, after)]
     seen = images or (before.image, after.image)
     return change_row(maps, [*map(np.asarray, seen)], title=title, share=share(after, before))
