@@ -51,6 +51,15 @@ def unet(tiny_unet):
 
 
 @pytest.fixture
+def sharp_unet(tiny_unet, randomised):
+    """With sharp attention: default weights look everywhere alike and would hide any error."""
+    for name, parameter in randomised(tiny_unet).named_parameters():
+        if "to_q" in name or "to_k" in name:
+            parameter.data *= 8
+    return tiny_unet.requires_grad_(False)
+
+
+@pytest.fixture
 def inputs():
     """Latents, timestep and prompt for `unet`; the latents are not square."""
     generator = torch.Generator().manual_seed(0)

@@ -18,7 +18,7 @@ def scheduler():
 
 
 @pytest.fixture
-def given(scheduler):
+def mixed(scheduler):
     """Pictures, noise, timesteps, and their levels."""
     generator = torch.Generator().manual_seed(0)
     clean, noise = torch.randn(2, 3, 4, 8, 6, generator=generator)
@@ -26,8 +26,8 @@ def given(scheduler):
     return clean, noise, times, diffusion.levels(scheduler.alphas_cumprod, times)
 
 
-def test_picture_and_noise_share_the_variance(given):
-    signal, sigma = given[-1]
+def test_picture_and_noise_share_the_variance(mixed):
+    signal, sigma = mixed[-1]
     torch.testing.assert_close(signal**2 + sigma**2, torch.ones(3, 1, 1, 1))
     assert (signal.diff(dim=0) < 0).all()
 
@@ -39,24 +39,24 @@ def test_a_timestep_between_two_is_rounded_down(scheduler):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_right_prediction_gives_the_picture_back(given, kind):
-    clean, noise, _, levels = given
+def test_a_right_prediction_gives_the_picture_back(mixed, kind):
+    clean, noise, _, levels = mixed
     noisy = diffusion.noised(clean, noise, *levels)
     right = dict(zip(KINDS, (noise, diffusion.velocity(clean, noise, *levels), clean)))[kind]
     found = diffusion.denoised(kind, noisy, right, *levels)
     torch.testing.assert_close(found, clean, rtol=1e-4, atol=1e-4)
 
 
-def test_noise_and_velocity_are_the_schedulers(scheduler, given):
-    clean, noise, times, levels = given
+def test_noise_and_velocity_are_the_schedulers(scheduler, mixed):
+    clean, noise, times, levels = mixed
     assert diffusion.noised(clean, noise, *levels).equal(scheduler.add_noise(clean, noise, times))
     velocity = diffusion.velocity(clean, noise, *levels)
     assert velocity.equal(scheduler.get_velocity(clean, noise, times))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_picture_from_a_prediction_is_the_schedulers(scheduler, given, kind):
-    noisy, prediction, times, levels = given
+def test_the_picture_from_a_prediction_is_the_schedulers(scheduler, mixed, kind):
+    noisy, prediction, times, levels = mixed
     scheduler.register_to_config(prediction_type=kind)
     found = diffusion.denoised(kind, noisy, prediction, *levels)
     for i, time in enumerate(times):
@@ -64,21 +64,21 @@ def test_the_picture_from_a_prediction_is_the_schedulers(scheduler, given, kind)
         torch.testing.assert_close(found[i], theirs)
 
 
-def test_an_unknown_kind_is_refused(given):
-    clean, noise, _, levels = given
+def test_an_unknown_kind_is_refused(mixed):
+    clean, noise, _, levels = mixed
     with pytest.raises(ValueError, match="'flow': expected 'epsilon', 'v_prediction' or 'sample'"):
         diffusion.denoised("flow", clean, noise, *levels)
 
 
-def test_guidance_goes_from_without_the_prompt_through_with_it_and_on(given):
-    without, with_prompt, *_ = given
+def test_guidance_goes_from_without_the_prompt_through_with_it_and_on(mixed):
+    without, with_prompt, *_ = mixed
     at = [diffusion.guided(without, with_prompt, scale) for scale in (0, 1, 3)]
     assert at[0].equal(without)
     torch.testing.assert_close(at[1], with_prompt)
     torch.testing.assert_close(at[2], 3 * with_prompt - 2 * without)
 
 
-def test_shapes_that_do_not_fit_are_refused(given):
-    clean, noise, _, (signal, sigma) = given
+def test_shapes_that_do_not_fit_are_refused(mixed):
+    clean, noise, _, (signal, sigma) = mixed
     with pytest.raises(TypeError):  # by the check of the signatures that tests run under
         diffusion.noised(clean, noise, signal[:, 0], sigma)

@@ -84,17 +84,11 @@ def test_the_page_starts_stops_and_looks_back(view):
 
 
 def test_frames_are_dropped_for_a_page_that_is_behind():
-    pace = Pace()
-    for _ in range(5):
-        pace.send()
-    assert pace.allows(1e9)  # nobody looks
-    pace.show(0)
-    assert not pace.allows(1e9)
-    pace.show(3)
-    assert pace.allows(1e9)
-    pace.show(0)
-    pace.sent_at -= 60  # the page is gone: nobody waits for it
-    assert pace.allows(1e9)
+    now = time.perf_counter()
+    assert Pace(sent=5, sent_at=now).allows(1e9)  # nobody looks
+    assert not Pace(sent=5, sent_at=now, shown=1).allows(1e9)
+    assert Pace(sent=5, sent_at=now, shown=4).allows(1e9)
+    assert Pace(sent=5, sent_at=now - 60, shown=1).allows(1e9)  # the page is gone: nobody waits
 
 
 def test_frames_are_dropped_where_they_would_cost_the_run_too_much(view):

@@ -39,6 +39,7 @@ def test_it_draws_while_the_notebook_stays_usable(browser, view):
     expect(view.get_by_role("button", name="circle")).to_be_visible()
     lit = "(svg) => [...svg.querySelectorAll('rect')].filter((r) => r.style.fill).length"
     assert view.locator("svg").evaluate(lit) > 40
+    expect(view).to_contain_text("activity of each module (root mean square)")
 
 
 def test_stop_is_quick_and_start_begins_another(browser, view):

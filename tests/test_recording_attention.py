@@ -27,19 +27,8 @@ X4 = {
 
 
 @pytest.fixture
-def unet(tiny_unet, randomised):
-    """With sharp attention: default weights look everywhere alike and would hide any error."""
-    for name, parameter in randomised(tiny_unet).named_parameters():
-        if "to_q" in name or "to_k" in name:
-            parameter.data *= 8
-    return tiny_unet.requires_grad_(False)
-
-
-@pytest.fixture
-def inputs():
-    generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(2, 4, 16, 24, generator=generator)
-    return latents, 7, torch.randn(2, 77, 24, generator=generator)
+def unet(sharp_unet):
+    return sharp_unet
 
 
 def kept(rec, step=0):

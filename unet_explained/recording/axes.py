@@ -91,7 +91,7 @@ def see(spec: Spec, value, name: str = "") -> Iterator[Seen]:
 def trace(model: nn.Module) -> Iterator[list[Call]]:
     """A list that fills with the calls of the model's forward, in order of their beginning.
 
-    Each forward starts the list anew. Hooks are inputs off on leaving, also after an exception.
+    Each forward starts the list anew. Hooks are taken off on leaving, also after an exception.
     """
     calls, running = [], []
 

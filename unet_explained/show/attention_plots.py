@@ -7,17 +7,7 @@ from matplotlib.patches import Rectangle
 
 from ..recording.rows import stage_of
 from .colours import ATTENTION, STAGE_COLOURS
-from .plots import (
-    Picture,
-    Place,
-    draw_map,
-    entitle,
-    panels,
-    shrunk,
-    tiles,
-    word_maps,
-    words_over,
-)
+from .plots import Picture, Place, draw_map, entitle, panels, shrunk, tiles, word_maps, words_over
 
 MARK = "#00e5ff"  # told apart from every colour of the attention map
 FRAME = "#3ddbd9"

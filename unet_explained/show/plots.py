@@ -29,13 +29,8 @@ def plot_heatmaps(run, recording, *, same_scale: bool = True, **where) -> Pictur
     same_scale: one scale for all words, so that strong words look strong; else each word its own.
     where: layer=, head=, step= and run= as for Recording.attention.
     """
-    return heatmap_grid(
-        np.asarray(run.image),
-        run.prompt.words,
-        word_maps(run, recording, **where),
-        title=run.prompt.text,
-        same_scale=same_scale,
-    )
+    maps, words, title = word_maps(run, recording, **where), run.prompt.words, run.prompt.text
+    return heatmap_grid(np.asarray(run.image), words, maps, title=title, same_scale=same_scale)
 
 
 def word_maps(run, recording, **where) -> list[np.ndarray]:
@@ -83,12 +78,7 @@ def heatmap_grid(
 
 
 def grid(
-    count: int,
-    columns: int,
-    panel: tuple[float, float],
-    *,
-    beside: float = 0.0,
-    above: float = 0.0,
+    count: int, columns: int, panel: tuple[float, float], *, beside: float = 0, above: float = 0
 ) -> tuple[Picture, list[Axes]]:
     """A figure and at least `count` axes without frames, line after line, for matplotlib to place.
 
@@ -104,16 +94,12 @@ def grid(
     return figure, axes
 
 
-def panels(count: int, columns: int, side: float, top: float = 0.3) -> tuple[Picture, list]:
+def panels(count: int, columns: int, side: float, top: float = 0.3) -> tuple[Picture, list[Axes]]:
     """Square panels at fixed places: finding a layout would take longer than drawing."""
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    figure = Picture(figsize=(side * columns, (side + top) * rows))
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - top / (side + top) / rows, 0.04, top / side)
-    for axis in axes:
-        axis.set_axis_off()
-    return figure, list(axes[:count])
+    figure, axes = grid(count, columns, (side, side + top))
+    figure.set_layout_engine(None)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - top / figure.get_figheight(), 0.04, top / side)
+    return figure, axes[:count]
 
 
 Place = tuple[float, float, float, float]  # left, right, bottom, top: matplotlib's extent

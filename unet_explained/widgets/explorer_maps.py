@@ -114,12 +114,11 @@ class WordMaps:
         with self._lock:
             recording, number, at, step = self._with_pairs(step, half, first)
             sizes = recording.runs[number].self_layers
-            beside = [
-                name for name in sizes if _beside(name, matching(layer, self.layers, "layer"))
-            ]
+            crosses = matching(layer, self.layers, "layer")
+            names = [name for name in sizes if _beside(name, crosses)]
             full = self.run.latents.shape[-2:]
             maps = []
-            for name in beside:
+            for name in names:
                 pixel = tuple(
                     i * n // whole for i, n, whole in zip((row, column), sizes[name], full)
                 )

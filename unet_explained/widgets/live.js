@@ -110,7 +110,7 @@ function render({ model, el }) {
       shape.style.fill = `rgb(${heat(Math.sqrt(share)).map(Math.round)})`;
       title.textContent = `${name}: ${(share * content.strongest).toPrecision(3)}`;
     });
-    mapName.textContent = `spread of each module's output, dark to bright: 0 to ${content.strongest.toPrecision(3)}`;
+    mapName.textContent = `activity of each module (root mean square), dark to bright: 0 to ${content.strongest.toPrecision(3)}`;
     map.setAttribute("aria-label", mapName.textContent);
     bar.max = content.total;
     bar.value = content.step + 1;

@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import warnings
+from dataclasses import dataclass
 from functools import lru_cache
 from threading import Event, Thread
 from time import perf_counter
@@ -42,30 +43,18 @@ def live(pipe: Pipeline, prompt: str, *, steps: int = 20, seed: int = 0, **optio
     return view
 
 
+@dataclass
 class Pace:
     """Whether a frame may be drawn: so far they cost the run little, and the page keeps up."""
 
-    def __init__(self) -> None:
-        self.sent_at = 0.0
-        self.watched = False  # by a page that says what it has shown
-        self.begin()
-
-    def begin(self) -> None:
-        """A run begins."""
-        self.spent = 0.0  # seconds of the run that the view has cost
-        self.sent = self.shown = 0  # frames
-
-    def send(self) -> None:
-        """A frame goes to the page."""
-        self.sent, self.sent_at = self.sent + 1, perf_counter()
-
-    def show(self, index: int) -> None:
-        """The page says that it has shown a frame."""
-        self.shown, self.watched = index + 1, True
+    spent: float = 0.0  # seconds of the run that the view has cost
+    sent: int = 0  # frames
+    sent_at: float = 0.0  # the last of them
+    shown: int | None = None  # frames; None while no page says so
 
     def allows(self, elapsed: float) -> bool:
         """elapsed: seconds since the run's beginning."""
-        behind = self.watched and self.sent - self.shown >= BEHIND
+        behind = self.shown is not None and self.sent - self.shown >= BEHIND
         gone = perf_counter() - self.sent_at > PATIENCE
         return self.spent < SHARE * elapsed and (gone or not behind)
 
@@ -103,7 +92,7 @@ class Live(View):
             steps = self.pipe.denoise(prompt, **options)
             words = read_prompt(prompt, self.pipe.tokenizer).words
         self._stop, self.frames, self.run, self._error = Event(), [], None, None
-        self.pace.begin()
+        self.pace = Pace()
         note = "; ".join(dict.fromkeys(str(warning.message) for warning in warned))
         with self.hold_sync():
             self.prompt, self.seed, self.words, self.picture = prompt, seed, list(words), b""
@@ -165,7 +154,7 @@ class Live(View):
 
     def _show(self, frame: Frame) -> None:
         self.frames.append(frame)
-        self.pace.send()
+        self.pace.sent, self.pace.sent_at = len(self.frames), perf_counter()
         self.send({"frame": frame.content | {"index": len(self.frames) - 1}}, frame.buffers)
         self.total, self.count = frame.content["total"], len(self.frames)
 
@@ -176,7 +165,7 @@ class Live(View):
             case {"stop": True}:
                 self._stop.set()
             case {"shown": index}:
-                self.pace.show(index)
+                self.pace.shown = index + 1
             case {"frame": index} if index < len(self.frames):
                 frame = self.frames[index]
                 return frame.content | {"index": index}, frame.buffers

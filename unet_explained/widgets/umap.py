@@ -111,8 +111,7 @@ class UMap(View):
             heard: dict[str, Tensor] = {}
 
             def hear(name: str, args: tuple, output) -> None:
-                if name in self.modules:
-                    heard.setdefault(name, activity(output))
+                heard.setdefault(name, activity(output))
 
             with listening(uncompiled(self._run.pipeline.unet), ["*"], hear):
                 self._run.replay(step, attention=None)
@@ -121,7 +120,7 @@ class UMap(View):
             self._activity[step] = {
                 name: float(f"{value:.4g}")
                 for name, value in zip(heard, values)
-                if math.isfinite(value)
+                if name in self.modules and math.isfinite(value)
             }
         return self._activity[step]
 
