@@ -13,6 +13,7 @@ from training.inner import InnerUNet, hand_over
 from training.models import build_scheduler, build_unet
 from training.reading import reading_batch
 from training.tokenizer import build_tokenizer
+from unet_explained.diffusion import levels
 
 
 def test_the_last_step_is_noise_alone():
@@ -58,12 +59,17 @@ def test_an_inner_unet_trains_the_levels_it_shares(level):
     assert unet.conv_in.weight.grad is None
 
 
+def mixture(kept):
+    """signal and sigma, of such shares of the variance that are no noise."""
+    return levels(kept, torch.arange(len(kept)))
+
+
 def test_the_target_is_what_can_be_known():
     torch.manual_seed(0)
     others, noisy = torch.randn(2, 1, 3, 4, 2, 2), torch.randn(2, 4, 2, 2)
     alike, kept = torch.tensor([[[True, True, False]]] * 2), torch.tensor([0.3, 0.05])
     for scale in (1.0, 0.5):
-        latents, noise = expected(others[:, 0, 0], others, alike, noisy, kept, scale)
+        latents, noise = expected(others[:, 0, 0], others, alike, noisy, *mixture(kept), scale)
         for row, share in enumerate(kept.tolist()):
             odds = []  # Bayes' rule, one number at a time
             for other in others[row, 0, :2]:
@@ -77,10 +83,10 @@ def test_the_target_is_what_can_be_known():
             assert torch.allclose(mixed, noisy[row], atol=1e-6)
 
     one = others[:, 0, 0]
-    lost, _ = expected(one, others, alike, noisy, torch.zeros(2))
+    lost, _ = expected(one, others, alike, noisy, *mixture(torch.zeros(2)))
     assert torch.allclose(lost, others[:, 0, :2].mean(1), atol=1e-6), "in pure noise all alike"
     clear = 0.99**0.5 * others[:, 0, 1] + 0.1 * noisy
-    found, _ = expected(one, others, alike, clear, torch.tensor([0.99, 0.99]))
+    found, _ = expected(one, others, alike, clear, *mixture(torch.tensor([0.99, 0.99])))
     assert torch.allclose(found, others[:, 0, 1], atol=1e-3)
 
 
@@ -89,7 +95,7 @@ def test_of_each_part_is_told_what_can_be_known_of_it():
     others = latents[:, None, None].repeat(1, 2, 2, 1, 1, 1)
     others[:, 0, 1, :, :, 0], others[:, 1, 1, :, :, 3] = 2.0, 4.0
     alike = torch.ones(1, 2, 2, dtype=torch.bool)
-    lost, _ = expected(latents, others, alike, latents, torch.zeros(1))
+    lost, _ = expected(latents, others, alike, latents, *mixture(torch.zeros(1)))
     assert torch.equal(lost[0, 0, 0], torch.tensor([1.0, 0, 0, 2.0]))
 
 

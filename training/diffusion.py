@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from unet_explained.diffusion import guided, levels, noised, velocity
+
 from .autoencoder import to_pictures
 from .models import LATENT_SIDE, TIMESTEPS, build_scheduler
 from .pointing import PointingLoss
@@ -91,21 +93,20 @@ class DiffusionLoss(nn.Module):
         others: Float[Tensor, "batch part other 4 height width"] | None = None,
         alike: Bool[Tensor, "batch part other"] | None = None,
     ) -> Float[Tensor, ""]:
-        scheduler = build_scheduler()
-        kept = scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(latents.device)
+        signal, sigma = levels(build_scheduler().alphas_cumprod, times)
         scale = noise_scale(latents) if where else 1.0
         noise = scale * torch.randn_like(latents)
-        noisy = scheduler.add_noise(latents, noise, times)
+        noisy = noised(latents, noise, signal, sigma)
         if others is not None:
-            latents, noise = expected(latents, others, alike, noisy, kept[times], scale)
-        velocity = scheduler.get_velocity(latents, noise, times)
+            latents, noise = expected(latents, others, alike, noisy, signal, sigma, scale)
+        target = velocity(latents, noise, signal, sigma)
         context = self.text_encoder(ids).last_hidden_state
         with self.pointing.watching() as seen, fewer_keys(self.unet):
             output = self.unet(noisy, times, context, return_dict=False)[0]
-        error = (output - velocity).square().mean((1, 2, 3))
-        error = (error * (5 * (1 - kept[times])).clamp(max=1)).mean()
-        signal = THING * kept[times] / (1 - kept[times])
-        shown = signal / (1 + signal)
+        error = (output - target).square().mean((1, 2, 3))
+        ratio = rearrange((signal / sigma).square(), "batch 1 1 1 -> batch")
+        error = (error * (5 / (1 + ratio)).clamp(max=1)).mean()
+        shown = THING * ratio / (1 + THING * ratio)
         return error + POINTING_WEIGHT * self.pointing(seen, words, masks, shown, where)
 
 
@@ -114,25 +115,25 @@ def expected(
     others: Float[Tensor, "batch part other 4 height width"],
     alike: Bool[Tensor, "batch part other"],
     noisy: Float[Tensor, "batch 4 height width"],
-    kept: Float[Tensor, " batch"],
+    signal: Float[Tensor, "batch 1 1 1"],
+    sigma: Float[Tensor, "batch 1 1 1"],
     scale: float = 1.0,
 ) -> tuple[Float[Tensor, "batch 4 height width"], Float[Tensor, "batch 4 height width"]]:
     """The latents and the noise that are to be expected in `noisy`.
 
     It was made of `latents`, or, as likely, of one of the `others` that are `alike`: each part may
     be elsewhere, and what can be known of it is asked with all the other parts where they are.
-    kept: the share of the variance that is not noise, as alphas_cumprod has it; scale: noise_scale.
+    signal, sigma: as `levels` has them; scale: noise_scale.
     """
-    kept = rearrange(kept, "batch -> batch 1 1 1")
-    missed = (noisy[:, None, None] - kept.sqrt()[:, None, None] * others).square()
-    missed = missed.sum((3, 4, 5)) / (2 * scale**2 * (1 - kept[..., 0]))
+    missed = (noisy[:, None, None] - signal[:, None, None] * others).square()
+    missed = missed.sum((3, 4, 5)) / (2 * scale**2 * sigma[..., 0].square())
     weights = torch.softmax(-missed.masked_fill(~alike, torch.inf), dim=2)
     with torch.autocast(noisy.device.type, enabled=False):  # of a target every digit counts
         means = einsum(
             weights, others, "batch part other, batch part other c y x -> batch part c y x"
         )
     latents = latents + (means - latents[:, None]).sum(1)
-    return latents, (noisy - kept.sqrt() * latents) / (1 - kept).sqrt()
+    return latents, (noisy - signal * latents) / sigma
 
 
 def noise_scale(latents: Float[Tensor, "batch 4 height width"]) -> float:
@@ -201,6 +202,6 @@ def sample(
     latents = noise_scale(latents) * latents
     for timestep in scheduler.timesteps:
         output = model.unet(latents.repeat(2, 1, 1, 1), timestep, context, return_dict=False)[0]
-        empty, told = output.chunk(2)
-        latents = scheduler.step(empty + guidance * (told - empty), timestep, latents).prev_sample
+        prediction = guided(*output.chunk(2), guidance)
+        latents = scheduler.step(prediction, timestep, latents).prev_sample
     return to_pictures(vae.decode(latents / vae.config.scaling_factor).sample)
