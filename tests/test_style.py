@@ -36,3 +36,18 @@ def test_importing_the_package_loads_nothing_heavy():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_lowest_versions_that_are_allowed_are_those_that_were_tried():
+    """.ci/lowest.txt, with which the fast tests were run (CONTRIBUTING), has the bounds' versions."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = project["dependencies"], *project["optional-dependencies"].values()
+    bounds = dict(bound.split(">=") for group in groups for bound in group)
+    lowest = dict(line.split("==") for line in (ROOT / ".ci/lowest.txt").read_text().split())
+
+    def numbers(version):  # 2.9 is 2.9.0
+        return [*map(int, version.split(".")), 0, 0][:3]
+
+    for name, bound in bounds.items():
+        if name != "setuptools":  # of 77 there is no .0
+            assert numbers(lowest[name]) == numbers(bound), name
