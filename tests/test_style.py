@@ -39,7 +39,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_the_lowest_versions_that_are_allowed_are_those_that_were_tried():
-    """.ci/lowest.txt, with which the fast tests were run (CONTRIBUTING), has the bounds' versions."""
+    """.ci/lowest.txt, with which the fast tests were run (see CONTRIBUTING), has the bounds."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = project["dependencies"], *project["optional-dependencies"].values()
     bounds = dict(bound.split(">=") for group in groups for bound in group)
@@ -49,5 +49,4 @@ def test_the_lowest_versions_that_are_allowed_are_those_that_were_tried():
         return [*map(int, version.split(".")), 0, 0][:3]
 
     for name, bound in bounds.items():
-        if name != "setuptools":  # of 77 there is no .0
-            assert numbers(lowest[name]) == numbers(bound), name
+        assert numbers(lowest[name]) == numbers(bound), name
