@@ -19,6 +19,12 @@ def test_ruff_has_nothing_to_say(command):
     assert ruff.returncode == 0, ruff.stdout + ruff.stderr
 
 
+@pytest.mark.slow
+def test_every_type_of_the_package_holds():
+    mypy = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+    assert mypy.returncode == 0, mypy.stdout + mypy.stderr
+
+
 def test_the_package_neither_imports_nor_installs_what_stands_beside_it():
     beside = re.compile(r"^\s*(from|import) (training|figures|benchmarks|tests)\b", re.MULTILINE)
     for path in (ROOT / "unet_explained").rglob("*.py"):

@@ -39,9 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
         arguments = ["tour", *arguments]
     parser = _parser()
-    options, options.others = parser.parse_known_args(arguments)
-    if options.others and options.command is not lab:
-        parser.error(f"unrecognized arguments: {' '.join(options.others)}")
+    options, others = parser.parse_known_args(arguments)
+    if others and options.command is not lab:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    options.others = others
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _say_warning

@@ -115,7 +115,7 @@ def sample_scene(rng: Random, split: str = "train", count: int | None = None) ->
 def _arrange(rng: Random, count: int) -> list[Thing]:
     """`count` things in different places, in random order; they may still overlap."""
     if count == 2 and rng.random() < 0.7:  # side by side, or one above the other
-        cells = rng.choice((((0, 1), (2, 1)), ((1, 0), (1, 2))))
+        cells = rng.choice(([(0, 1), (2, 1)], [(1, 0), (1, 2)]))
     else:
         cells = rng.sample(sorted(PLACES.values()), count)
     looks = [(rng.choice(KINDS), rng.choice(COLOURS)) for _ in cells]

@@ -122,8 +122,8 @@ def _compare_numbers(actual: Tensor, expected: Tensor, axes: tuple[str, ...]) ->
         return Verdict("right", text, difference=share)
     part = (off > tolerance * scale).double().mean().item()
     wrong = "all" if part == 1 else f"{part:.2%} of the"
-    share = f" ({largest / scale:.1%} of the largest value)" if scale else ""
-    text = f"off by up to {largest:.3g}{share} at {at(off, axes)}; {wrong} numbers differ"
+    relative = f" ({largest / scale:.1%} of the largest value)" if scale else ""
+    text = f"off by up to {largest:.3g}{relative} at {at(off, axes)}; {wrong} numbers differ"
     return Verdict("wrong", text, hint(actual, expected, axes, tolerance * scale))
 
 

@@ -38,7 +38,7 @@ def forward_again(run: Run, step: int) -> Outcome:
     forward, pipeline = run.forward_at(step), run.pipeline
     prediction = pipeline.unet(**vars(forward)).sample.float()
     if len(prediction) == 2:
-        prediction = diffusion.guided(*prediction.chunk(2), run.guidance)
+        prediction = diffusion.guided(prediction[:1], prediction[1:], run.guidance)
     noisy, kind = forward.sample[-1:].float(), pipeline.scheduler.config.prediction_type
     levels = diffusion.levels(pipeline.scheduler.alphas_cumprod, forward.timestep[None])
     latents = diffusion.denoised(kind, noisy, prediction, *levels)

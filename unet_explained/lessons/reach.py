@@ -26,10 +26,10 @@ def convolution_reach(unet: UNet2DConditionModel) -> dict[str, int]:
             side += (conv.kernel_size[0] - 1) * spacing
             spacing *= conv.stride[0]
         sides[name] = side
-    return {name: sides[name] for name in sorted(sides, key=sides.get)}
+    return {name: sides[name] for name in sorted(sides, key=sides.__getitem__)}
 
 
-def _kernels(module: nn.Module) -> list[nn.Conv2d]:
+def _kernels(module: nn.Conv2d | ResnetBlock2D | Downsample2D) -> list[nn.Conv2d]:
     """Along the residual branch, one after another."""
     if isinstance(module, ResnetBlock2D):
         return [module.conv1, module.conv2]

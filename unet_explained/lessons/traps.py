@@ -163,7 +163,7 @@ def skips_in_order(unet):
     """A block's skips taken first in, first out: what shapes do not forbid, nothing forbids."""
 
     def change(skips: list[Tensor]) -> list[Tensor]:
-        alike = {}
+        alike: dict[torch.Size, list[Tensor]] = {}
         for skip in skips:
             alike.setdefault(skip.shape, []).append(skip)
         return [alike[skip.shape].pop() for skip in skips]

@@ -4,7 +4,7 @@
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -93,7 +93,7 @@ def trace(model: nn.Module) -> Iterator[list[Call]]:
 
     Each forward starts the list anew. Hooks are taken off on leaving, also after an exception.
     """
-    calls, running = [], []
+    calls, running = list[Call](), list[Call]()
 
     def enter(name, axes, module, args, kwargs):
         if module is model:
@@ -122,7 +122,7 @@ def trace(model: nn.Module) -> Iterator[list[Call]]:
             handle.remove()
 
 
-def _kind(module: nn.Module | type[nn.Module]) -> type[nn.Module]:
+def _kind(module: nn.Module | type[nn.Module]) -> type:
     return module if isinstance(module, type) else type(module)
 
 
@@ -134,7 +134,7 @@ def _signature(kind: type[nn.Module]) -> inspect.Signature:
 
 
 @cache
-def _annotated(kind: type[nn.Module]) -> Axes:
+def _annotated(kind: type) -> Axes:
     signature = _signature(kind)
     inputs = {name: _spec(value.annotation) for name, value in signature.parameters.items()}
     return Axes(inputs, _spec(signature.return_annotation))
@@ -182,7 +182,7 @@ def _split(spec: str | None, dimensions: int) -> tuple[str, ...]:
     return tuple(other if name == "_" else name for name, other in zip(names, usual, strict=True))
 
 
-def _items(value) -> Iterator:
+def _items(value) -> Iterable:
     if isinstance(value, dict):
         return value.items()
     if hasattr(value, "_fields"):

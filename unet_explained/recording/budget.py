@@ -34,7 +34,7 @@ class Budget:
         self.settled = self.foreseen
 
     def _message(self, total: int) -> str:
-        kinds = sorted(self.foreseen, key=self.foreseen.get, reverse=True)
+        kinds = sorted(self.foreseen, key=self.foreseen.__getitem__, reverse=True)
         parts = [f"{kind} {text(self.foreseen[kind])}" for kind in kinds if self.foreseen[kind]]
         return (
             f"this would keep {text(total)}, {text(total - self.limit)} over the budget of "
@@ -55,5 +55,5 @@ def to_bytes(size: str | int) -> int:
 
 def text(size: int, up: bool = False) -> str:
     """Bytes for a reader, in the largest unit that gives a number above 1."""
-    unit = max((unit for unit in UNITS if UNITS[unit] <= size), key=UNITS.get, default="B")
+    unit = max((unit for unit in UNITS if UNITS[unit] <= size), key=UNITS.__getitem__, default="B")
     return f"{size / UNITS[unit] + (0.05 if up else 0):.1f} {unit}"

@@ -40,7 +40,7 @@ def word_map(
 
 
 def resize(
-    maps: Float[Tensor, "*any height_in width_in"], size: tuple[int, int]
+    maps: Float[Tensor, "*any height_in width_in"], size: tuple[int, int] | torch.Size
 ) -> Float[Tensor, "*any height width"]:
     """Bilinear, to (height, width)."""
     lead = maps.shape[:-2]
@@ -51,7 +51,7 @@ def resize(
 
 def average(maps: Sequence[Float[Tensor, "_ _"]]) -> Float[Tensor, "height width"]:
     """The equally weighted mean, in the size of the largest."""
-    size = max((tuple(heat.shape) for heat in maps), key=lambda size: size[0] * size[1])
+    size = max((heat.shape for heat in maps), key=lambda size: size[0] * size[1])
     return torch.stack([resize(heat, size) for heat in maps]).mean(dim=0)
 
 
@@ -60,7 +60,7 @@ def pointing_game(heat: Float[Tensor, "_ _"], mask: Bool[Tensor, "height width"]
 
     Zhang et al. 2016 (excitation backprop), without their margin.
     """
-    where = resize(heat, tuple(mask.shape)).argmax()
+    where = resize(heat, mask.shape).argmax()
     return bool(mask.flatten()[where])
 
 
@@ -72,6 +72,6 @@ def iou(heat: Float[Tensor, "_ _"], mask: Bool[Tensor, "height width"]) -> float
     area = int(mask.sum())
     if area == 0:
         raise ValueError("the mask is empty: there is nothing to find")
-    top = resize(heat, tuple(mask.shape)).flatten().topk(area).indices
+    top = resize(heat, mask.shape).flatten().topk(area).indices
     shared = int(mask.flatten()[top].sum())
     return shared / (2 * area - shared)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,7 +40,7 @@ class Options:
     self_attention: bool
     halves: str
     stats: bool
-    device: str
+    device: str | torch.device
 
 
 class Stats(NamedTuple):
@@ -87,7 +88,7 @@ class RecordedRun:
     totals: dict[str, Tensor] = field(default_factory=dict)  # over steps, if attention="sum"
 
     @property
-    def timesteps(self) -> list[int | float]:
+    def timesteps(self) -> list[int | float | list]:
         """One a forward; a list in its place where the pictures of a batch had different ones."""
         batches = [step.timestep.flatten().tolist() for step in self.steps]
         return [times[0] if len(set(times)) == 1 else times for times in batches]
@@ -106,9 +107,9 @@ class RecordedRun:
     ) -> Iterator[Float[Tensor, "*head query key"]]:
         """The kept weights of one picture at one step, or at all for None, one after the other."""
         if self.options.attention != "sum":
-            kept = (one.attention[layer] for one in self.at(step))
+            kept = [one.attention[layer] for one in self.at(step)]
         elif step is None:
-            kept = iter([self.totals[layer] / len(self.steps)])
+            kept = [self.totals[layer] / len(self.steps)]
         else:
             raise ValueError('attention="sum" keeps no single step: leave step= out')
         if head is not None and self.options.attention != "heads":

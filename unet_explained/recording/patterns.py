@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..model import UNet2DConditionModel
 
@@ -35,7 +35,7 @@ def closest(name: str, names: Iterable[str]) -> str:
     return f"; the closest: {', '.join(near)}" if near else ""
 
 
-def pick(items: Sequence, index: int, what: str):
+def pick(items: Sequence | Tensor, index: int, what: str):
     """items[index]. Raises IndexError with how many there are."""
     if not -len(items) <= index < len(items):
         raise IndexError(f"{what} {index} is not among the {len(items)} that were recorded")

@@ -32,7 +32,8 @@ class Recording:
         self.options, self.names = options, names
         self.calls: list[Call] = []
         self.runs: list[RecordedRun] = []
-        self._attach, self._attached = attach, ExitStack()
+        self._attach: Callable[["Recording"], AbstractContextManager] | None = attach
+        self._attached = ExitStack()
 
     def __enter__(self) -> "Recording":
         if self._attach is None:
@@ -58,7 +59,7 @@ class Recording:
         return table_of_recording(self)
 
     @property
-    def timesteps(self) -> list[int | float]:
+    def timesteps(self) -> list[int | float | list]:
         """One a forward."""
         return self._run(None).timesteps
 
@@ -117,13 +118,16 @@ class Recording:
         chosen = self._run(run)
         if self.options.attention is None:
             raise ValueError("record(..., attention=None) kept no attention")
-        if (word is None) == (token is None):
+        if word is not None and token is None:
+            occurrences = _find(chosen, word, occurrence, half)
+        elif word is None and token is not None:
+            occurrences = [(token,)]
+        else:
             raise ValueError("pass a word, or token=, its position among the prompt's tokens")
-        occurrences = [(token,)] if word is None else _find(chosen, word, occurrence, half)
-        where = dict(head=head, step=step, half=half, picture=picture)
         maps = []
         for name in matching(layer or "*", chosen.layers, "cross-attention"):
-            weights, size = chosen.weights(name, **where), chosen.layers[name]
+            weights = chosen.weights(name, head=head, step=step, half=half, picture=picture)
+            size = chosen.layers[name]
             steps = torch.stack([word_map(one, occurrences, size) for one in weights])
             maps.append(rearrange(steps, "... height width -> (...) height width").mean(dim=0))
         return average(maps)

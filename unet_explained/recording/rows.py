@@ -1,6 +1,7 @@
 """From the calls of one forward to the rows of a shape table: one for every intermediate tensor."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -81,7 +82,7 @@ def rows_of(calls: list[Call]) -> list[Row]:
     return rows
 
 
-def limited(rows: list[Row], depth: int) -> list[Row]:
+def limited(rows: Sequence[Row], depth: int) -> list[Row]:
     """Rows down to a depth; a row at that depth also counts the parameters and FLOPs inside it."""
     kept: list[Row] = []
     for row in rows:
@@ -95,7 +96,7 @@ def limited(rows: list[Row], depth: int) -> list[Row]:
 
 def skip_pairs(calls: list[Call]) -> dict[str, str]:
     """Both ends of every skip: where it leaves, "to ..."; where it is concatenated, "from ..."."""
-    left, pairs = [], {}
+    left, pairs = list[str](), dict[str, str]()
     for name in (call.name for call in calls):
         if re.fullmatch(r"conv_in|down_blocks\.\d+\.(resnets|downsamplers)\.\d+", name):
             left.append(name)

@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -72,7 +73,7 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
     import transformers
 
     half = dtype != torch.float32
-    options = {
+    options: dict[str, dict[str, Any]] = {
         part: {"variant": variant_of(folder / part, half), "local_files_only": True}
         for part in ("text_encoder", "vae")
     }
@@ -133,7 +134,7 @@ def _read_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
     chosen = weights_in(names, half=dtype != torch.float32)
     if chosen is None:
         raise FileNotFoundError(f"{folder}: expected diffusion_pytorch_model.safetensors or .bin")
-    state = {}
+    state: dict[str, torch.Tensor] = {}
     for file in _shards(folder / chosen):
         state |= _read_state(file)
     result = unet.load_state_dict(state, strict=False, assign=True)

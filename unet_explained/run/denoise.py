@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -109,7 +109,7 @@ class Pipeline:
     tokenizer: Any
     text_encoder: nn.Module
     unet: UNet2DConditionModel
-    vae: nn.Module
+    vae: Any
     scheduler: Any
     guidance: float = 7.5
     known_words: frozenset[str] | None = None  # None: too many to list
@@ -137,7 +137,7 @@ class Pipeline:
         height: int | None = None,
         width: int | None = None,
         latents: Float[Tensor, "1 channel height width"] | None = None,
-    ) -> Iterator[Step]:
+    ) -> Generator[Step, None, Run]:
         """A generator of Step that returns the Run.
 
         height and width are in pixels; latents: the start noise, of unit variance, instead of the
@@ -160,15 +160,17 @@ class Pipeline:
         return self._steps(texts, steps, guidance, seed, generator, latents.float())
 
     @torch.no_grad()
-    def _steps(self, texts, steps, guidance, seed, generator, latents) -> Iterator[Step]:
+    def _steps(
+        self, texts, steps, guidance, seed, generator, latents
+    ) -> Generator[Step, None, Run]:
         unet, scheduler = self.unet, copy.deepcopy(self.scheduler)
         scheduler.set_timesteps(steps, device=unet.device)
         latents = latents.to(unet.device) * scheduler.init_noise_sigma
-        distilled = unet.config.time_cond_proj_dim is not None  # guidance is an input (LCM)
-        guided = guidance > 1 and not distilled
+        channels = unet.config.time_cond_proj_dim  # not None: guidance is an input (LCM)
+        guided = guidance > 1 and channels is None
         prompts = texts if guided else texts[1:]
         context = torch.cat([embed(text, self.text_encoder) for text in prompts]).to(unet.dtype)
-        condition = self._guidance_embedding(guidance) if distilled else None
+        condition = None if channels is None else self._guidance_embedding(guidance, channels)
         total = len(scheduler.timesteps)
         _announce(unet, texts[1], total, len(prompts))
 
@@ -179,7 +181,7 @@ class Pipeline:
             with one_at_a_time(unet):
                 prediction = unet(**vars(forwards[-1])).sample.float()
             if guided:
-                prediction = diffusion.guided(*prediction.chunk(2), guidance)
+                prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
             latents, denoised = _advance(scheduler, prediction, timestep, latents, generator)
             yield Step(index, total, timestep.item(), latents, denoised, self)
         return Run(texts[1], texts[0].text, guidance, seed, latents, tuple(forwards), pipeline=self)
@@ -196,9 +198,9 @@ class Pipeline:
             sides.append(pixels // factor)
         return (1, self.vae.config.latent_channels, *sides)
 
-    def _guidance_embedding(self, guidance: float) -> Float[Tensor, "1 channel"]:
+    def _guidance_embedding(self, guidance: float, channels: int) -> Float[Tensor, "1 channel"]:
         """The guidance scale as sinusoids: how LCM is told it (Luo et al. 2023)."""
-        waves = Timesteps(self.unet.config.time_cond_proj_dim, False, freq_shift=1)
+        waves = Timesteps(channels, False, freq_shift=1)
         scale = torch.tensor([(guidance - 1) * 1000], device=self.unet.device)
         return waves(scale).to(self.unet.dtype)
 

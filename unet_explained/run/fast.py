@@ -1,9 +1,13 @@
 """Where and in which type a model runs, and the layout its convolutions like."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import nn
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def choose(
@@ -29,7 +33,8 @@ def choose(
     return device, dtype
 
 
-def place(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def place(model: Model, device: torch.device, dtype: torch.dtype) -> Model:
     """The model on its device, in channels_last: the layout convolutions are fastest in."""
     # nn.Module's own `to`: diffusers' warns of its float32 modules even where there are none.
-    return nn.Module.to(model, device, dtype, memory_format=torch.channels_last).eval()
+    move: Callable[..., Model] = nn.Module.to  # whose types leave memory_format out
+    return move(model, device, dtype, memory_format=torch.channels_last).eval()

@@ -60,8 +60,10 @@ class Controls(VBox):
     def __init__(
         self, draw: Callable[..., Figure], choices: dict[str, Sequence], first: dict[str, Any]
     ) -> None:
-        self._draw, self._drawn, self._choices = draw, {}, choices
-        self._seconds, self._coming = 0.0, iter(())  # of the last picture; expected choices
+        self._draw, self._choices = draw, choices
+        self._drawn: dict[tuple, bytes] = {}  # by the values chosen
+        self._seconds = 0.0  # of the last picture
+        self._coming: Iterator[dict] = iter(())  # expected choices
         self._inputs = {
             name: _input(name, options, first.get(name, options[0]))
             for name, options in choices.items()
@@ -162,7 +164,7 @@ def controls(
     return Controls(draw, choices, first)
 
 
-def _input(name: str, options: tuple, value: Any):
+def _input(name: str, options: Sequence, value: Any):
     style = {"description_width": "6em"}
     layout = Layout(width="32em", max_width="100%")
     kind = SelectionSlider if all(isinstance(value, int | float) for value in options) else Dropdown

@@ -186,10 +186,10 @@ def _ends(axis, plan: Plan) -> None:
     _axes(axis, plan.rows["sample"], down, TOP - 0.84)
     arrow(axis, (down, TOP - 0.6), (down, top), width=1)
     y, colour = TOP - 0.47, STAGE_COLOURS["post-process"]
-    groups = [[n for n in ("conv_norm_out", "conv_act") if n in plan.rows], ["conv_out"]]
-    for names in filter(None, groups):
+    norm = ", ".join(name for name in ("conv_norm_out", "conv_act") if name in plan.rows)
+    for names in filter(None, (norm, "conv_out")):
         arrow(axis, (up, top), (up, y + 0.13), width=1)
-        box(axis, up - 0.85, y, 1.7, 0.26, colour, ", ".join(names), colour)
+        box(axis, up - 0.85, y, 1.7, 0.26, colour, names, colour)
         y, top = y - 0.4, y - 0.13
     arrow(axis, (up, top), (up, y + 0.08), width=1)
     write(axis, up, y - 0.34, "prediction", 9, DARK, weight="bold")

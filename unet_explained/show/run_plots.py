@@ -1,6 +1,7 @@
 """Pictures of a run: its steps, its tokens, its word maps beside the truth, what it costs."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,8 @@ def spreads(values: Mapping[str, np.ndarray], colour: str, title: str = "") -> P
     figure.set_layout_engine("constrained")
     figure.suptitle(title, fontsize=12, parse_math=False)
     everything = np.concatenate([numbers.ravel() for numbers in values.values()])
-    edges = np.linspace(*np.percentile(everything, (0.2, 99.8)), 90)
+    low, high = np.percentile(everything, (0.2, 99.8))
+    edges = np.linspace(low, high, 90)
     rows = figure.subplots(len(values), 1, sharex=True, squeeze=False).ravel()
     for axis, (name, numbers) in zip(rows, values.items()):
         axis.hist(numbers.ravel(), edges, color=colour)
@@ -73,9 +75,9 @@ def spreads(values: Mapping[str, np.ndarray], colour: str, title: str = "") -> P
 
 def token_bars(tokens: Sequence[str], shares: Sequence[float], title: str = "") -> Picture:
     """The share of attention that each token gets; the padding after them is one bar."""
-    shares = np.asarray(shares, dtype=float)
-    padding = len(shares) - len(tokens)
-    heights = [*shares[: len(tokens)], shares[len(tokens) :].sum()]
+    values = np.asarray(shares, dtype=float)
+    padding = len(values) - len(tokens)
+    heights = [*values[: len(tokens)], values[len(tokens) :].sum()]
     names = [token.replace("</w>", "") for token in tokens] + [f"{padding} x padding"]
     figure = Picture(figsize=(max(7.0, 0.75 * len(names)), 3.4))
     figure.set_layout_engine("constrained")
@@ -198,7 +200,7 @@ def stage_bars(models: Mapping[str, Mapping[str, float]], title: str, unit: str)
     figure = Picture(figsize=(9.2, 0.55 * len(models) + 1.4))
     figure.set_layout_engine("constrained")
     axis = figure.subplots()
-    drawn: dict[str, object] = {}
+    drawn: dict[str, Any] = {}
     for row, stages in enumerate(models.values()):
         start = 0.0
         for stage, value in stages.items():

@@ -45,7 +45,8 @@ def pin(axis, x: float, y: float, colour) -> None:
 
 def tint(colour, share: float) -> tuple[float, float, float]:
     """That share of the colour, the rest white."""
-    return tuple(1 - share * (1 - part) for part in to_rgb(colour))
+    red, green, blue = (1 - share * (1 - part) for part in to_rgb(colour))
+    return red, green, blue
 
 
 def ink(ground) -> str:

@@ -6,6 +6,7 @@ What a control redraws has fixed places: finding them anew would double the time
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from .plots import Picture, entitle
 
 SHADES = ("#3c096c", "#7b2cbf", "#9b5de5", "#c08ad9", "#e0b0e8")  # of time's colour, dark to light
 ACTUAL = STAGE_COLOURS["post-process"]
-MOMENT = {"color": ACTUAL, "markersize": 6}
+MOMENT: dict[str, Any] = {"color": ACTUAL, "markersize": 6}
 
 
 def over_time(values: np.ndarray, timesteps: Sequence[float], *, title: str = "") -> Picture:
@@ -47,7 +48,7 @@ def waves_at(waves: np.ndarray, t: int, channels: Sequence[int]) -> Picture:
     upper.axvline(t, color=ACTUAL, linewidth=1)
     upper.hlines(heights[1:] + 1.25, 0, len(waves) - 1, color="0.8", linewidth=0.8)
     upper.set(xlim=(0, len(waves) - 1), ylim=(heights[-1] - 1.25, 1.25))
-    upper.set_yticks(heights, channels)
+    upper.set_yticks(heights, map(str, channels))
     for tick, colour in zip(upper.get_yticklabels(), cycle(SHADES)):
         tick.set_color(colour)
     upper.set_xticks([0, 250, 500, 750, 999])

@@ -1,6 +1,7 @@
 """The word explorer: a run's picture, and over it the map of the word that is pointed at."""
 
 import json
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -95,7 +96,7 @@ class Explorer(View):
         {"maps": ...} of steps that are not there yet answers {"missing": [...]}; {"replay": step}
         makes one of them. {"self": {row, column, layer, step, half}}: where a latent pixel looks.
         """
-        answers = {"maps": self._maps, "replay": self._replay, "self": self._self}
+        answers: dict[str, Callable] = dict(maps=self._maps, replay=self._replay, self=self._self)
         kind = next((kind for kind in answers if kind in asked), None)
         if kind is None:
             raise Asked(f"expected one of {', '.join(answers)}, got {', '.join(asked)}")

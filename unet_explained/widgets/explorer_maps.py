@@ -3,7 +3,7 @@
 import math
 from collections import OrderedDict
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -74,11 +74,12 @@ class WordMaps:
 
     def heads(self, layer: str) -> int:
         """How many heads a cross-attention has."""
-        return self.run.pipeline.unet.get_submodule(layer).heads
+        attention: Any = self.run.pipeline.unet.get_submodule(layer)
+        return attention.heads
 
     def missing(self, head: int | None, step: int | None, half: str) -> list[int]:
         """The steps that must be replayed before maps() can be taken."""
-        if self._is_recorded(head, step, half):
+        if self._recorded_at(head, step, half):
             return []
         if step is not None:
             return [] if step in self._kept else [step]
@@ -112,18 +113,17 @@ class WordMaps:
         Of all steps (None) only if a recording kept them; else of the step `first`.
         """
         with self._lock:
-            recording, number, at, step = self._with_pairs(step, half, first)
-            sizes = recording.runs[number].self_layers
+            recording, run, at, step = self._with_pairs(step, half, first)
+            sizes = recording.runs[run].self_layers
             crosses = matching(layer, self.layers, "layer")
             names = [name for name in sizes if _beside(name, crosses)]
-            full = self.run.latents.shape[-2:]
+            full_height, full_width = self.run.latents.shape[-2:]
             maps = []
             for name in names:
-                pixel = tuple(
-                    i * n // whole for i, n, whole in zip((row, column), sizes[name], full)
-                )
-                where = dict(step=at, half=half, run=number)
-                maps.append(recording.self_attention(layer=name, pixel=pixel, **where))
+                height, width = sizes[name]
+                pixel = row * height // full_height, column * width // full_width
+                one = recording.self_attention(layer=name, pixel=pixel, step=at, half=half, run=run)
+                maps.append(one)
             if not maps:
                 raise ValueError(f"{layer} has no self-attention beside it")
             # A weight of a coarse map is shared by the pixels it covers: so layers count alike.
@@ -134,8 +134,8 @@ class WordMaps:
     def _layer(
         self, name: str, head: int | None, step: int | None, half: str
     ) -> Float[Tensor, "column height width"]:
-        if self._is_recorded(head, step, half):
-            weights = self.recorded.weights(name, head=head, step=step, half=half, picture=None)
+        if recorded := self._recorded_at(head, step, half):
+            weights = recorded.weights(name, head=head, step=step, half=half, picture=None)
             where = self.columns[half], self.layers[name]
             return torch.stack([_mean(columns_only(one, *where)) for one in weights]).mean(dim=0)
         if step is None:
@@ -144,13 +144,15 @@ class WordMaps:
             maps = self._step(step)[half][name]
         return _mean(maps if head is None else pick(maps, head, "head"))
 
-    def _is_recorded(self, head: int | None, step: int | None, half: str) -> bool:
+    def _recorded_at(self, head: int | None, step: int | None, half: str) -> RecordedRun | None:
+        """The recorded run, if it holds these."""
         if self.recorded is None:
-            return False
+            return None
         options = self.recorded.options
         has_half = half == HALVES[0] or options.halves == "both"
         has_head = options.attention == "heads" or (head is None and options.attention is not None)
-        return has_half and has_head and (step is None or options.attention != "sum")
+        has_step = step is None or options.attention != "sum"
+        return self.recorded if has_half and has_head and has_step else None
 
     def _step(self, step: int) -> dict[str, dict[str, Tensor]]:
         """half -> layer -> (head, column, height, width), float16; the least used are dropped."""
@@ -171,11 +173,11 @@ class WordMaps:
         return self._kept[step]
 
     def _columns_of(self, replayed: RecordedRun, half: str) -> dict[str, Tensor]:
-        where = dict(head=None, step=0, half=half, picture=None)
-        return {
-            name: columns_only(next(replayed.weights(name, **where)), self.columns[half], size)
-            for name, size in replayed.layers.items()
-        }
+        maps = {}
+        for name, size in replayed.layers.items():
+            weights = replayed.weights(name, head=None, step=0, half=half, picture=None)
+            maps[name] = columns_only(next(weights), self.columns[half], size)
+        return maps
 
     def _add(self, maps: dict[str, dict[str, Tensor]]) -> None:
         for half, layers in maps.items():
@@ -187,10 +189,10 @@ class WordMaps:
         self, step: int | None, half: str, first: int
     ) -> tuple[Recording, int, int | None, int | None]:
         """A recording with queries and keys, its run, the step there, and the step of this run."""
-        options = self.recorded.options if self.recorded else None
-        has_half = options and (half == HALVES[0] or options.halves == "both")
-        if has_half and options.self_attention:
-            return self.recording, self.number, step, step
+        recording = self.recording
+        has_half = recording and (half == HALVES[0] or recording.options.halves == "both")
+        if recording and has_half and recording.options.self_attention:
+            return recording, self.number, step, step
         step = first if step is None else step
         if self._replayed is None or self._replayed[0] != step:
             keep = dict(attention=None, self_attention=True, halves="both")

@@ -59,7 +59,8 @@ def packed(maps: Float[Tensor, "column height width"]) -> tuple[dict, bytes]:
     """
     full = list(maps.shape[1:])
     while maps.numel() > MESSAGE:
-        maps = F.adaptive_avg_pool2d(maps, [-(-side // 2) for side in maps.shape[1:]])
+        height, width = maps.shape[1:]
+        maps = F.adaptive_avg_pool2d(maps, (-(-height // 2), -(-width // 2)))
     tops = maps.amax(dim=(1, 2))
     shares = maps / tops.clamp(min=1e-12)[:, None, None]
     data = (shares * 255).round().clamp(0, 255).to(torch.uint8)
@@ -86,7 +87,8 @@ def texts_of(run: Run) -> dict[str, Prompt]:
 def _words(columns: tuple[Column, ...], prompt: Prompt) -> list[dict]:
     """For the page: each column with what is said of it, and a repeated word with its number."""
     same = [column.text for column in columns if column.kind == "word"]
-    words, count = [], {}
+    words = []
+    count: dict[str, int] = {}
     for text, kind, tokens in columns:
         hint = HINTS.get(kind)
         if hint is None:

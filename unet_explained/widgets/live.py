@@ -1,7 +1,6 @@
 """A run that draws itself: preview, word maps and activity of each step, while it runs."""
 
 import ctypes
-import itertools
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -136,9 +135,9 @@ class Live(View):
         """Draws the steps that it costs little to draw, the first and the last in any case."""
         words = read_prompt(self.prompt, self.pipe.tokenizer).spans
         names = [box["name"] for box in self.drawing["boxes"]]
-        began, last = perf_counter(), -1
+        began, index, last = perf_counter(), 0, -1
         with Observer(self.pipe.unet, names, words) as observer:
-            for index in itertools.count():
+            while True:
                 ends = index in (0, last)
                 observer.wanted = ends or self.pace.allows(perf_counter() - began)
                 try:
@@ -150,7 +149,7 @@ class Live(View):
                     left = (start - began) / (index + 1) * (last - index)
                     self._show(observer.frame(step, left))
                 self.pace.spent += observer.spent + perf_counter() - start
-                observer.spent = 0.0
+                observer.spent, index = 0.0, index + 1
 
     def _show(self, frame: Frame) -> None:
         self.frames.append(frame)

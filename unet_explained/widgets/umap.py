@@ -61,7 +61,7 @@ class UMap(View):
     given = Unicode().tag(sync=True)
     drawing = Dict().tag(sync=True)
     modules = Dict().tag(sync=True)
-    timesteps = List().tag(sync=True)  # of the run's forwards; empty without a run
+    timesteps: List = List().tag(sync=True)  # of the run's forwards; empty without a run
     selected = Unicode().tag(sync=True)
     colour = Enum(COLOURS, "stage").tag(sync=True)
     step = Int(0).tag(sync=True)
@@ -113,8 +113,8 @@ class UMap(View):
             def hear(name: str, args: tuple, output) -> None:
                 heard.setdefault(name, activity(output))
 
-            with listening(uncompiled(self._run.pipeline.unet), ["*"], hear):
-                self._run.replay(step, attention=None)
+            with listening(uncompiled(self._needed_run.pipeline.unet), ["*"], hear):
+                self._needed_run.replay(step, attention=None)
             values = torch.stack(list(heard.values())).tolist()
             # JSON has no NaN: where there is one, a page is told nothing.
             self._activity[step] = {
@@ -128,7 +128,7 @@ class UMap(View):
         axes = [axis for axis, _ in self.modules[name]["axes"]]
         seen, features = self._seen
         if seen != (name, step):
-            features = as_maps(output_of(self._run, step, name), axes, self._size(name))
+            features = as_maps(output_of(self._needed_run, step, name), axes, self._size(name))
             self._seen = (name, step), features
         texts, files = feature_tiles(features, first, CHANNELS)
         return dict(texts=texts, count=len(features), next=first + CHANNELS), files
@@ -140,10 +140,10 @@ class UMap(View):
             raise Asked("There is no attention in it.")
         cross = [n for n in inside if self.modules[n]["cross"]]
         if not cross:
-            texts, files = place_tiles(self._run, step, inside[0])
+            texts, files = place_tiles(self._needed_run, step, inside[0])
             return dict(texts=texts, kind="self", layers=inside), files
         layer = cross[0] if len(cross) == 1 else f"{name}.*attn*"
-        texts, files = word_tiles(self._run, step, layer)
+        texts, files = word_tiles(self._needed_run, step, layer)
         return dict(texts=texts, kind="cross", layers=cross), files
 
     def _attentions(self) -> list[str]:
@@ -166,11 +166,16 @@ class UMap(View):
         return name
 
     def _checked(self, step: int) -> int:
+        last = len(self._needed_run.forwards) - 1
+        if not (isinstance(step, int) and 0 <= step <= last):
+            raise Asked(f"step {step}: this run has steps 0 to {last}")
+        return step
+
+    @property
+    def _needed_run(self) -> Run:
         if self._run is None:
             raise Asked("This needs a run: ux.umap(run).")
-        if not (isinstance(step, int) and 0 <= step < len(self.timesteps)):
-            raise Asked(f"step {step}: this run has steps 0 to {len(self.timesteps) - 1}")
-        return step
+        return self._run
 
     @validate("selected")
     def _is_module(self, proposal: dict) -> str:

@@ -30,8 +30,9 @@ class Drawing:
 
     def __init__(self, table: ShapeTable) -> None:
         self.plan = plan_of(table)
-        self.boxes, self.blocks, self.skips, self.bars = [], [], [], []
-        self.levels, self.wires, self.texts, self.pins = [], [], [], []
+        self.boxes, self.blocks, self.skips, self.bars = (list[dict]() for _ in range(4))
+        self.levels, self.texts, self.pins = (list[dict]() for _ in range(3))
+        self.wires: list[list[Point]] = []
         y = max(self._conditions(14) + 24, 158)
         self.lines: list[tuple[Line, float]] = []
         for line in self.plan.lines:

@@ -23,7 +23,7 @@ HINTS = {
 }
 
 RESNET_START = [{"part": "norm1"}, {"part": "nonlinearity"}, {"part": "conv1"}]
-RESNET_END = [
+RESNET_END: list[dict] = [
     {"part": "nonlinearity"},
     {"part": "conv2"},
     {"op": "+", "from": 0, "through": "conv_shortcut"},
@@ -32,7 +32,7 @@ TOLD_TIME = {"side": ["nonlinearity", "time_emb_proj", "time_shift"], "given": "
 
 # What stands inside, from top to bottom. part: a module; op: where paths meet, one of which left
 # before the row "from"; each: all of a list; parts: side by side. Other classes are a plain chain.
-INSIDES = {
+INSIDES: dict[str, list[dict]] = {
     "ResnetBlock2D": [*RESNET_START, {"op": "+"} | TOLD_TIME, {"part": "norm2"}, *RESNET_END],
     "Transformer2DModel": [
         {"part": "norm"}, {"part": "proj_in"}, {"each": "transformer_blocks"},
@@ -47,10 +47,10 @@ INSIDES = {
     "GEGLU": [{"part": "proj"}, {"note": "one half times gelu of the other"}],
     "Upsample2D": [{"note": "each pixel becomes four"}, {"part": "conv"}],
 }  # fmt: skip
-SCALED_TOO = [*RESNET_START, {"part": "norm2"}, {"op": "× +"} | TOLD_TIME, *RESNET_END]
+SCALED_TOO: list[dict] = [*RESNET_START, {"part": "norm2"}, {"op": "× +"} | TOLD_TIME, *RESNET_END]
 
 
-def insides_of(config: UNetConfig) -> dict[str, list]:
+def insides_of(config: UNetConfig) -> dict[str, list[dict]]:
     """What stands inside, by class."""
     scaled = config.resnet_time_scale_shift == "scale_shift"
     return INSIDES | ({"ResnetBlock2D": SCALED_TOO} if scaled else {})

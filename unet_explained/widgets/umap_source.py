@@ -47,7 +47,7 @@ def einops_of(code: str) -> list[dict]:
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in EINOPS:
             values = (getattr(arg, "value", named.get(getattr(arg, "id", ""))) for arg in node.args)
             pattern = next((value for value in values if isinstance(value, str)), "")
-            text = " ".join(ast.get_source_segment(code, node).split())
+            text = " ".join((ast.get_source_segment(code, node) or "").split())
             text = text.replace("( ", "(").replace(" )", ")")  # of a call on several lines
             lines = dict(first=node.lineno, last=node.end_lineno)
             found.append(dict(code=text, pattern=pattern) | lines)
@@ -57,6 +57,6 @@ def einops_of(code: str) -> list[dict]:
 def _without_docstring(code: str) -> str:
     """torch's are longer than its code."""
     lines, node = code.splitlines(keepends=True), ast.parse(code).body[0]
-    if ast.get_docstring(node) is not None:
+    if isinstance(node, ast.ClassDef) and ast.get_docstring(node) is not None:
         del lines[node.body[0].lineno - 1 : node.body[0].end_lineno]
     return "".join(lines)

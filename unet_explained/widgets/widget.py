@@ -103,7 +103,7 @@ class View(anywidget.AnyWidget):
             self.send({"number": number, "content": content}, found)
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
-        data, metadata = super()._repr_mimebundle_(**options)
+        data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
         return data | {"image/png": _text(self.still())}, metadata
 
 
