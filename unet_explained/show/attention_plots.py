@@ -129,25 +129,25 @@ def _frame(place: Place, pixel: tuple[int, int], size: tuple[int, int]) -> Recta
     return Rectangle(corner, wide, high, fill=False, color=FRAME, lw=2)
 
 
-def looks_grid(looks: np.ndarray, image: np.ndarray | None = None) -> Picture:
+def looks_grid(looks: np.ndarray, image: np.ndarray) -> Picture:
     """Where each pixel of a small map looks: looks (height, width, height, width), a map of maps.
 
     Each little square is one pixel's whole map, at that pixel's place; each on its own scale.
+    Beside it the picture (PIL, or uint8 (height, width, 3)), divided into those places.
     """
     height, width = looks.shape[:2]
     scaled = looks / looks.max(axis=(2, 3), keepdims=True)
     padded = np.pad(scaled, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
     sheet = padded.transpose(0, 2, 1, 3).reshape(height * (height + 1), width * (width + 1))
-    figure, axes = panels(2 if image is not None else 1, 2, 4.7)
-    axes[-1].imshow(sheet[:-1, :-1], ATTENTION, vmin=0, vmax=1, interpolation="nearest")
-    entitle(axes[-1], "where each of them looks", fontsize=11)
-    if image is not None:
-        image = np.asarray(image)
-        axes[0].imshow(image)
-        high, wide = image.shape[0] / height, image.shape[1] / width
-        axes[0].hlines([i * high for i in range(1, height)], 0, image.shape[1], FRAME, lw=0.8)
-        axes[0].vlines([i * wide for i in range(1, width)], 0, image.shape[0], FRAME, lw=0.8)
-        entitle(axes[0], f"the picture in {height} x {width} places", fontsize=11)
+    figure, (left, right) = panels(2, 2, 4.7)
+    right.imshow(sheet[:-1, :-1], ATTENTION, vmin=0, vmax=1, interpolation="nearest")
+    entitle(right, "where each of them looks", fontsize=11)
+    image = np.asarray(image)
+    left.imshow(image)
+    high, wide = image.shape[0] / height, image.shape[1] / width
+    left.hlines([i * high for i in range(1, height)], 0, image.shape[1], FRAME, lw=0.8)
+    left.vlines([i * wide for i in range(1, width)], 0, image.shape[0], FRAME, lw=0.8)
+    entitle(left, f"the picture in {height} x {width} places", fontsize=11)
     return figure
 
 

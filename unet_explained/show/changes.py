@@ -9,11 +9,7 @@ from .plots import Picture, entitle
 
 
 def change_row(
-    maps: Sequence[np.ndarray],
-    images: Sequence[np.ndarray],
-    *,
-    title: str = "",
-    share: float | None = None,
+    maps: Sequence[np.ndarray], images: Sequence[np.ndarray], *, share: float, title: str = ""
 ) -> Picture:
     """The prediction before and after, their difference; then the picture before and after.
 
@@ -32,7 +28,7 @@ def change_row(
     panels = (
         (before, reach, "the prediction"),
         (after, reach, "after the change"),
-        (difference, greatest, "difference" if share is None else f"difference: {percent(share)}"),
+        (difference, greatest, f"difference: {percent(share)}"),
     )
     for axis, (values, limit, name) in zip(axes, panels):
         axis.imshow(values, SIGNED, vmin=-limit, vmax=limit)
