@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import light, live, unet
+from . import light, live, python, unet
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
@@ -16,6 +16,7 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 PARTS = {
     "imports": light.imports,
     "shapes": light.shape_tables,
+    "python": lambda rounds: python.share(40 * rounds),  # of milliseconds many are needed
     "live": partial(live.cost, "cpu"),
     "as it comes": partial(unet.forward, "cpu", torch.float32, as_it_comes=True),
     "float32": partial(unet.forward, "cpu", torch.float32),

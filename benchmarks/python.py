@@ -43,18 +43,19 @@ def share(rounds: int) -> str:
     config = ux.UNetConfig.load("sd15").to_dict() | NARROW | HEADS
     theirs = diffusers.UNet2DConditionModel.from_config(config).eval()
     ours = ux.UNet2DConditionModel.from_config(config)
-    given = torch.randn(2, 4, 8, 8), torch.tensor(500), torch.randn(2, 77, 8)
+    alone, begun = copy.deepcopy(ours), copy.deepcopy(ours)  # where weights lie in memory tells
+    inputs = torch.randn(2, 4, 8, 8), torch.tensor(500), torch.randn(2, 77, 8)
 
     def first():
-        with ux.record(ours):
-            return ours(*given)
+        with ux.record(begun):
+            return begun(*inputs)
 
     with ExitStack() as stack:
-        works = {"ours": lambda: ours(*given), "diffusers": lambda: theirs(*given)}
+        works = {"ours": lambda: alone(*inputs), "diffusers": lambda: theirs(*inputs)}
         for name, options in KINDS.items():
             recorded = copy.deepcopy(ours)
             stack.enter_context(ux.record(recorded, **options))
-            works[f"ours, recorded: {name}"] = lambda model=recorded: model(*given)
+            works[f"ours, recorded: {name}"] = lambda model=recorded: model(*inputs)
         works["the first forward of a record"] = first
         times = interleaved(works, rounds)
         counts = {}
