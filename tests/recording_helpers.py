@@ -1,10 +1,10 @@
-"""What the tests of recording share: the reference for every map, and how a run is announced."""
+"""What the tests of recording share: the reference for every map, and whose forwards are."""
 
 from fnmatch import fnmatch
 
 import torch
 
-from unet_explained.recording import Announcement, announce
+from unet_explained.recording import Identity, Origin, Row, identified
 
 
 class Reference:
@@ -27,9 +27,12 @@ class Reference:
         return torch.stack(scores, dim=1).softmax(dim=-1)
 
 
-def announced(unet, forwards=1, conditional=slice(1, 2)):
-    """Announce a run without a prompt, the second of two rows conditional."""
-    announce(unet, Announcement("", (), forwards, conditional))
+def of_a_run(forwards=1, conditional=slice(1, 2), batch=2, text=None):
+    """Around forwards: those of one run, whose prompt these rows of the batch are given."""
+    rows = [Row(None, None, "unconditional")] * batch
+    for picture, row in enumerate(range(batch)[conditional]):
+        rows[row] = Row(text, picture, "conditional")
+    return identified(Identity(Origin(forwards), tuple(rows)))
 
 
 def first_layer(rec) -> tuple[str, tuple[int, int]]:

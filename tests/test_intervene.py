@@ -1,5 +1,7 @@
 """What passes can be changed, anywhere, and nothing of it is left behind."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 from model_reference import (
@@ -70,10 +72,12 @@ def test_a_recorder_sees_the_changed_values(unet, inputs, recorder_first):
     managers = [watch, change, swap] if recorder_first else [change, swap, watch]
     with record(unet, attention="heads") as before:
         unet(*inputs)
-    with managers[0], managers[1], managers[2]:
+    with ExitStack() as stack:
+        entered = [stack.enter_context(manager) for manager in managers]
         unet(*inputs)
-    assert not watch["mid_block"][0].any()
-    swapped = [watch.attention(token=t, layer=layer, picture=0) for t in (2, 1)]
+    rec = entered[managers.index(watch)]
+    assert not rec["mid_block"][0].any()
+    swapped = [rec.attention(token=t, layer=layer, picture=0) for t in (2, 1)]
     for token, weights in zip((1, 2), swapped):
         expected = before.attention(token=token, layer=layer, picture=0)
         torch.testing.assert_close(weights, expected)

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 import torch
-from recording_helpers import Reference, announced, first_layer
+from recording_helpers import Reference, first_layer, of_a_run
 
 from unet_explained.model import Attend, Attention, UNet2DConditionModel
 from unet_explained.model.attention import Transformer2DModel
@@ -37,8 +37,7 @@ def kept(rec, step=0):
 
 def test_every_layer_of_the_topology_equals_a_float64_softmax(unet, inputs):
     reference = Reference(unet)
-    with record(unet) as rec:
-        announced(unet)
+    with record(unet) as rec, of_a_run():
         unet(*inputs)
     assert len(rec.layers) == 16
     assert set(rec.layers) == set(reference.heads)
@@ -56,8 +55,7 @@ def test_every_layer_of_the_topology_equals_a_float64_softmax(unet, inputs):
 
 def test_sizes_come_from_the_picture_not_from_a_square_root(unet, inputs):
     reference = Reference(unet)
-    with record(unet) as rec:
-        announced(unet)
+    with record(unet) as rec, of_a_run():
         unet(*inputs)
     sizes = sorted(set(rec.layers.values()))
     assert sizes == [(2, 3), (4, 6), (8, 12), (16, 24)]
@@ -94,8 +92,7 @@ def test_as_many_pixels_as_tokens_is_not_cross_attention(unet, inputs):
 
 def test_heads(unet, inputs):
     reference = Reference(unet)
-    with record(unet, attention="heads") as rec:
-        announced(unet)
+    with record(unet, attention="heads") as rec, of_a_run():
         unet(*inputs)
     for name in rec.layers:
         expected = reference.weights(name)[1:]
@@ -110,8 +107,7 @@ def test_heads(unet, inputs):
 
 
 def test_sum_is_the_mean_of_the_steps(unet, inputs):
-    with record(unet) as each, record(unet, attention="sum") as total:
-        announced(unet, forwards=3)
+    with record(unet) as each, record(unet, attention="sum") as total, of_a_run(forwards=3):
         for timestep in (900, 500, 100):
             unet(inputs[0] + timestep, timestep, inputs[2])
     assert not any(step.attention for step in total.runs[0].steps)
@@ -129,14 +125,12 @@ def test_arguments_may_be_given_by_name(unet, inputs):
     def by_name(module, args, kwargs):
         return (), dict(zip(inspect.signature(module.forward).parameters, args)) | kwargs
 
-    with record(unet) as plain:
-        announced(unet)
+    with record(unet) as plain, of_a_run():
         unet(*inputs)
     for module in unet.modules():
         if isinstance(module, Transformer2DModel | Attention | Attend):
             module.register_forward_pre_hook(by_name, with_kwargs=True)
-    with record(unet) as named:
-        announced(unet)
+    with record(unet) as named, of_a_run():
         unet(*inputs)
     assert plain.layers == named.layers
     assert torch.equal(plain.attention(token=3), named.attention(token=3))
@@ -146,8 +140,7 @@ def test_masks_are_included(unet, inputs):
     reference = Reference(unet)
     mask = torch.ones(2, 77)
     mask[1, 40:] = 0
-    with record(unet) as rec:
-        announced(unet)
+    with record(unet) as rec, of_a_run():
         unet(*inputs, encoder_attention_mask=mask)
     layer, size = first_layer(rec)
     added = ((1 - mask) * -10000.0)[:, None].double()
@@ -158,12 +151,10 @@ def test_masks_are_included(unet, inputs):
 
 
 def test_weights_are_float32_under_autocast_and_in_bfloat16(unet, inputs):
-    with record(unet) as rec, torch.autocast("cpu", torch.bfloat16):
-        announced(unet)
+    with record(unet) as rec, torch.autocast("cpu", torch.bfloat16), of_a_run():
         unet(*inputs)
     unet.bfloat16()
-    with record(unet) as low:
-        announced(unet)
+    with record(unet) as low, of_a_run():
         unet(inputs[0].bfloat16(), 7, inputs[2].bfloat16())
     for one in (rec, low):
         rows = torch.cat([weights.float().sum(dim=-1).flatten() for weights in kept(one).values()])
@@ -171,8 +162,7 @@ def test_weights_are_float32_under_autocast_and_in_bfloat16(unet, inputs):
 
 
 def test_reading_while_the_run_goes_on(unet, inputs):
-    with record(unet) as rec:
-        announced(unet, forwards=2)
+    with record(unet) as rec, of_a_run(forwards=2):
         unet(*inputs)
         early = rec.attention(token=3)
         unet(-inputs[0], 3, inputs[2])

@@ -9,7 +9,7 @@ from torch import nn
 
 from unet_explained.model import Attend, UNetConfig
 from unet_explained.model.blocks import Context, CrossAttnDownBlock2D
-from unet_explained.recording.axes import axes_of, see, trace
+from unet_explained.recording.axes import Trace, axes_of, see
 from unet_explained.recording.skeleton import trace_config
 
 
@@ -64,9 +64,9 @@ def test_as_many_names_as_dimensions():
 
 
 def test_all_names_of_a_traced_forward_are_words(tiny_unet):
-    with torch.device("meta"), trace(tiny_unet.to("meta")) as calls:
+    with torch.device("meta"), Trace(tiny_unet.to("meta")) as trace:
         tiny_unet(torch.zeros(2, 4, 8, 8), 1, torch.zeros(2, 77, 24))
-    seen = [each for call in calls for each in (*call.inputs, *call.outputs)]
+    seen = [each for call in trace.calls for each in (*call.inputs, *call.outputs)]
     assert all(len(each.axes) == len(each.shape) for each in seen)
     names = {name for each in seen for name in each.axes}
     assert {"head", "query", "key", "token", "text", "time", "hidden", "height_in"} <= names
@@ -87,11 +87,11 @@ def test_the_readme_has_every_axis(preset):
 
 def test_the_trace_starts_anew_and_leaves_no_hooks():
     model = nn.Sequential(nn.Linear(2, 2), nn.SiLU())
-    with trace(model) as calls:
+    with Trace(model) as trace:
         model(torch.zeros(1, 2))
         model(torch.zeros(3, 2))
-    assert [(call.name, call.kind) for call in calls] == [
+    assert [(call.name, call.kind) for call in trace.calls] == [
         ("", "Sequential"), ("0", "Linear"), ("1", "SiLU"),
     ]  # fmt: skip
-    assert calls[1].outputs[0].shape == (3, 2)
+    assert trace.calls[1].outputs[0].shape == (3, 2)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())

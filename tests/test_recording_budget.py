@@ -1,12 +1,14 @@
 """What would not fit is refused in the first forward, with what to drop, and is not kept."""
 
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
+from recording_helpers import of_a_run
 
 from unet_explained.model import UNet2DConditionModel
-from unet_explained.recording import Announcement, announce, record
+from unet_explained.recording import record
 from unet_explained.recording.budget import BudgetError, text, to_bytes
 from unet_explained.recording.nested import size_of
 
@@ -31,17 +33,16 @@ def unet():
 
 @pytest.fixture
 def run(unet):
-    """Announce and run some forwards under a recorder with these options; the recording."""
+    """Some forwards, those of a run or nobody's, under a recorder with these options."""
 
-    def go(forwards, announced=True, calls=None, patterns=(), **options):
+    def go(forwards, named=True, calls=None, patterns=(), **options):
         go.done = 0
         with record(unet, *patterns, **options) as rec:
             go.rec = rec
-            if announced:
-                announce(unet, Announcement("", (), forwards, slice(1, 2)))
-            for _ in range(calls or forwards):
-                unet(*INPUTS)
-                go.done += 1
+            with of_a_run(forwards) if named else nullcontext():
+                for _ in range(calls or forwards):
+                    unet(*INPUTS)
+                    go.done += 1
         return rec
 
     return go
@@ -63,8 +64,8 @@ def kept_bytes(rec) -> int:
         (dict(attention="sum"), 4 * ENTRIES),
         (dict(attention=None, self_attention=True), 3 * 4 * 2 * 16 * ENTRIES // 77),
         (dict(attention=None, patterns=["conv_in"]), 3 * 4 * 2 * 16 * 16 * 24),
-        (dict(announced=False), 3 * 4 * ENTRIES),
-        (dict(announced=False, attention="sum"), 8 * ENTRIES),
+        (dict(named=False), 3 * 4 * ENTRIES),
+        (dict(named=False, attention="sum"), 8 * ENTRIES),
     ],
     ids=str,
 )
@@ -75,7 +76,7 @@ def test_what_is_foreseen_is_what_is_kept(run, options, expected):
         run(3, budget=expected - 1, **options)
 
 
-def test_an_announced_run_is_refused_in_its_first_forward(run):
+def test_a_run_of_known_length_is_refused_in_its_first_forward(run):
     with pytest.raises(BudgetError) as error:
         run(50, budget=5_000_000)
     assert run.done == 0
@@ -86,9 +87,9 @@ def test_an_announced_run_is_refused_in_its_first_forward(run):
     run(50, budget="9.7 MB", calls=1)
 
 
-def test_an_unannounced_run_is_refused_when_it_gets_there(run):
+def test_forwards_of_nobody_are_refused_when_it_gets_there(run):
     with pytest.raises(BudgetError):
-        run(50, announced=False, budget=5 * 4 * ENTRIES)
+        run(50, named=False, budget=5 * 4 * ENTRIES)
     assert run.done == 5
     assert len(run.rec.timesteps) == 5
 

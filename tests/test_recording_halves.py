@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from recording_helpers import Reference, announced, first_layer
+from recording_helpers import Reference, first_layer, of_a_run
 
 from unet_explained.recording import record
 
@@ -14,8 +14,11 @@ def unet(sharp_unet):
 
 def test_both_halves(unet, inputs):
     reference = Reference(unet)
-    with record(unet, halves="both") as rec, record(unet) as conditional:
-        announced(unet, conditional=slice(0, 1))
+    with (
+        record(unet, halves="both") as rec,
+        record(unet) as conditional,
+        of_a_run(conditional=slice(0, 1)),
+    ):
         unet(*inputs)
     layer, size = first_layer(rec)
     for row, half in enumerate(("conditional", "unconditional")):
@@ -30,8 +33,7 @@ def test_both_halves(unet, inputs):
 
 
 def test_both_halves_without_guidance(unet, inputs):
-    with record(unet, halves="both") as rec:
-        announced(unet, conditional=slice(0, 2))
+    with record(unet, halves="both") as rec, of_a_run(conditional=slice(0, 2)):
         unet(*inputs)
     assert rec.attention(token=3, picture=1).shape == (16, 24)
     with pytest.raises(ValueError, match="guidance was off"):
@@ -51,15 +53,18 @@ def test_without_a_pipeline_pictures_are_the_rows_of_the_batch(unet, inputs):
         rec.attention(token=3)
     with pytest.raises(IndexError, match="picture 2"):
         rec.attention(token=3, picture=2)
-    with pytest.raises(ValueError, match="no pipeline said which half"):
+    with pytest.raises(ValueError, match="nobody said which half"):
         rec.attention(token=3, half="unconditional")
 
 
 def test_several_conditional_pictures(unet, inputs):
     batch = [torch.cat([inputs[0], -inputs[0]]), 7, torch.cat([inputs[2], inputs[2]])]
     reference = Reference(unet)
-    with record(unet, halves="both") as both, record(unet) as rec:
-        announced(unet, conditional=slice(2, 4))
+    with (
+        record(unet, halves="both") as both,
+        record(unet) as rec,
+        of_a_run(conditional=slice(2, 4), batch=4),
+    ):
         unet(*batch)
     layer, size = first_layer(rec)
     for one in (rec, both):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from recording_helpers import of_a_run
 
 from unet_explained.model import UNet2DConditionModel
-from unet_explained.recording import Announcement, Word, announce, record
-from unet_explained.recording.hooks import hooked
+from unet_explained.recording import record
+from unet_explained.recording.hooks import Hooks
 
 LAYER = "down_blocks.0.attentions.0"
 
@@ -35,12 +36,12 @@ def test_hooks_are_gone_after_exceptions(unet, inputs):
 
 
 def test_hooks_come_off_also_if_placing_one_fails(unet):
-    def handles():
-        yield unet.conv_in.register_forward_hook(print)
+    def place(placed):
+        placed.after(unet.conv_in, print)
         assert hooks(unet) == 1
         raise MemoryError
 
-    with pytest.raises(MemoryError), hooked(handles()):
+    with pytest.raises(MemoryError), Hooks(place):
         pass
     assert hooks(unet) == 0
 
@@ -49,8 +50,7 @@ def test_an_interrupted_forward_leaves_nothing_behind(unet, inputs):
     def interrupt(module, args):
         raise KeyboardInterrupt
 
-    with record(unet, "conv_in") as rec:
-        announce(unet, Announcement("", (), 2, slice(None)))
+    with record(unet, "conv_in") as rec, of_a_run(2):
         unet(*inputs)
         stop = unet.mid_block.register_forward_pre_hook(interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -59,7 +59,7 @@ def test_an_interrupted_forward_leaves_nothing_behind(unet, inputs):
         assert len(rec["conv_in"]) == 1
         unet(inputs[0], 5, inputs[2])
     assert rec.timesteps == [7, 5]
-    assert rec.attention(token=1, picture=0).shape == (16, 24)
+    assert rec.attention(token=1).shape == (16, 24)
 
 
 def test_nested_recorders_are_independent(unet, inputs):
@@ -97,37 +97,6 @@ def test_a_recording_does_not_keep_the_model_alive(tiny_config, inputs):
     assert rec[LAYER][0].shape == (2, 16, 16, 24)
 
 
-def test_two_runs_and_forwards_that_nobody_announced(unet, inputs):
-    def announced(prompt):
-        announce(unet, Announcement(prompt, (Word(prompt, (1,)),), 2, slice(1, 2)))
-
-    with record(unet, "conv_in") as rec:
-        announced("cat")
-        unet(inputs[0], 1, inputs[2])
-        unet(inputs[0], 2, inputs[2])
-        announced("dog")
-        unet(inputs[0], 3, inputs[2])
-        announced("fish")
-        unet(inputs[0], 4, inputs[2])
-        unet(inputs[0], 5, inputs[2])
-        unet(inputs[0], 6, inputs[2])
-    assert [run.timesteps for run in rec.runs] == [[1, 2], [3], [4, 5], [6]]
-    assert rec.runs[3].announcement is None
-    assert rec.attention("dog", run=1).shape == (16, 24)
-    assert len(rec.values("conv_in", run=2)) == 2
-    with pytest.raises(ValueError, match="dog"):
-        rec.attention("cat", run=1)
-    for read in (lambda: rec.attention("cat"), lambda: rec["conv_in"], lambda: rec.timesteps):
-        with pytest.raises(ValueError, match="4 runs were recorded: pass run=0 to 3"):
-            read()
-    with pytest.raises(IndexError, match="run 4"):
-        rec.attention("cat", run=4)
-
-
-def test_announcing_without_a_recorder_is_allowed(unet):
-    announce(unet, Announcement("", (), 1, slice(None)))
-
-
 def test_errors_before_any_forward(unet):
     with pytest.raises(ValueError, match="no module fits 'mid_blok'; the closest: mid_block"):
         record(unet, "mid_blok")
@@ -144,12 +113,14 @@ def test_errors_before_any_forward(unet):
         pass
     with pytest.raises(RuntimeError, match="used once"), rec:
         pass
+    with pytest.raises(AttributeError, match="the Recording is what `with"):
+        rec.attention("cat")
 
 
 COMPILED = """
 import torch
 from unet_explained.model import UNet2DConditionModel
-from unet_explained.recording import Announcement, announce, record
+from unet_explained.recording import Identity, Origin, Row, identified, record
 
 unet = UNet2DConditionModel.from_config(dict(
     block_out_channels=[8], norm_num_groups=4, cross_attention_dim=8, attention_head_dim=2,
@@ -167,11 +138,10 @@ with torch.no_grad():
     compiled(*inputs)
     for model in (compiled, unet):
         compiled_runs = len(ran)
-        with record(model, "conv_out") as rec:
-            announce(compiled, Announcement("", (), 1, slice(None)))
+        with record(model, "conv_out") as rec, identified(Identity(Origin(1), (Row(),))):
             compiled(*inputs)
         assert len(rec.layers) == 3 and len(rec["conv_out"]) == 1, rec
-        assert rec.runs[0].announcement
+        assert rec.runs[0].origin
         assert len(ran) == compiled_runs > 0
         compiled(*inputs)
         assert len(ran) > compiled_runs, "the compiled code should be back after recording"

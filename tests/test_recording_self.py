@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from recording_helpers import Reference, announced
+from recording_helpers import Reference, of_a_run
 
 from unet_explained.recording import record
 
@@ -14,8 +14,7 @@ def unet(sharp_unet):
 
 def test_self_attention(unet, inputs):
     reference = Reference(unet, "*attn1")
-    with record(unet, attention=None, self_attention=True) as rec:
-        announced(unet, forwards=2)
+    with record(unet, attention=None, self_attention=True) as rec, of_a_run(forwards=2):
         unet(*inputs)
         first = reference.weights("mid_block.attentions.0.transformer_blocks.0.attn1")[1]
         unet(-inputs[0], 3, inputs[2])

@@ -2,18 +2,25 @@
 
 import pytest
 import torch
+from recording_helpers import of_a_run
 
 from unet_explained.model import UNet2DConditionModel
-from unet_explained.recording import Announcement, Word, announce, record
+from unet_explained.recording import Text, Word, record
 from unet_explained.recording.heatmaps import average, head_mean, iou, pointing_game, word_map
 
-WORDS = (Word("A", (1,)), Word("circle", (2, 3)), Word("a", (4,)), Word("circle", (5,)))
+TEXT = Text(
+    "A circle a circle",
+    ("<start>", "a", "cir", "cle", "a", "circle", "<end>"),
+    ((0, 0), (0, 1), (2, 5), (5, 8), (9, 10), (11, 17), (0, 0)),
+    (Word("A", (1,)), Word("circle", (2, 3)), Word("a", (4,)), Word("circle", (5,))),
+)
 CONFIG = {
     "block_out_channels": [16, 32, 64, 64],
     "norm_num_groups": 8,
     "cross_attention_dim": 24,
     "attention_head_dim": 4,
 }
+MID = "mid_block.attentions.0.transformer_blocks.0.attn2"
 FIRST = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
 
 
@@ -29,12 +36,11 @@ def unet():
 
 @pytest.fixture(scope="module")
 def rec(unet):
-    """Two announced steps of a prompt with a word of two tokens and a repeated word."""
+    """Two steps of a run whose prompt has a word of two tokens and a repeated word."""
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(2, 4, 16, 24, generator=generator)
     prompt = 4 * torch.randn(2, 9, 24, generator=generator)
-    with record(unet) as recording:
-        announce(unet, Announcement("A circle a circle", WORDS, 2, slice(1, 2)))
+    with record(unet) as recording, of_a_run(2, text=TEXT):
         for timestep in (900, 1):
             unet(latents, timestep, prompt)
     return recording
@@ -80,6 +86,48 @@ def test_all_tokens_together_are_one(rec):
     torch.testing.assert_close(total, torch.ones(16, 24), atol=2e-3, rtol=0)
 
 
+def test_words_in_a_row_and_tokens_by_name(rec):
+    tokens = [rec.attention(token=token) for token in range(7)]
+    together = rec.attention("A circle", occurrence=0)
+    torch.testing.assert_close(together, tokens[1] + tokens[2] + tokens[3])
+    torch.testing.assert_close(rec.attention("circle  a circle"), sum(tokens[2:6]))
+    assert torch.equal(rec.attention("<start>"), tokens[0])
+    assert torch.equal(rec.attention("<end>"), tokens[6])
+    with pytest.raises(ValueError, match="'cir' is not in the prompt"):
+        rec.attention("cir")
+    with pytest.raises(ValueError, match=r"'circel' is not .*; the closest: circle"):
+        rec.attention("circel")
+
+
+@pytest.mark.parametrize("phrase", ["<cat-toy>", "*", "red <cat-toy>", "it's"])
+def test_placeholders_with_punctuation_are_found(phrase):
+    text = "a red <cat-toy> and * , it's"
+    pieces = ["a", "red", "<cat-toy>", "and", "*", ",", "it", "'s"]
+    starts, at = [], 0
+    for piece in pieces:
+        at = text.index(piece, at)
+        starts.append((at, at + len(piece)))
+        at += len(piece)
+    found = Text(text, tuple(pieces), tuple(starts), ()).find(phrase)
+    wanted = {"<cat-toy>": (2,), "*": (4,), "red <cat-toy>": (1, 2), "it's": (6, 7)}[phrase]
+    assert found == [wanted]
+
+
+def test_the_raw_map_is_one_call(rec):
+    whole = rec.weights(FIRST)
+    assert (whole.shape, whole.dtype) == ((16 * 24, 9), torch.float32)
+    torch.testing.assert_close(whole.sum(dim=1), torch.ones(16 * 24), atol=3e-3, rtol=0)
+    for token in range(9):
+        heat = rec.attention(token=token, layer=FIRST)
+        torch.testing.assert_close(whole[:, token].reshape(16, 24), heat)
+    assert not torch.equal(rec.weights(FIRST, step=0), rec.weights(FIRST, step=1))
+    assert torch.equal(rec.weights("mid_block*"), rec.weights(MID))
+    with pytest.raises(ValueError, match="choose one of the cross-attentions"):
+        rec.weights("down_blocks*")
+    with pytest.raises(ValueError, match='attention="heads"'):
+        rec.weights(FIRST, head=0)
+
+
 @pytest.mark.parametrize(
     ("where", "error", "message"),
     [
@@ -89,7 +137,7 @@ def test_all_tokens_together_are_one(rec):
         (dict(word="circle", token=1), ValueError, "pass a word, or token="),
         (dict(token=9), IndexError, "9 is out of bounds"),
         (dict(word="circle", head=0), ValueError, 'attention="heads"'),
-        (dict(word="circle", half="unconditional"), ValueError, "given another text: pass token="),
+        (dict(word="circle", half="unconditional"), ValueError, 'halves="both"'),
         (dict(token=1, half="unconditional"), ValueError, 'halves="both"'),
         (dict(word="circle", step=2), IndexError, "step 2 is not among the 2"),
         (
@@ -108,7 +156,7 @@ def test_words_need_a_pipeline(unet):
     with record(unet) as rec:
         unet(torch.randn(1, 4, 8, 8), 1, torch.randn(1, 9, 24))
     assert rec.attention(token=5).shape == (8, 8)
-    with pytest.raises(ValueError, match=r"no pipeline announced a prompt.*pass token="):
+    with pytest.raises(ValueError, match=r"nobody said here what the prompt is.*pass token="):
         rec.attention("circle")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from unet_explained.model import UNetConfig
-from unet_explained.recording.axes import trace
+from unet_explained.recording.axes import Trace
 from unet_explained.recording.shapes import shape_table, summary, table_of_recording
 
 SD15 = {
@@ -138,9 +138,9 @@ def test_a_model_is_described_but_not_touched(tiny_unet):
 
 
 def test_a_real_forward_gives_the_same_table(tiny_unet):
-    with trace(tiny_unet) as calls:
+    with Trace(tiny_unet) as trace:
         tiny_unet(torch.randn(2, 4, 8, 24), torch.tensor(5), torch.randn(2, 7, 24))
-    recorded = table_of_recording(SimpleNamespace(calls=calls))
+    recorded = table_of_recording(SimpleNamespace(calls=trace.calls))
     assert recorded.rows == shape_table(tiny_unet, height=8, width=24, tokens=7).rows
     with pytest.raises(ValueError, match="nothing was recorded"):
         table_of_recording(SimpleNamespace(calls=[]))

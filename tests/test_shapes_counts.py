@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet_explained.model import UNet2DConditionModel, UNetConfig
-from unet_explained.recording.axes import trace
+from unet_explained.recording.axes import Trace
 from unet_explained.recording.shapes import shape_table, summary, table_of_recording
 from unet_explained.recording.skeleton import example_inputs, trace_config
 
@@ -62,9 +62,9 @@ def traced_by_torch(config, dtype, *sizes):
     """The calls of a forward through torch's own kernels for the meta device, and its FLOPs."""
     with torch.device("meta"):
         model = UNet2DConditionModel(config).eval().to(dtype)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, trace(model) as calls:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, Trace(model) as trace:
         model(**example_inputs(config, dtype, *sizes))
-    return calls, counter
+    return trace.calls, counter
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Looking inside: hooks that observe, what they saw, and the tables and maps made of it."""
 
-from .kept import Announcement, Word
-from .recorder import announce, record
+from .identity import Identity, Origin, Row, Text, Word, identified
+from .recorder import record
 from .recording import Recording
 
-__all__ = ["Announcement", "Recording", "Word", "announce", "record"]
+__all__ = ["Identity", "Origin", "Recording", "Row", "Text", "Word", "identified", "record"]

@@ -1,18 +1,20 @@
 """The name of every axis that passes: from forward's annotations, or a small table for torch.nn.
 
-`trace` writes down each module call of a forward with them; the record and the shape table read it.
+`Trace` writes down each module call of a forward with them; the record and the shape table read it.
 """
 
 import inspect
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from threading import local
 from types import UnionType
-from typing import NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
+
+from .hooks import Hooks, called_modules
 
 # What a torch.nn leaf's tensors are called, by their number of dimensions ...
 USUAL = {
@@ -66,14 +68,15 @@ class Call:
     kind: str  # its class
     parameters: dict[str, tuple[int, ...]]  # shapes of the module's own, not of its children's
     inputs: tuple[Seen, ...]
-    outputs: tuple[Seen, ...] = ()
+    outputs: tuple[Seen, ...]
 
 
 def axes_of(module: nn.Module | type[nn.Module], name: str = "") -> Axes:
     """The names of the axes of what a module (or class) takes and gives; name: where it stands."""
     kind = _kind(module)
     if kind.__module__.startswith("torch.nn"):
-        return _leaf(module, {**USUAL, **PLACES.get(name.rpartition(".")[2], {})})
+        strided = getattr(module, "stride", (1, 1)) != (1, 1)
+        return _leaf(kind, name.rpartition(".")[2], strided)
     return _annotated(kind)
 
 
@@ -87,39 +90,42 @@ def see(spec: Spec, value, name: str = "") -> Iterator[Seen]:
         yield from see(inner, item, f"{name}.{key}" if name else str(key))
 
 
-@contextmanager
-def trace(model: nn.Module) -> Iterator[list[Call]]:
-    """A list that fills with the calls of the model's forward, in order of their beginning.
+class Trace(Hooks):
+    """Inside `with`, writes down each module call of a model's forward, in order of beginning."""
 
-    Each forward starts the list anew. Hooks are taken off on leaving, also after an exception.
-    """
-    calls, running = list[Call](), list[Call]()
+    def __init__(self, model: nn.Module) -> None:
+        self._thread = local()
+        super().__init__(partial(_follow, model, self._thread))
 
-    def enter(name, axes, module, args, kwargs):
-        if module is model:
-            calls.clear()
-        arguments = _signature(type(module)).bind(*args, **kwargs).arguments
-        inputs = (
-            seen for key, value in arguments.items() for seen in see(axes.inputs[key], value, key)
-        )
+    @property
+    def calls(self) -> list[Call]:
+        """Of the last forward that began in this thread."""
+        return self._thread.__dict__.setdefault("calls", [])
+
+
+def _follow(model: nn.Module, thread: local, hooks: Hooks) -> None:
+    def begin(module, args, kwargs):
+        thread.calls, thread.inside = [], True
+
+    def leave(name, names, axes, parameters, module, args, kwargs, output):
+        if not thread.__dict__.get("inside"):
+            return  # a part of the model, called by itself
+        given = [*zip(names, args), *kwargs.items()]
+        inputs = (seen for key, value in given for seen in see(axes.inputs[key], value, key))
+        outputs = tuple(see(axes.output, output))
+        call = Call(name, type(module).__name__, parameters, tuple(inputs), outputs)
+        # Its parts have ended before it, and began after it.
+        first, within = len(thread.calls), f"{name}." if name else ""
+        while first and thread.calls[first - 1].name.startswith(within):
+            first -= 1
+        thread.calls.insert(first, call)
+        thread.inside = module is not model
+
+    hooks.before(model, begin)
+    for name, module in called_modules(model):
+        axes, names = axes_of(module, name), list(_signature(_kind(module)).parameters)
         parameters = {key: tuple(p.shape) for key, p in module.named_parameters(recurse=False)}
-        running.append(Call(name, type(module).__name__, parameters, tuple(inputs)))
-        calls.append(running[-1])
-
-    def leave(axes, module, args, output):
-        running.pop().outputs = tuple(see(axes.output, output))
-
-    handles = []
-    try:
-        for name, module in model.named_modules():
-            axes = axes_of(module, name)
-            before, after = partial(enter, name, axes), partial(leave, axes)
-            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            handles.append(module.register_forward_hook(after))
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
+        hooks.after_with_kwargs(module, partial(leave, name, names, axes, parameters))
 
 
 def _kind(module: nn.Module | type[nn.Module]) -> type:
@@ -127,7 +133,7 @@ def _kind(module: nn.Module | type[nn.Module]) -> type:
 
 
 @cache
-def _signature(kind: type[nn.Module]) -> inspect.Signature:
+def _signature(kind: Any) -> inspect.Signature:
     """Of forward, without self."""
     signature = inspect.signature(kind.forward)
     return signature.replace(parameters=list(signature.parameters.values())[1:])
@@ -154,14 +160,15 @@ def _spec(annotation) -> Spec:
     return next((part for part in parts if part is not None), None) if is_union else None
 
 
-def _leaf(module: nn.Module | type[nn.Module], output: dict[int, str]) -> Axes:
+@cache
+def _leaf(kind: type, place: str, strided: bool) -> Axes:
     """Convolutions and linears may change the channels, a convolution with a stride the size."""
-    inputs, strided = output, getattr(module, "stride", (1, 1)) != (1, 1)
-    if isinstance(module, nn.Conv2d):
+    inputs = output = {**USUAL, **PLACES.get(place, {})}
+    if issubclass(kind, nn.Conv2d):
         inputs = {4: "batch channel_in " + ("height_in width_in" if strided else "height width")}
-    elif isinstance(module, nn.Linear):
+    elif issubclass(kind, nn.Linear):
         inputs = {n: " ".join([*axes.split()[:-1], "channel_in"]) for n, axes in output.items()}
-    return Axes(dict.fromkeys(_signature(_kind(module)).parameters, inputs), output)
+    return Axes(dict.fromkeys(_signature(kind).parameters, inputs), output)
 
 
 def _names(spec: Spec, dimensions: int) -> tuple[str, ...]:

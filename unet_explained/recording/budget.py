@@ -1,6 +1,8 @@
 """How many bytes a recording may keep: foreseen from the first forward of each run."""
 
 import re
+from dataclasses import dataclass
+from threading import Lock
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -10,37 +12,56 @@ class BudgetError(MemoryError):
 
 
 class Budget:
-    """Bytes by kind of record, counted when a forward foresees them and settled when it ends."""
+    """Bytes by kind of record, foreseen while a forward runs and settled when it ends.
+
+    What a forward foresees is its own: several may be under way, and some never end.
+    """
 
     def __init__(self, limit: str | int, advice: dict[str, str]):
         self.limit, self.advice = to_bytes(limit), advice  # advice: what to drop, by kind
         self.settled = dict.fromkeys(advice, 0)
-        self.begin()
+        self._lock = Lock()
 
-    def begin(self) -> None:
-        """A forward begins; what one that never ended had foreseen is forgotten."""
-        self.foreseen = dict(self.settled)
+    @property
+    def left(self) -> int:
+        """Bytes that nothing settled has taken."""
+        return self.limit - sum(self.settled.values())
 
-    def fits(self, kind: str, size: int) -> bool:
-        """Count bytes; whether all that is foreseen so far fits, so that these may be kept."""
-        self.foreseen[kind] += size
-        return sum(self.foreseen.values()) <= self.limit
+    def foresee(self) -> "Foreseen":
+        """For a forward that begins."""
+        return Foreseen(self.left, dict.fromkeys(self.settled, 0))
 
-    def end(self) -> None:
-        """Settle. Raises BudgetError, now that all is counted, for more than the limit."""
-        total = sum(self.foreseen.values())
-        if total > self.limit:
-            raise BudgetError(self._message(total))
-        self.settled = self.foreseen
+    def settle(self, foreseen: "Foreseen") -> None:
+        """A forward ended. Raises BudgetError, now that all is counted, for more than the limit."""
+        with self._lock:
+            total = {kind: size + foreseen.sizes[kind] for kind, size in self.settled.items()}
+            if sum(total.values()) > self.limit:
+                raise BudgetError(self._message(total))
+            self.settled = total
 
-    def _message(self, total: int) -> str:
-        kinds = sorted(self.foreseen, key=self.foreseen.__getitem__, reverse=True)
-        parts = [f"{kind} {text(self.foreseen[kind])}" for kind in kinds if self.foreseen[kind]]
+    def _message(self, sizes: dict[str, int]) -> str:
+        total = sum(sizes.values())
+        kinds = sorted(sizes, key=sizes.__getitem__, reverse=True)
+        parts = [f"{kind} {text(sizes[kind])}" for kind in kinds if sizes[kind]]
         return (
             f"this would keep {text(total)}, {text(total - self.limit)} over the budget of "
             f"{text(self.limit)}: {', '.join(parts)}. {self.advice[kinds[0]]}, run fewer steps, or "
             f'pass budget="{text(total, up=True)}"'
         )
+
+
+@dataclass
+class Foreseen:
+    """What one forward would keep."""
+
+    left: int
+    sizes: dict[str, int]  # by kind
+
+    def fits(self, kind: str, size: int) -> bool:
+        """Count bytes; whether all that is foreseen so far may be kept."""
+        self.sizes[kind] += size
+        self.left -= size
+        return self.left >= 0
 
 
 def to_bytes(size: str | int) -> int:

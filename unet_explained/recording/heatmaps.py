@@ -22,7 +22,7 @@ def head_mean(
     batch, heads, _, _ = q.shape
     queries = max(1, AT_ONCE // (4 * batch * heads * k.shape[2]))
     parts = [attention_weights(part, k, mask).mean(dim=1) for part in q.split(queries, dim=2)]
-    return torch.cat(parts, dim=1)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def word_map(

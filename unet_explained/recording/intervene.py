@@ -2,19 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from functools import partial
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from .hooks import hooked
+from .hooks import Hooks, called_modules
 from .patterns import closest, matching, uncompiled
 
 
-def intervene(
-    model: nn.Module, pattern: str, change: Callable, on: str = "output"
-) -> AbstractContextManager[None]:
+def intervene(model: nn.Module, pattern: str, change: Callable, on: str = "output") -> Hooks:
     """Change what passes: `with intervene(unet, "mid_block", lambda x: 0 * x): ...`.
 
     pattern: a glob over module names in which * crosses dots; every module that fits is changed.
@@ -33,24 +29,19 @@ def intervene(
             f"change: expected a function of a tensor, got a {type(change).__name__}; "
             "pass for example lambda x: 0 * x"
         )
-    # A ModuleList only holds others: it is never called, so no hook on it is.
-    modules = {n: m for n, m in unet.named_modules() if not isinstance(m, nn.ModuleList)}
+    modules = dict(called_modules(unet))
     names = matching(pattern, modules, "module with a forward")
     places = [(name, modules[name], _argument(name, modules[name], on)) for name in names]
-    return hooked(_hooks(places, change))
+    return Hooks(partial(_place, places, change))
 
 
-def _hooks(
-    places: list[tuple[str, nn.Module, str | None]], change: Callable
-) -> Iterator[RemovableHandle]:
+def _place(places: list[tuple[str, nn.Module, str | None]], change: Callable, hooks: Hooks) -> None:
     """Before all other hooks, so that a recorder which came first sees the change too."""
     for name, module, argument in places:
         if argument is None:
-            hook = partial(_change_output, name, change)
-            yield module.register_forward_hook(hook, prepend=True)
+            hooks.after(module, partial(_change_output, name, change), first=True)
         else:
-            hook = partial(_change_input, name, change, argument)
-            yield module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
+            hooks.before(module, partial(_change_input, name, change, argument), first=True)
 
 
 def _argument(name: str, module: nn.Module, on: str) -> str | None:

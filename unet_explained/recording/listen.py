@@ -1,13 +1,12 @@
 """Hooks for while a model runs: to hear of its modules as they finish, and to stop between two."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from threading import get_ident
 
 from torch import nn
 
-from .hooks import hooked
+from .hooks import Hooks, called_modules
 from .patterns import matching
 
 
@@ -17,30 +16,36 @@ class Stopped(Exception):
 
 def listening(
     model: nn.Module, patterns: Sequence[str], hear: Callable[[str, tuple, object], None]
-) -> AbstractContextManager[None]:
+) -> Hooks:
     """Calls hear(name, args, output) when a module that fits one of the globs has run.
 
     args are what it was given by position. Only this thread's forwards are heard. Raises ValueError
     for a pattern that fits no module.
     """
-    modules = dict(model.named_modules())
+    modules = dict(called_modules(model))
     names = [name for pattern in patterns for name in matching(pattern, modules, "module")]
     thread = get_ident()
-    return hooked(
-        modules[name].register_forward_hook(partial(_tell, thread, hear, name))
-        for name in dict.fromkeys(names)
-    )
+
+    def place(hooks: Hooks) -> None:
+        for name in dict.fromkeys(names):
+            hooks.after(modules[name], partial(_tell, thread, hear, name))
+
+    return Hooks(place)
 
 
-def stoppable(model: nn.Module, stopped: Callable[[], bool]) -> AbstractContextManager[None]:
+def stoppable(model: nn.Module, stopped: Callable[[], bool]) -> Hooks:
     """Inside `with`, this thread's forwards raise Stopped at their next module once stopped()."""
     thread = get_ident()
 
-    def check(module: nn.Module, args: tuple) -> None:
+    def check(module: nn.Module, args: tuple, kwargs: dict) -> None:
         if stopped() and get_ident() == thread:
             raise Stopped
 
-    return hooked(module.register_forward_pre_hook(check) for module in model.modules())
+    def place(hooks: Hooks) -> None:
+        for _, module in called_modules(model):
+            hooks.before(module, check)
+
+    return Hooks(place)
 
 
 def _tell(thread: int, hear: Callable, name: str, module: nn.Module, args: tuple, output) -> None:

@@ -1,19 +1,33 @@
-"""The tensors in what a forward gives: one, or tuples and lists of them, one in another."""
+"""The tensors in what a forward is given and gives: one, or tuples, lists and dicts of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+ALIGNED = 16  # bytes: tensors that travel together begin at multiples of this
+
 
 def changed(value, change: Callable[[Tensor], Tensor]):
-    """The same value with each tensor changed."""
+    """The same value in containers of its own, with each tensor changed."""
     if isinstance(value, Tensor):
         return change(value)
+    if isinstance(value, dict):
+        return {key: changed(item, change) for key, item in value.items()}
     if isinstance(value, tuple | list):
         items = [changed(item, change) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
+
+
+def tensors(value) -> Iterator[Tensor]:
+    """Each tensor, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | tuple | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from tensors(item)
 
 
 def copied(value):
@@ -23,9 +37,24 @@ def copied(value):
 
 def size_of(value) -> int:
     """Bytes of all tensors."""
-    if isinstance(value, tuple | list):
-        return sum(size_of(item) for item in value)
-    return value.nbytes if isinstance(value, Tensor) else 0
+    return sum(tensor.nbytes for tensor in tensors(value))
+
+
+def moved(value, device: torch.device):
+    """The same value with each tensor on a device: all travel in one copy, waited for once."""
+    away = [tensor for tensor in tensors(value) if tensor.device.type != device.type]
+    if not away:
+        return value
+    parts = [tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in away]
+    parts = [torch.nn.functional.pad(part, (0, -len(part) % ALIGNED)) for part in parts]
+    arrived = iter(torch.cat(parts).to(device).split([len(part) for part in parts]))
+
+    def arrive(tensor: Tensor) -> Tensor:
+        if tensor.device.type == device.type:
+            return tensor
+        return next(arrived)[: tensor.nbytes].view(tensor.dtype).reshape(tensor.shape)
+
+    return changed(value, arrive)
 
 
 def first(value) -> Tensor:

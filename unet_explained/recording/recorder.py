@@ -1,29 +1,30 @@
 """record(): hooks that observe a UNet and never change what it computes."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
-from weakref import WeakKeyDictionary
+from threading import Lock, get_ident, local
+from weakref import ref
 
 import torch
-from torch import nn
-from torch.utils.hooks import RemovableHandle
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from ..model import Attention, attention_weights
-from ..model.attention import Transformer2DModel
-from .axes import trace
-from .budget import Budget
+from ..model import attention_weights
+from ..model.attention import BasicTransformerBlock, Transformer2DModel
+from .axes import Trace
+from .budget import Budget, Foreseen
 from .heatmaps import head_mean
-from .hooks import hooked
-from .kept import Announcement, Options, Pair, RecordedRun, RecordedStep, Stats
-from .nested import changed, copied, first, size_of
+from .hooks import Hooks, called_modules
+from .identity import ROLES, Identity, Origin, Row, current, identified
+from .kept import Given, Options, Pair, RecordedRun, RecordedStep, Size, Stats
+from .nested import copied, first, moved, size_of
 from .patterns import matching, uncompiled
 from .recording import Recording
 
-# The recorders that now watch a model, so that a pipeline need not know them.
-WATCHING: WeakKeyDictionary[nn.Module, list["Recorder"]] = WeakKeyDictionary()
-
 CHOICES = {"attention": ("mean", "heads", "sum", None), "halves": ("conditional", "both")}
+HELD = 256 * 2**20  # bytes that may wait for the forward's end, to be worked on together
+SMALL = 2**20  # bytes of an output that is worth copying beside others, to be looked at with them
 
 
 def record(
@@ -35,15 +36,16 @@ def record(
     stats: bool = False,
     budget: str | int = "2GB",
     device: str | torch.device = "cpu",
-) -> Recording:
+) -> "Watch":
     """Watch a UNet: `with record(unet, "mid_block*") as rec: ...`. It computes the same as ever.
 
     patterns: globs over module names in which * crosses dots; their outputs are kept.
     attention: of every cross-attention the mean of its heads ("mean", float16), every head
     ("heads", float16), the sum over steps of the means ("sum", float32), or nothing (None).
-    self_attention: queries and keys are kept too. halves: of an announced run, the conditional half
-    of the batch or both; of any other run, the whole batch. stats: of every module's output.
-    budget: bytes that may be kept in all; device: where they are kept.
+    self_attention: queries and keys are kept too. halves: of a run that says which rows are its
+    prompt's, those or both; of any other, the whole batch. stats: of every module's output.
+    budget: bytes that may be kept in all; device: where they are kept. What each forward was given
+    is kept in what room is left, for Recording.replay.
     Raises ValueError for a pattern that fits no module, TypeError for what is no UNet, and, from
     within the first forward that shows it, BudgetError for more than the budget.
     """
@@ -54,14 +56,7 @@ def record(
     names = [name for name, _ in unet.named_modules()]
     kept = {name for pattern in patterns for name in matching(pattern, names, "module")}
     options = Options(patterns, attention, self_attention, halves, stats, device)
-    recorder = Recorder(unet, options, kept, Budget(budget, _advice(options)))
-    return Recording(options, names, recorder.attached)
-
-
-def announce(model: nn.Module, announcement: Announcement) -> None:
-    """Tell every recorder that now watches the model what its next forwards are."""
-    for recorder in WATCHING.get(uncompiled(model), ()):
-        recorder.announced = announcement
+    return Watch(unet, Recording(options, names, ref(unet)), kept, Budget(budget, _advice(options)))
 
 
 def _advice(options: Options) -> dict[str, str]:
@@ -75,145 +70,260 @@ def _advice(options: Options) -> dict[str, str]:
     }
 
 
-class Recorder:
-    """The hooks of one record(): a RecordedStep gathers what passes, and is filed at the end."""
+class Watch:
+    """What record() returns: a context manager, to be entered once, that gives the Recording.
 
-    def __init__(self, unet: nn.Module, options: Options, kept: set[str], budget: Budget):
-        self.unet, self.options, self.kept, self.budget = unet, options, kept, budget
-        self.announced: Announcement | None = None  # and not yet begun
-        self.run: RecordedRun | None = None
-        self.step: RecordedStep | None = None  # None outside a forward of the whole model
-        self.size = (0, 0)  # height and width in the transformer that now runs
-        self.is_cross = False  # the attention that now runs
+    It alone holds the hooks: so they end with the `with` also where its end is interrupted.
+    """
 
-    @contextmanager
-    def attached(self, recording: Recording) -> Iterator[None]:
-        with ExitStack() as stack:
-            self.tracing = stack.enter_context(ExitStack())
-            self.recording = recording
-            recording.calls = self.tracing.enter_context(trace(self.unet))
-            stack.enter_context(hooked(self._hooks()))
-            others = WATCHING.setdefault(self.unet, [])
-            others.append(self)
-            stack.callback(others.remove, self)
-            yield
+    def __init__(self, unet: nn.Module, recording: Recording, kept: set[str], budget: Budget):
+        self._recording, self._trace = recording, Trace(unet)
+        self._recorder = Recorder(recording, budget, ref(self._trace))
+        self._hooks = Hooks(partial(self._recorder.place, unet, kept))
+        self._used = False
 
-    def _hooks(self) -> Iterator[RemovableHandle]:
-        options = self.options
-        yield self.unet.register_forward_pre_hook(self.begin, with_kwargs=True)
-        for name, module in self.unet.named_modules():
-            if isinstance(module, Transformer2DModel):
-                yield module.register_forward_pre_hook(self.enter_transformer, with_kwargs=True)
-            if isinstance(module, Attention) and (options.attention or options.self_attention):
-                yield module.register_forward_pre_hook(self.enter_attention, with_kwargs=True)
-                hook = partial(self.attended, name)
-                yield module.attend.register_forward_hook(hook, with_kwargs=True)
-            if name in self.kept:
-                yield module.register_forward_hook(partial(self.keep_value, name))
-            if options.stats:
-                yield module.register_forward_hook(partial(self.keep_stats, name))
-        yield self.unet.register_forward_hook(self.end)
+    def of(self, origin: Origin) -> "Watch":
+        """To see this run alone, whatever else runs on the model."""
+        self._recorder.only = origin
+        return self
 
-    def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """A forward starts: the next of its run, or the first of another."""
-        announced = self.run and self.run.announcement
-        over = announced and len(self.run.steps) == announced.forwards
-        if self.run is None or over or self.announced:
-            self.run, self.announced = RecordedRun(self.options, self.announced), None
-        self.step = RecordedStep(torch.as_tensor(_timestep(*args, **kwargs)).detach().clone())
-        self.budget.begin()
+    def __getattr__(self, name: str):
+        raise AttributeError(
+            f"record() has no {name!r}: the Recording is what `with record(...) as rec` gives"
+        )
 
-    def enter_transformer(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        picture = args[0] if args else kwargs["hidden_states"]
-        self.size = tuple(picture.shape[-2:])
+    def __enter__(self) -> Recording:
+        if self._used:
+            raise RuntimeError("a recorder is used once: call record() again")
+        self._used = True
+        self._trace.__enter__()
+        self._hooks.__enter__()
+        return self._recording
 
-    def enter_attention(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        context = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
-        self.is_cross = context is not None
+    def __exit__(self, *error) -> None:
+        self._hooks.close()
+        self._trace.close()
 
-    def attended(self, name: str, module: nn.Module, args: tuple, kwargs: dict, output) -> None:
-        if self.step is None:
-            return
-        rows, announced = slice(None), self.run.announcement
-        if announced and self.options.halves == "conditional":
-            rows = announced.conditional
-        pair = Pair(*(None if one is None else one[rows] for one in _read(*args, **kwargs)))
-        if self.is_cross and self.options.attention:
-            self.keep_attention(name, pair)
-        elif not self.is_cross and self.options.self_attention:
-            self.run.self_layers[name] = self.size
-            if self.budget.fits("self-attention", size_of(pair) * self.forwards):
-                self.step.pairs[name] = copied(pair)
 
-    @torch.no_grad()
-    def keep_attention(self, name: str, pair: Pair) -> None:
-        self.run.layers[name] = self.size
-        batch, heads, queries, _ = pair.q.shape
-        size, mode = batch * queries * pair.k.shape[2], self.options.attention
-        if mode == "sum":
-            size *= 4 * (not self.run.steps)  # float32, once a run
-        else:
-            size *= 2 * self.forwards * (heads if mode == "heads" else 1)
-        if not self.budget.fits("attention", size):
-            return
-        # Under autocast the product would not be in float32.
-        with torch.autocast(pair.q.device.type, enabled=False):
-            weights = (attention_weights if mode == "heads" else head_mean)(*pair)
-        self.step.attention[name] = weights if mode == "sum" else weights.half()
+class UnderWay:
+    """A forward that has begun: it is its recorder's and its thread's, and filed when it ends."""
 
-    def keep_value(self, name: str, module: nn.Module, args: tuple, output) -> None:
-        if self.step is None:
-            return
-        if self.budget.fits("values", size_of(output) * self.forwards):
-            self.step.values[_unused(name, self.step.values)] = copied(output)
-
-    @torch.no_grad()
-    def keep_stats(self, name: str, module: nn.Module, args: tuple, output) -> None:
-        if self.step is None:
-            return
-        x = first(output).float()
-        std, mean = torch.std_mean(x, correction=0)
-        nonfinite = (~x.isfinite()).float().mean()
-        row = torch.stack([mean, std, x.min(), x.max(), nonfinite])
-        self.step.stats[_unused(name, self.step.stats)] = row
+    def __init__(
+        self, run: RecordedRun, step: RecordedStep, given: Given, foreseen: Foreseen
+    ) -> None:
+        self.run, self.step, self.given, self.foreseen = run, step, given, foreseen
+        self.size: Size = (0, 0)  # height and width in the transformer that now runs
+        self.held: list[tuple[str, Pair]] = []  # cross-attentions whose weights are not derived yet
+        self.bytes = 0  # of these
+        self.outputs: list[tuple[str, Tensor]] = []  # of which statistics are not taken yet
+        self.output_bytes = 0
+        self.calls: dict[str, None] = {}  # of modules with statistics, in order
+        self.looks: list[tuple[list[str], Tensor]] = []  # statistics of outputs, by their names
 
     @property
     def forwards(self) -> int:
-        """How many forwards this one counts for: the first of an announced run for all of them."""
-        announced = self.run.announcement
-        return 1 if announced is None else 0 if self.run.steps else announced.forwards
+        """How many forwards this one counts for: the first of a run of known length for all."""
+        origin = self.run.origin
+        if origin is None or origin.forwards is None:
+            return 1
+        return 0 if self.run.steps else origin.forwards
+
+
+class Recorder:
+    """The hooks of one record(). A forward under way belongs to a recorder and a thread."""
+
+    def __init__(self, recording: Recording, budget: Budget, trace: ref[Trace]) -> None:
+        self.recording, self.options = recording, recording.options
+        self.budget, self.trace = budget, trace
+        self.only: Origin | None = None
+        self.thread = local()  # .now is the forward that this thread is in
+        self.filing = Lock()
+
+    def place(self, unet: nn.Module, kept: set[str], hooks: Hooks) -> None:
+        options = self.options
+        hooks.before(unet, self.begin)
+        looks_at = {True: options.attention, False: options.self_attention}  # by: at the prompt
+        for name, module in called_modules(unet):
+            if isinstance(module, Transformer2DModel) and any(looks_at.values()):
+                hooks.before(module, self.enter_transformer)
+            if isinstance(module, BasicTransformerBlock):
+                for part, cross in (("attn1", module.only_cross_attention), ("attn2", True)):
+                    if looks_at[cross]:
+                        act = partial(self.hold if cross else self.keep_pair, f"{name}.{part}")
+                        hooks.before(module.get_submodule(f"{part}.attend"), act)
+            if name in kept:
+                hooks.after(module, partial(self.keep_value, name))
+            if options.stats:
+                hooks.after(module, partial(self.look, name))
+        hooks.after(unet, self.end)
+
+    @property
+    def now(self) -> UnderWay | None:
+        """The forward that this thread is in; None outside of one of the whole model."""
+        return getattr(self.thread, "now", None)
+
+    def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """A forward starts, in the place of one of this thread that never ended."""
+        arguments = Given.of(args, kwargs)
+        sample, timestep = arguments.named("sample", 0), arguments.named("timestep", 1)
+        if not isinstance(sample, Tensor) or timestep is None:
+            return  # the model itself complains
+        identity = current()
+        if identity is None or len(identity.rows) != len(sample):
+            identity = None
+        if self.only and (identity is None or identity.origin is not self.only):
+            self.thread.now = None
+            return
+        batch = identity.rows if identity else (Row(),) * len(sample)
+        kept = [
+            i for i, row in enumerate(batch)
+            if self.options.halves == "both" or row.role in (None, ROLES[0])
+        ]  # fmt: skip
+        run = self.recording.run_of(
+            identity.origin if identity else (get_ident(), tuple(sample.shape)),
+            identity.origin if identity else None,
+        )
+        step = RecordedStep(torch.as_tensor(timestep).detach().clone(), batch, tuple(kept))
+        self.thread.now = UnderWay(run, step, arguments, self.budget.foresee())
+
+    def enter_transformer(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if now := self.now:
+            picture = args[0] if args else kwargs["hidden_states"]
+            now.size = tuple(picture.shape[-2:])
+
+    def keep_pair(self, name: str, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Queries and keys of a self-attention, of which weights are derived when they are read."""
+        if now := self.now:
+            pair, rows = _pair(*args, **kwargs), now.step.rows_slice
+            mask = None if pair.mask is None else pair.mask[rows]
+            pair = Pair(pair.q[rows], pair.k[rows], mask)
+            now.run.self_layers[name] = now.size
+            if now.foreseen.fits("self-attention", size_of(pair) * now.forwards):
+                now.step.pairs[name] = copied(pair)
+
+    def hold(self, name: str, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Those of a cross-attention wait: at the forward's end equal layers are one product."""
+        now = self.now
+        if now is None:
+            return
+        pair = _pair(*args, **kwargs)
+        now.run.layers[name] = now.size
+        _, heads, queries, _ = pair.q.shape
+        entries, mode = len(now.step.kept) * queries * pair.k.shape[2], self.options.attention
+        if mode == "sum":
+            entries *= 4 * (not now.run.steps)  # float32, once a run
+        else:
+            entries *= 2 * now.forwards * (heads if mode == "heads" else 1)
+        if now.foreseen.fits("attention", entries):
+            now.held.append((name, pair))
+            now.bytes += pair.q.nbytes + pair.k.nbytes
+            if now.bytes > HELD:
+                self.derive(now)
+
+    @torch.no_grad()
+    def derive(self, now: UnderWay) -> None:
+        """The weights of all that is held, one product for each group of layers of one shape."""
+        if not now.held:
+            return
+        groups: dict[tuple, list[tuple[str, Pair]]] = defaultdict(list)
+        for name, pair in now.held:
+            groups[pair.q.shape, pair.k.shape, pair.mask is None].append((name, pair))
+        # Under autocast the product would not be in float32.
+        with torch.autocast(now.held[0][1].q.device.type, enabled=False):
+            for layers in groups.values():
+                names, pairs = zip(*layers)
+                weights = self.weights_of(pairs, now.step.rows_slice)
+                now.step.attention.update(zip(names, weights.chunk(len(names))))
+        now.held, now.bytes = [], 0
+
+    def weights_of(self, pairs: Sequence[Pair], rows: slice | list[int]) -> Tensor:
+        """Of these rows of attentions of one shape, one after the other, as they are kept."""
+        q, k = (torch.cat([part[rows] for part in parts]) for parts in list(zip(*pairs))[:2])
+        masks = [pair.mask[rows] for pair in pairs if pair.mask is not None]
+        mask, mode = torch.cat(masks) if masks else None, self.options.attention
+        weights = (attention_weights if mode == "heads" else head_mean)(q, k, mask)
+        return weights if mode == "sum" else weights.half()
+
+    def keep_value(self, name: str, module: nn.Module, args: tuple, output) -> None:
+        now = self.now
+        if now and now.foreseen.fits("values", size_of(output) * now.forwards):
+            now.step.values[_unused(name, now.step.values)] = copied(output)
+
+    def look(self, name: str, module: nn.Module, args: tuple, output) -> None:
+        """Statistics wait too: nothing here is done in place, so an output stays what it is."""
+        if now := self.now:
+            key, x = name if name not in now.calls else _unused(name, now.calls), first(output)
+            now.calls[key] = None
+            now.outputs.append((key, x))
+            now.output_bytes += x.nbytes
+            if now.output_bytes > HELD:
+                self.look_closer(now)
+
+    @torch.no_grad()
+    def look_closer(self, now: UnderWay) -> None:
+        """The statistics of all outputs that wait; small ones of one shape are taken together."""
+        groups: dict[object, list[tuple[str, Tensor]]] = defaultdict(list)
+        for number, (name, x) in enumerate(now.outputs):
+            groups[(x.shape, x.dtype) if x.nbytes < SMALL else number].append((name, x))
+        for group in groups.values():
+            names, outputs = zip(*group)
+            now.looks.append((list(names), _statistics(torch.stack(outputs))))
+        now.outputs, now.output_bytes = [], 0
 
     def end(self, module: nn.Module, args: tuple, output) -> None:
         """A forward ended: what was gathered goes to its device and into the recording at once.
 
         So an interrupted forward leaves nothing behind, and the device is waited for only here.
         """
-        step, self.step = self.step, None
-        self.budget.end()
-        for kept in (step.attention, step.pairs, step.values):
-            for name in kept:
-                kept[name] = changed(kept[name], lambda tensor: tensor.to(self.options.device))
-        if step.stats:
-            rows = torch.stack(list(step.stats.values())).tolist()
-            step.stats = {name: Stats(*row) for name, row in zip(step.stats, rows)}
-        if self.options.attention == "sum":
-            for name, weights in step.attention.items():
-                self.run.totals[name] = self.run.totals.get(name, 0) + weights
-            step.attention = {}
-        self.run.steps.append(step)
-        if len(self.run.steps) == 1:
-            self.recording.runs.append(self.run)
-        self.tracing.close()  # one forward shows the shapes of all
+        now, self.thread.now = self.now, None
+        if now is None:
+            return
+        step, run = now.step, now.run
+        self.derive(now)
+        self.budget.settle(now.foreseen)
+        self.look_closer(now)
+        moving = step.timestep, step.attention, step.pairs, step.values, now.looks
+        step.timestep, step.attention, step.pairs, step.values, looks = moved(
+            moving, torch.device(self.options.device)
+        )
+        found = {key: row for keys, rows in looks for key, row in zip(keys, rows.tolist())}
+        for key in now.calls:
+            var, mean, low, high, bad = found[key]
+            step.stats[key] = Stats(mean, var**0.5, low, high, bad)
+        with self.filing:
+            if self.options.attention == "sum":
+                for name, weights in step.attention.items():
+                    run.totals[name] = run.totals.get(name, 0) + weights
+                step.attention = {}
+            self.recording.file(run, step, now.given, self.budget.left)
+            if (trace := self.trace()) and not self.recording.calls:
+                self.recording.calls = trace.calls
+                trace.close()  # one forward shows the shapes of all
 
 
-def _timestep(sample=None, timestep=0, *args, **kwargs):
-    """The timestep among the arguments of the UNet, which itself complains if there is none."""
-    return timestep
+def replayed(
+    unet: nn.Module, given: Given, rows: tuple[Row, ...], *patterns: str, **options
+) -> Recording:
+    """One forward again, of these arguments, under a recorder; options as for record()."""
+    identity = Identity(Origin(forwards=1), rows)
+    watch = record(unet, *patterns, **options).of(identity.origin)
+    with watch as recording, identified(identity), torch.no_grad():
+        unet(*given.args, **given.kwargs)
+    identity.origin.finished = True
+    return recording
 
 
-def _read(q, k, v, mask=None) -> tuple:
+def _pair(q, k, v, mask=None) -> Pair:
     """What attention weights are made of, among the arguments of Attend."""
-    return q, k, mask
+    return Pair(q, k, mask)
+
+
+def _statistics(outputs: Float[Tensor, "output *any"]) -> Float[Tensor, "output 5"]:
+    """Variance, mean, least, largest, and the share that is NaN or infinite, of each output."""
+    x = outputs.reshape(len(outputs), -1).float()
+    low, high = x.aminmax(dim=1)
+    bad = (x - x).count_nonzero(dim=1) / x.shape[1]  # 0 for every number but these
+    return torch.stack([*torch.var_mean(x, dim=1, correction=0), low, high, bad], dim=1)
 
 
 def _unused(name: str, kept: dict) -> str:

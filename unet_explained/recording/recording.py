@@ -1,55 +1,72 @@
 """Recording: what was seen while a model ran, by name, step, head, token and word."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from weakref import ref
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from .axes import Call
 from .heatmaps import average, head_mean, word_map
-from .kept import Options, RecordedRun, Size, Stats
+from .identity import Origin, Text
+from .kept import Given, Options, RecordedRun, RecordedStep, Size, Stats
+from .nested import tensors
 from .patterns import closest, matching, pick
 
 
 class Recording:
-    """What a recorder saw. A context manager: it watches the model inside `with`, once.
+    """What a recorder saw.
 
     calls: every module call of the first forward, in order, with axes, sizes and types.
-    runs: a RecordedRun for each announced run, and for forwards that no pipeline announced.
-    Reads work while a run goes on; of several runs, run= says which.
+    runs: a RecordedRun for each run, whatever ran beside it; forwards that nobody calls theirs form
+    one for each thread and size. Reads work while a run goes on; of several, run= says which.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        names: Sequence[str],
-        attach: Callable[["Recording"], AbstractContextManager],
-    ) -> None:
+    def __init__(self, options: Options, names: Sequence[str], model: ref[nn.Module]) -> None:
         self.options, self.names = options, names
         self.calls: list[Call] = []
         self.runs: list[RecordedRun] = []
-        self._attach: Callable[["Recording"], AbstractContextManager] | None = attach
-        self._attached = ExitStack()
+        self._model = model  # weakly: a recording does not keep a model alive
+        self._runs: dict[object, RecordedRun] = {}
+        self._given: deque[RecordedStep] = deque()  # those whose inputs are kept, oldest first
+        self._given_bytes, self._uses = 0, Counter[int]()
 
-    def __enter__(self) -> "Recording":
-        if self._attach is None:
-            raise RuntimeError("a recorder is used once: call record() again")
-        # Nothing here may keep the model alive once the recording is over.
-        attach, self._attach = self._attach, None
-        self._attached.enter_context(attach(self))
-        return self
+    def run_of(self, key: object, origin: Origin | None) -> RecordedRun:
+        """The run that forwards of this key belong to; it is one of `runs` once a forward ended."""
+        return self._runs.setdefault(key, RecordedRun(self.options, origin))
 
-    def __exit__(self, *error) -> None:
-        self._attached.close()
+    def file(self, run: RecordedRun, step: RecordedStep, given: Given, left: int) -> None:
+        """A forward ended; left: bytes of the budget that its inputs may have, and older ones."""
+        if not run.steps:
+            self.runs.append(run)
+        run.steps.append(step)
+        step.given = given
+        self._given.append(step)
+        self._count(given, 1)
+        while self._given and self._given_bytes > left:
+            oldest = self._given.popleft()
+            self._count(oldest.given, -1)
+            oldest.given = None
+
+    def _count(self, given: Given | None, by: int) -> None:
+        """Bytes of inputs that are kept; forwards of a run share some of them."""
+        for tensor in tensors(given):
+            before = self._uses[id(tensor)]
+            self._uses[id(tensor)] += by
+            if 0 in (before, before + by):
+                self._given_bytes += by * tensor.nbytes
 
     def __repr__(self) -> str:
-        forwards = [len(run.steps) for run in self.runs]
+        runs = [
+            f"{len(run.steps)}{' (unfinished)' if run.finished is False else ''}"
+            for run in self.runs
+        ]
         layers = len(self.runs[0].layers) if self.runs else 0
-        return f"Recording(forwards of each run: {forwards}, cross-attentions: {layers})"
+        return f"Recording(forwards of each run: {', '.join(runs)}; cross-attentions: {layers})"
 
     @property
     def shapes(self):
@@ -108,29 +125,75 @@ class Recording:
     ) -> Float[Tensor, "height width"]:
         """How much each pixel looks at a word, or at a token by its position: float32, 0 to 1.
 
-        Sub-tokens are summed; occurrences, heads and steps, unless one is chosen, are averaged, and
-        so are the layers (a name, a glob, or None for all), resized to the largest. All, because
-        on the bundled model, whose scenes have true masks, that average points right about as
-        often as the best layer of each timestep, up to t = 700 (figures/pointing.png).
-        half: conditional or unconditional; picture: which one of it, or of the whole batch if no
-        pipeline announced the run. ValueError or IndexError for what there is not, and why.
+        word: also several in a row, a placeholder ("<cat-toy>"), a token by its name
+        ("<|endoftext|>"); of the text that the half was given. Its sub-tokens are summed;
+        occurrences, heads and steps, unless one is chosen, are averaged, and so are the layers (a
+        name, a glob, or None for all), resized to the largest. All, because on the bundled model,
+        whose scenes have true masks, that average points right about as often as the best layer of
+        each timestep, up to t = 700 (figures/pointing.png).
+        half: conditional or unconditional; picture: which one of it, or of the whole batch if
+        nobody said whose rows these are. ValueError or IndexError for what there is not, and why.
         """
-        chosen = self._run(run)
-        if self.options.attention is None:
-            raise ValueError("record(..., attention=None) kept no attention")
+        chosen = self._with_attention(run)
         if word is not None and token is None:
-            occurrences = _find(chosen, word, occurrence, half)
-        elif word is None and token is not None:
+            occurrences = _find(chosen.text(half, picture), word, occurrence)
+        elif token is not None and word is None:
             occurrences = [(token,)]
         else:
             raise ValueError("pass a word, or token=, its position among the prompt's tokens")
         maps = []
         for name in matching(layer or "*", chosen.layers, "cross-attention"):
-            weights = chosen.weights(name, head=head, step=step, half=half, picture=picture)
+            kept = self._weights(chosen, name, step, head, half, picture)
             size = chosen.layers[name]
-            steps = torch.stack([word_map(one, occurrences, size) for one in weights])
+            steps = torch.stack([word_map(one, occurrences, size) for one in kept])
             maps.append(rearrange(steps, "... height width -> (...) height width").mean(dim=0))
         return average(maps)
+
+    def weights(
+        self,
+        layer: str,
+        *,
+        step: int | None = None,
+        head: int | None = None,
+        run: int | None = None,
+        half: str = "conditional",
+        picture: int | None = None,
+    ) -> Float[Tensor, "query key"]:
+        """The map itself: float32, a row for each pixel in reading order, a column for each token.
+
+        layer: its name, or a glob that fits one. Heads and steps are averaged unless one is chosen.
+        Errors as for attention().
+        """
+        chosen = self._with_attention(run)
+        name = _only(matching(layer, chosen.layers, "cross-attention"), "cross-attention")
+        kept = self._weights(chosen, name, step, head, half, picture)
+        whole = torch.stack([one.float() for one in kept])
+        return rearrange(whole, "... query key -> (...) query key").mean(dim=0)
+
+    def _weights(self, run: RecordedRun, layer: str, step, head, half, picture) -> Iterator[Tensor]:
+        return run.weights(layer, step=step, head=head, half=half, picture=picture)
+
+    def replay(
+        self, step: int, *patterns: str, run: int | None = None, unet=None, **options
+    ) -> "Recording":
+        """A recorded forward again, under a recorder; patterns and options as for record().
+
+        unet: the model to run it on, if the one that was recorded is gone. Raises IndexError for a
+        step that there is not, and ValueError where what it was given is not there any more.
+        """
+        from .recorder import replayed
+
+        one = pick(self._run(run).steps, step, "step")
+        model = unet if unet is not None else self._model()
+        if model is None:
+            raise ValueError("the model that was recorded is gone: pass unet=")
+        if one.given is None:
+            raise ValueError(
+                f"what step {step} was given is not kept: it did not fit the budget beside the rest"
+            )
+        if one.given.changed:
+            raise ValueError(f"what step {step} was given has been written into since")
+        return replayed(model, one.given, one.batch, *patterns, **options)
 
     def self_attention(
         self,
@@ -150,17 +213,15 @@ class Recording:
         chosen = self._run(run)
         if not self.options.self_attention:
             raise ValueError("no self-attention was kept: pass self_attention=True to record()")
-        layers = matching(layer, chosen.self_layers, "self-attention")
-        if len(layers) > 1:
-            raise ValueError(f"choose one of the self-attentions {', '.join(layers)}")
-        size = chosen.self_layers[layers[0]]
+        name = _only(matching(layer, chosen.self_layers, "self-attention"), "self-attention")
+        size = chosen.self_layers[name]
         queries = slice(None) if pixel is None else [_index(pixel, size)]
         rows = []
-        for pair in (one.pairs[layers[0]] for one in chosen.at(step)):
-            batch = [chosen.row(len(pair.q), half, picture)]
+        for one in chosen.at(step):
+            pair, batch = one.pairs[name], [chosen.row(one, half, picture)]
             q, k = pair.q[batch], pair.k[batch]
             if head is not None:
-                q, k = (pick(one[0], head, "head")[None, None] for one in (q, k))
+                q, k = (pick(part[0], head, "head")[None, None] for part in (q, k))
             mask = None if pair.mask is None else pair.mask[batch]
             rows.append(head_mean(q[:, :, queries], k, mask)[0])
         mean = torch.stack(rows).mean(dim=0)
@@ -168,6 +229,11 @@ class Recording:
         maps = rearrange(mean, "query (height width) -> query height width", **shape)
         whole = "(height width) row column -> height width row column"
         return maps[0] if pixel is not None else rearrange(maps, whole, **shape)
+
+    def _with_attention(self, run: int | None) -> RecordedRun:
+        if self.options.attention is None:
+            raise ValueError("record(..., attention=None) kept no attention")
+        return self._run(run)
 
     def _run(self, run: int | None) -> RecordedRun:
         if not self.runs:
@@ -178,22 +244,19 @@ class Recording:
         return pick(self.runs, run or 0, "run")
 
 
-def _find(run: RecordedRun, word: str, occurrence: int | None, half: str) -> list[tuple[int, ...]]:
-    """The tokens of each occurrence of a word in the announced prompt; upper case may differ."""
-    if run.announcement is None:
-        raise ValueError(
-            "no pipeline announced a prompt here, so no word is known: pass token=, its position"
-        )
-    if half != "conditional":
-        raise ValueError(
-            "words are the prompt's, and this half was given another text: pass token="
-        )
-    words = run.announcement.words
-    found = [one.tokens for one in words if one.text == word]
-    found = found or [one.tokens for one in words if one.text.lower() == word.lower()]
+def _find(text: Text, word: str, occurrence: int | None) -> list[tuple[int, ...]]:
+    """The tokens of each occurrence of a word in a text, or of one of them."""
+    found = text.find(word)
     if not found:
-        raise ValueError(f"{word!r} is not in the prompt: {', '.join(one.text for one in words)}")
+        near = closest(word, text.words)
+        raise ValueError(f"{word!r} is not in the prompt: {', '.join(text.words)}{near}")
     return found if occurrence is None else [pick(found, occurrence, "occurrence")]
+
+
+def _only(names: list[str], what: str) -> str:
+    if len(names) > 1:
+        raise ValueError(f"choose one of the {what}s {', '.join(names)}")
+    return names[0]
 
 
 def _index(pixel: tuple[int, int], size: Size) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ..model import UNet2DConditionModel, UNetConfig
-from .axes import Call, trace
+from .axes import Call, Trace
 
 
 def _like(x, shape):
@@ -97,9 +97,9 @@ def trace_config(
     """Every module call of one forward; height and width are the latents'."""
     model = skeleton(config, dtype)
     inputs = example_inputs(config, dtype, batch, height, width, tokens)
-    with torch.no_grad(), ShapesOnly(dtype), trace(model) as calls:
+    with torch.no_grad(), ShapesOnly(dtype), Trace(model) as trace:
         model(**inputs)
-    return calls
+    return trace.calls
 
 
 def example_inputs(

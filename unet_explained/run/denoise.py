@@ -18,9 +18,11 @@ from tqdm.auto import tqdm
 from .. import diffusion
 from ..model import UNet2DConditionModel
 from ..model.embeddings import Timesteps
-from ..recording import Announcement, Recording, announce, record
+from ..recording import Identity, Origin, Recording, Row, identified
+from ..recording.identity import ROLES
+from ..recording.kept import Given
+from ..recording.recorder import replayed
 from .text import Prompt, embed, read_prompt, warn_of_unknown_words
-from .turns import one_at_a_time
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Run:
     seed: int
     latents: Float[Tensor, "1 channel height width"] = field(repr=False)
     forwards: tuple[Forward, ...] = field(repr=False)
+    identity: Identity = field(repr=False)  # of all its forwards: by it a recording knows them
     pipeline: "Pipeline" = field(repr=False)
 
     @cached_property
@@ -83,23 +86,13 @@ class Run:
             raise IndexError(f"step {step}: this run has forwards 0 to {len(self.forwards) - 1}")
         return self.forwards[step]
 
-    @torch.no_grad()
     def replay(self, step: int, *patterns: str, **options) -> Recording:
         """One forward again, under the recorder; patterns and options as for record().
 
         Raises IndexError for a step this run did not have.
         """
-        forward, unet = self.forward_at(step), self.pipeline.unet
-        with one_at_a_time(unet), record(unet, *patterns, **options) as recording:
-            _announce(unet, self.prompt, 1, len(forward.sample))
-            unet(**vars(forward))
-        return recording
-
-
-def _announce(unet, prompt: Prompt, forwards: int, batch: int) -> None:
-    # The last entry of the batch is given the prompt; under guidance, the one before it is not.
-    conditional = slice(batch - 1, batch)
-    announce(unet, Announcement(prompt.text, prompt.spans, forwards, conditional))
+        given = Given.of((), vars(self.forward_at(step)))
+        return replayed(self.pipeline.unet, given, self.identity.rows, *patterns, **options)
 
 
 @dataclass
@@ -172,19 +165,24 @@ class Pipeline:
         context = torch.cat([embed(text, self.text_encoder) for text in prompts]).to(unet.dtype)
         condition = None if channels is None else self._guidance_embedding(guidance, channels)
         total = len(scheduler.timesteps)
-        _announce(unet, texts[1], total, len(prompts))
+        roles = ROLES[::-1] if guided else ROLES[:1]
+        rows = (Row(text, 0, role) for text, role in zip(prompts, roles, strict=True))
+        identity = Identity(Origin(total), tuple(rows))
 
         forwards = []
         for index, timestep in enumerate(scheduler.timesteps):
             sample = scheduler.scale_model_input(torch.cat([latents] * len(prompts)), timestep)
             forwards.append(Forward(sample.to(unet.dtype), timestep, context, condition))
-            with one_at_a_time(unet):
+            with identified(identity):
                 prediction = unet(**vars(forwards[-1])).sample.float()
             if guided:
                 prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
             latents, denoised = _advance(scheduler, prediction, timestep, latents, generator)
             yield Step(index, total, timestep.item(), latents, denoised, self)
-        return Run(texts[1], texts[0].text, guidance, seed, latents, tuple(forwards), pipeline=self)
+        identity.origin.finished = True
+        return Run(
+            texts[1], texts[0].text, guidance, seed, latents, tuple(forwards), identity, self
+        )
 
     def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int, int]:
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)

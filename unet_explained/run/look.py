@@ -7,7 +7,8 @@ import torch
 from einops import rearrange
 
 from .. import diffusion
-from ..recording import Announcement, Recording, announce, record
+from ..recording import Identity, Origin, Recording, Row, identified, record
+from ..recording.identity import ROLES
 from .denoise import Pipeline
 from .text import embed, read_prompt
 
@@ -32,7 +33,9 @@ def look_at(
     noisy = diffusion.noised(latents, noise, *levels).to(unet.dtype)
     prompt = read_prompt(text, pipe.tokenizer)
     context = embed(prompt, pipe.text_encoder).to(unet.dtype).expand(count, -1, -1)
-    with record(unet, **options) as recording:
-        announce(unet, Announcement(prompt.text, prompt.spans, 1, slice(0, count)))
+    rows = tuple(Row(prompt, number, ROLES[0]) for number in range(count))
+    identity = Identity(Origin(1), rows)
+    with record(unet, **options).of(identity.origin) as recording, identified(identity):
         unet(noisy, times, context)
+    identity.origin.finished = True
     return recording

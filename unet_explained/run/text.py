@@ -9,24 +9,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..recording import Word
+from ..recording import Text, Word
+from ..recording.identity import tokens_at
 
 WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 
 @dataclass(frozen=True)
-class Prompt:
+class Prompt(Text):
     """A prompt as the text encoder is given it: token by token, padded to one length."""
 
-    text: str
-    tokens: tuple[str, ...]  # start and end token included, padding not
-    spans: tuple[Word, ...]  # each word with the positions of its sub-tokens
-    ids: Int[Tensor, "1 token"] = field(repr=False)
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The words that maps exist for, in reading order; punctuation has none."""
-        return tuple(word.text for word in self.spans)
+    ids: Int[Tensor, "1 token"] = field(repr=False, compare=False)
 
 
 def read_prompt(text: str, tokenizer) -> Prompt:
@@ -37,8 +30,8 @@ def read_prompt(text: str, tokenizer) -> Prompt:
         text, padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
         return_offsets_mapping=True, return_tensors="pt",
     )  # fmt: skip
-    offsets = encoded.offset_mapping[0].tolist()
-    found = [(match, _tokens_of(match, offsets)) for match in WORD.finditer(text)]
+    places = tuple(map(tuple, encoded.offset_mapping[0].tolist()))
+    found = [(match, tokens_at(places, *match.span())) for match in WORD.finditer(text)]
     cut_off = [match.group() for match, tokens in found if not tokens]
     if cut_off:
         warnings.warn(
@@ -51,15 +44,10 @@ def read_prompt(text: str, tokenizer) -> Prompt:
     return Prompt(
         text=text,
         tokens=tuple(tokenizer.convert_ids_to_tokens(ids[0, :length].tolist())),
+        places=places[:length],
         spans=tuple(Word(match.group(), tokens) for match, tokens in found if tokens),
         ids=ids,
     )
-
-
-def _tokens_of(match: re.Match, offsets: list) -> tuple[int, ...]:
-    """Positions of the tokens whose characters overlap a word; padding covers no character."""
-    start, end = match.span()
-    return tuple(i for i, (a, b) in enumerate(offsets) if a < end and b > start)
 
 
 def warn_of_unknown_words(prompt: Prompt, known: frozenset[str]) -> None:

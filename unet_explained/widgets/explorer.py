@@ -178,17 +178,14 @@ def _number(run: Run, recording: Recording) -> int:
         )
     if not (recording.options.attention or recording.options.self_attention):
         raise ValueError("explore: this recording kept no attention: leave it out")
-    found = [
-        number
-        for number, recorded in enumerate(recording.runs)
-        if recorded.announcement is not None
-        and recorded.announcement.prompt == run.prompt.text
-        and tuple(recorded.timesteps) == run.timesteps
-    ]
-    if len(found) == 1:
-        return found[0]
-    trouble = f"{len(found)} runs like this one" if found else "no run with this prompt and steps"
+    origins = [recorded.origin for recorded in recording.runs]
+    if run.identity.origin not in origins:
+        trouble = "it holds no forward of this run"
+    elif len(recording.runs[origins.index(run.identity.origin)].steps) != len(run.forwards):
+        trouble = "it holds some of this run's steps only"
+    else:
+        return origins.index(run.identity.origin)
     raise ValueError(
-        f"explore: the recording holds {trouble}: record this run alone, or leave the recording "
-        "out (steps are then replayed)"
+        f"explore: {trouble}: record the whole of it, `with record(pipe.unet) as rec: run = "
+        "pipe(...)`, or leave the recording out (steps are then replayed)"
     )

@@ -135,7 +135,7 @@ class WordMaps:
         self, name: str, head: int | None, step: int | None, half: str
     ) -> Float[Tensor, "column height width"]:
         if recorded := self._recorded_at(head, step, half):
-            weights = recorded.weights(name, head=head, step=step, half=half, picture=None)
+            weights = recorded.weights(name, head=head, step=step, half=half)
             where = self.columns[half], self.layers[name]
             return torch.stack([_mean(columns_only(one, *where)) for one in weights]).mean(dim=0)
         if step is None:
@@ -175,7 +175,7 @@ class WordMaps:
     def _columns_of(self, replayed: RecordedRun, half: str) -> dict[str, Tensor]:
         maps = {}
         for name, size in replayed.layers.items():
-            weights = replayed.weights(name, head=None, step=0, half=half, picture=None)
+            weights = replayed.weights(name, half=half)
             maps[name] = columns_only(next(weights), self.columns[half], size)
         return maps
 

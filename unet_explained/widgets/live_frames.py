@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..recording import Word
 from ..recording.heatmaps import average, head_mean, word_map
-from ..recording.kept import Word
 from ..recording.listen import listening
 from ..recording.nested import activity
 from ..run.denoise import Step

@@ -1,0 +1,99 @@
+"""Whose forward this is: who runs a UNet says it around each call; who records it asks."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import NamedTuple
+
+ROLES = ("conditional", "unconditional")
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a prompt and where its sub-tokens stand in the sequence the UNet is given."""
+
+    text: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as the UNet is given it, token by token."""
+
+    text: str
+    tokens: tuple[str, ...]  # start and end token included, padding not
+    places: tuple[tuple[int, int], ...]  # of each token in the text: its first character, its end
+    spans: tuple[Word, ...]  # in reading order; a repeated word stands here each time
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that maps exist for, in reading order; punctuation has none."""
+        return tuple(word.text for word in self.spans)
+
+    def find(self, phrase: str) -> list[tuple[int, ...]]:
+        """The tokens of each occurrence of a word, of several in a row, or of a placeholder.
+
+        Upper case may differ if nothing is written just so. Start and end token go by their names.
+        """
+        outside = (i for i, (first, end) in enumerate(self.places) if first == end)
+        named: list[tuple[int, ...]] = [(i,) for i in outside if self.tokens[i] == phrase.strip()]
+        exact = self._occurrences(phrase, re.NOFLAG)
+        return exact or named or self._occurrences(phrase, re.IGNORECASE)
+
+    def _occurrences(self, phrase: str, flags: re.RegexFlag) -> list[tuple[int, ...]]:
+        pattern = r"\s+".join(map(re.escape, phrase.split()))
+        if not pattern:
+            return []
+        # Whole words alone: "cat" is not in "cathedral"; a placeholder may end in anything.
+        found = re.finditer(rf"(?<!\w(?=\w)){pattern}(?!(?<=\w)\w)", self.text, flags)
+        places = [tokens_at(self.places, *match.span()) for match in found]
+        return [tokens for tokens in places if tokens]
+
+
+def tokens_at(places, start: int, end: int) -> tuple[int, ...]:
+    """Positions of the tokens whose characters overlap a part of a text; padding covers none."""
+    return tuple(i for i, (first, last) in enumerate(places) if first < end and last > start)
+
+
+class Row(NamedTuple):
+    """Whom one row of a forward's batch is for; None for what is not known."""
+
+    text: Text | None = None
+    picture: int | None = None  # counted as the run returns its pictures
+    role: str | None = None  # one of ROLES
+
+
+@dataclass(eq=False)
+class Origin:
+    """One run of somebody's loop: its forwards name it, in whatever order they come."""
+
+    forwards: int | None = None  # how many there will be, if that is known
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who makes a forward: of which run it is, and whom each row of its batch is for."""
+
+    origin: Origin
+    rows: tuple[Row, ...]
+
+
+_CURRENT: ContextVar[Identity | None] = ContextVar("identity", default=None)
+
+
+@contextmanager
+def identified(identity: Identity) -> Iterator[None]:
+    """Around a call of a UNet, never across a `yield`: its recorders learn whose forward it is."""
+    token = _CURRENT.set(identity)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def current() -> Identity | None:
+    """Who makes the forward that now begins in this thread; None if nobody said."""
+    return _CURRENT.get()
