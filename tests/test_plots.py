@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import unet_explained as ux
 from unet_explained.recording import record
 from unet_explained.show.plots import heatmap_grid, word_maps
 
@@ -37,8 +38,8 @@ def test_one_scale_for_all_or_each_its_own():
 
 def test_a_repeated_word_has_a_map_for_each_time_it_is_said(tiny_pipe):
     with record(tiny_pipe.unet) as recording:
-        run = tiny_pipe("a red circle left of a red square", steps=1)
-    maps = word_maps(run, recording, layer="mid_block*")
+        tiny_pipe("a red circle left of a red square", steps=1)
+    maps = word_maps(recording, layer="mid_block*")
     assert len(maps) == 8
     for index, occurrence in ((1, 0), (6, 1)):
         expected = recording.attention("red", occurrence=occurrence, layer="mid_block*")
@@ -50,3 +51,19 @@ def test_it_shows_itself_in_a_notebook_and_takes_any_text():
     title = r"$\frac{hostile}$ <script>"
     png = heatmap_grid(IMAGE, [title], [np.ones((8, 12))], title=title)._repr_png_()
     assert Image.open(io.BytesIO(png)).size[0] > 300
+
+
+def test_heatmaps_of_a_run_among_others_and_of_a_picture_alone(tiny_pipe):
+    with ux.record(tiny_pipe.unet, halves="both") as rec:
+        runs = [tiny_pipe(prompt, steps=1) for prompt in ("a red frog", "a blue house, a house")]
+
+    def titles(figure):
+        return [axis.get_title() for axis in figure.axes if axis.get_title()][1:]
+
+    assert titles(ux.plot_heatmaps(runs[1], rec)) == ["a", "blue", "house", "a", "house"]
+    assert titles(ux.plot_heatmaps(runs[0], rec)) == ["a", "red", "frog"]
+    assert titles(ux.plot_heatmaps(runs[1].image, rec, run=1, picture=0))[1:3] == ["blue", "house"]
+    with pytest.raises(ValueError, match="2 runs were recorded"):
+        ux.plot_heatmaps(runs[1].image, rec)
+    with pytest.raises(ValueError, match="the prompt '' has no words"):
+        ux.plot_heatmaps(runs[1], rec, half="unconditional")

@@ -92,6 +92,12 @@ class Recording:
         """The recorded cross-attentions in order of execution, each with its (height, width)."""
         return self._run(None).layers
 
+    def text(
+        self, *, run: int | None = None, half: str = "conditional", picture: int | None = None
+    ) -> Text:
+        """What a picture's row was given, with its tokens and words; ValueError if nobody said."""
+        return self._run(run).text(half, picture)
+
     def __getitem__(self, name: str) -> list:
         return self.values(name)
 

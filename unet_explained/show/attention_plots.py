@@ -53,7 +53,7 @@ def pixel_looks(run, recording, layer: str, place: tuple[int, int]) -> Picture:
     pixel = tuple(
         at * size // full for at, size, full in zip(place, start.shape, run.latents.shape[-2:])
     )
-    maps = word_maps(run, recording, layer=cross)
+    maps = word_maps(recording, layer=cross)
     weights = [start[pixel].item(), *(heat[pixel].item() for heat in maps)]
     looks = recording.self_attention(layer=f"{layer}.transformer_blocks.0.attn1", pixel=pixel)
     labels = ["start", *run.prompt.words, "the rest"]

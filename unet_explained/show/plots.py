@@ -23,26 +23,38 @@ class Picture(Figure):
         return png.getvalue()
 
 
-def plot_heatmaps(run, recording, *, same_scale: bool = True, **where) -> Picture:
+def plot_heatmaps(run, recording, /, *, same_scale: bool = True, **where) -> Picture:
     """The picture and one map for each word of its prompt.
 
+    run: a Run, or a picture of any kind that numpy reads; then its words are the record's.
     same_scale: one scale for all words, so that strong words look strong; else each word its own.
-    where: layer=, head=, step= and run= as for Recording.attention.
+    where: layer=, head=, step=, run=, picture= and half= as for Recording.attention; of several
+    recorded runs a Run finds itself.
     """
-    maps, words, title = word_maps(run, recording, **where), run.prompt.words, run.prompt.text
-    return heatmap_grid(np.asarray(run.image), words, maps, title=title, same_scale=same_scale)
+    image, identity = getattr(run, "image", run), getattr(run, "identity", None)
+    origins = [recorded.origin for recorded in recording.runs]
+    if identity and identity.origin in origins:
+        where = {"run": origins.index(identity.origin)} | where
+    text, maps = _text(recording, where), word_maps(recording, **where)
+    if not maps:
+        raise ValueError(f"the prompt {text.text!r} has no words that maps could be of")
+    return heatmap_grid(np.asarray(image), text.words, maps, title=text.text, same_scale=same_scale)
 
 
-def word_maps(run, recording, **where) -> list[np.ndarray]:
-    """One map for each word of a run's prompt; of a repeated word, one for each occurrence.
+def word_maps(recording, **where) -> list[np.ndarray]:
+    """One map for each word of a recorded prompt; of a repeated word, one for each occurrence.
 
     where: as for Recording.attention.
     """
-    words = run.prompt.words
+    text = _text(recording, where)
     return [
-        recording.attention(word, occurrence=words[:index].count(word), **where).numpy()
-        for index, word in enumerate(words)
+        recording.attention(word, occurrence=text.words[:index].count(word), **where).cpu().numpy()
+        for index, word in enumerate(text.words)
     ]
+
+
+def _text(recording, where: dict):
+    return recording.text(**{key: where[key] for key in ("run", "half", "picture") if key in where})
 
 
 def heatmap_grid(

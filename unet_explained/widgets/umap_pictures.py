@@ -67,7 +67,7 @@ def word_tiles(run: Run, step: int, layer: str) -> Tiles:
 
     The mean over heads, and over the layers that the glob `layer` fits.
     """
-    maps = word_maps(run, run.replay(step), layer=layer)
+    maps = word_maps(run.replay(step), layer=layer)
     if not maps:
         raise Asked("The prompt has no words to look at.")
     top = max(float(heat.max()) for heat in maps)
