@@ -1,9 +1,9 @@
 """Recording: what was seen while a model ran, by name, step, head, token and word."""
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from weakref import ref
+from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -26,7 +26,9 @@ class Recording:
     one for each thread and size. Reads work while a run goes on; of several, run= says which.
     """
 
-    def __init__(self, options: Options, names: Sequence[str], model: ref[nn.Module]) -> None:
+    def __init__(
+        self, options: Options, names: Sequence[str], model: Callable[[], nn.Module | None]
+    ) -> None:
         self.options, self.names = options, names
         self.calls: list[Call] = []
         self.runs: list[RecordedRun] = []
@@ -235,6 +237,19 @@ class Recording:
         maps = rearrange(mean, "query (height width) -> query height width", **shape)
         whole = "(height width) row column -> height width row column"
         return maps[0] if pixel is not None else rearrange(maps, whole, **shape)
+
+    def save(self, folder: str | Path) -> Path:
+        """Into a folder, which Recording.load reads; see storage.save for errors."""
+        from .storage import save
+
+        return save(self, folder)
+
+    @staticmethod
+    def load(folder: str | Path) -> "Recording":
+        """What save() wrote. FileNotFoundError or ValueError for what is no recording."""
+        from .storage import load
+
+        return load(folder)
 
     def _with_attention(self, run: int | None) -> RecordedRun:
         if self.options.attention is None:

@@ -1,0 +1,202 @@
+"""A Recording in a folder: tensors as safetensors, all else as JSON with a version."""
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .axes import Call, Seen
+from .identity import Origin, Row, Text, Word
+from .kept import Given, Options, Pair, RecordedRun, RecordedStep, Stats
+from .recording import Recording
+
+VERSION = 1
+STRUCTURE, TENSORS = "recording.json", "tensors.safetensors"
+
+
+def save(recording: Recording, folder: str | Path) -> Path:
+    """Write a recording, finished or not, into a folder of its own; an older one there is replaced.
+
+    It is written aside and renamed: what stood there stays until all is written. Raises
+    FileExistsError for a folder that holds something else, and TypeError, before anything is
+    written, for a forward that was given what is no tensor, number or text.
+    """
+    folder = Path(folder).expanduser()
+    if folder.exists() and not (folder / STRUCTURE).is_file():
+        raise FileExistsError(f"{folder} is there and is no recording: name another folder")
+    packing = Packing()
+    structure = {"version": VERSION} | packing.recording(recording)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
+        new, old = Path(aside) / "new", Path(aside) / "old"
+        new.mkdir()
+        save_file(packing.tensors, new / TENSORS)
+        (new / STRUCTURE).write_text(json.dumps(structure))
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    return folder
+
+
+def load(folder: str | Path) -> Recording:
+    """What save() wrote. FileNotFoundError or ValueError for a folder that holds no recording."""
+    folder = Path(folder).expanduser()
+    if not (folder / STRUCTURE).is_file():
+        raise FileNotFoundError(f"{folder}: no recording there, expected {STRUCTURE}")
+    structure = json.loads((folder / STRUCTURE).read_text())
+    if structure.get("version") != VERSION:
+        raise ValueError(
+            f"{folder}: a recording of version {structure.get('version')}, expected {VERSION}; "
+            "read it with the version of this package that wrote it"
+        )
+    return Unpacking(structure, load_file(folder / TENSORS)).recording()
+
+
+class Packing:
+    """A recording as JSON, in which tensors and texts that several share stand once."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._texts: list[Text] = []
+        self._names: dict[int, str] = {}
+
+    def recording(self, recording: Recording) -> dict:
+        runs = [self._run(run) for run in recording.runs]
+        options = asdict(recording.options) | {"device": str(recording.options.device)}
+        return {
+            "options": options,
+            "names": list(recording.names),
+            "calls": [self._call(call) for call in recording.calls],
+            "runs": runs,
+            "texts": [asdict(text) for text in self._texts],
+        }
+
+    def _run(self, run: RecordedRun) -> dict:
+        return {
+            "origin": None if run.origin is None else vars(run.origin),
+            "layers": run.layers,
+            "self_layers": run.self_layers,
+            "totals": self.value(run.totals),
+            "steps": [self._step(step) for step in run.steps],
+        }
+
+    def _step(self, step: RecordedStep) -> dict:
+        given = None if step.given is None else (step.given.args, step.given.kwargs)
+        stats = torch.tensor([*step.stats.values()], dtype=torch.float64)  # JSON has no NaN
+        return {
+            "timestep": self.value(step.timestep),
+            "batch": [self._row(row) for row in step.batch],
+            "kept": step.kept,
+            "given": self.value(given),
+            "attention": self.value(step.attention),
+            "pairs": self.value(step.pairs),
+            "values": self.value(step.values),
+            "stats": [list(step.stats), self.value(stats)],
+        }
+
+    def _row(self, row: Row) -> list:
+        if row.text is None:
+            return [None, row.picture, row.role]
+        text = Text(row.text.text, row.text.tokens, row.text.places, row.text.spans)
+        if text not in self._texts:
+            self._texts.append(text)
+        return [self._texts.index(text), row.picture, row.role]
+
+    def _call(self, call: Call) -> list:
+        def seen(tensors: tuple[Seen, ...]) -> list:
+            return [[t.name, t.axes, t.shape, str(t.dtype).removeprefix("torch.")] for t in tensors]
+
+        return [call.name, call.kind, call.parameters, seen(call.inputs), seen(call.outputs)]
+
+    def value(self, value: Any) -> Any:
+        """Containers marked by their kind, tensors by their names in the file."""
+        match value:
+            case Tensor():
+                return {"tensor": self._tensor(value)}
+            case dict():
+                return {"dict": {key: self.value(item) for key, item in value.items()}}
+            case tuple():
+                return {"tuple": [self.value(item) for item in value]}
+            case list():
+                return [self.value(item) for item in value]
+            case None | bool() | int() | float() | str():
+                return value
+        raise TypeError(f"a recording with a {type(value).__name__} in it cannot be saved")
+
+    def _tensor(self, tensor: Tensor) -> str:
+        if id(tensor) not in self._names:
+            name = self._names[id(tensor)] = str(len(self._names))
+            # A copy: several may be views of one storage, which safetensors refuses.
+            self.tensors[name] = tensor.detach().to("cpu", copy=True).contiguous()
+        return self._names[id(tensor)]
+
+
+class Unpacking:
+    """The way back."""
+
+    def __init__(self, structure: dict, tensors: dict[str, Tensor]) -> None:
+        self.structure, self.tensors = structure, tensors
+        self.texts = [_text(text) for text in structure["texts"]]
+
+    def recording(self) -> Recording:
+        options = self.structure["options"]
+        options |= {"patterns": tuple(options["patterns"])}
+        recording = Recording(Options(**options), self.structure["names"], lambda: None)
+        recording.calls = [self._call(*call) for call in self.structure["calls"]]
+        recording.runs = [self._run(recording.options, run) for run in self.structure["runs"]]
+        return recording
+
+    def _run(self, options: Options, run: dict) -> RecordedRun:
+        return RecordedRun(
+            options,
+            None if run["origin"] is None else Origin(**run["origin"]),
+            [self._step(**step) for step in run["steps"]],
+            {name: (height, width) for name, (height, width) in run["layers"].items()},
+            {name: (height, width) for name, (height, width) in run["self_layers"].items()},
+            self.value(run["totals"]),
+        )
+
+    def _step(self, timestep, batch, kept, given, attention, pairs, values, stats) -> RecordedStep:
+        rows = (Row(None if text is None else self.texts[text], *rest) for text, *rest in batch)
+        names, numbers = stats[0], self.value(stats[1]).tolist()
+        return RecordedStep(
+            self.value(timestep),
+            tuple(rows),
+            tuple(kept),
+            None if given is None else Given.of(*self.value(given)),
+            self.value(attention),
+            {name: Pair(*pair) for name, pair in self.value(pairs).items()},
+            self.value(values),
+            {name: Stats(*row) for name, row in zip(names, numbers)},
+        )
+
+    def _call(self, name: str, kind: str, parameters: dict, *seen: list) -> Call:
+        shapes = {key: tuple(shape) for key, shape in parameters.items()}
+        inputs, outputs = (
+            tuple(Seen(n, tuple(a), tuple(s), getattr(torch, dtype)) for n, a, s, dtype in tensors)
+            for tensors in seen
+        )
+        return Call(name, kind, shapes, inputs, outputs)
+
+    def value(self, value: Any) -> Any:
+        match value:
+            case {"tensor": name}:
+                return self.tensors[name]
+            case {"dict": items}:
+                return {key: self.value(item) for key, item in items.items()}
+            case {"tuple": items}:
+                return tuple(self.value(item) for item in items)
+            case list():
+                return [self.value(item) for item in value]
+        return value
+
+
+def _text(text: dict) -> Text:
+    spans = (Word(word["text"], tuple(word["tokens"])) for word in text["spans"])
+    places = ((first, end) for first, end in text["places"])
+    return Text(text["text"], tuple(text["tokens"]), tuple(places), tuple(spans))
