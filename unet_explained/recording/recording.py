@@ -238,6 +238,16 @@ class Recording:
         whole = "(height width) row column -> height width row column"
         return maps[0] if pixel is not None else rearrange(maps, whole, **shape)
 
+    def to_pandas(self):
+        """A line for each run, picture, layer, step and word; what the numbers are: `measured`.
+
+        Forwards that nobody calls theirs have no words, and no lines. ValueError without attention.
+        """
+        from .word_table import word_table
+
+        self._with_attention(0 if self.runs else None)
+        return word_table(self)
+
     def save(self, folder: str | Path) -> Path:
         """Into a folder, which Recording.load reads; see storage.save for errors."""
         from .storage import save

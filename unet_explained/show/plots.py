@@ -35,7 +35,7 @@ def plot_heatmaps(run, recording, /, *, same_scale: bool = True, **where) -> Pic
     origins = [recorded.origin for recorded in recording.runs]
     if identity and identity.origin in origins:
         where = {"run": origins.index(identity.origin)} | where
-    text, maps = _text(recording, where), word_maps(recording, **where)
+    text, maps = recorded_text(recording, where), word_maps(recording, **where)
     if not maps:
         raise ValueError(f"the prompt {text.text!r} has no words that maps could be of")
     return heatmap_grid(np.asarray(image), text.words, maps, title=text.text, same_scale=same_scale)
@@ -46,14 +46,15 @@ def word_maps(recording, **where) -> list[np.ndarray]:
 
     where: as for Recording.attention.
     """
-    text = _text(recording, where)
+    text = recorded_text(recording, where)
     return [
         recording.attention(word, occurrence=text.words[:index].count(word), **where).cpu().numpy()
         for index, word in enumerate(text.words)
     ]
 
 
-def _text(recording, where: dict):
+def recorded_text(recording, where: dict):
+    """The text that a choice of Recording.attention speaks of."""
     return recording.text(**{key: where[key] for key in ("run", "half", "picture") if key in where})
 
 

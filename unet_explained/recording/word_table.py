@@ -1,0 +1,75 @@
+"""Every word's map in numbers: a line for each run, picture, layer, step and word."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..extras import need
+from .heatmaps import word_map
+from .identity import ROLES
+from .kept import RecordedRun
+
+COLUMNS = (
+    "run", "prompt", "half", "picture", "layer", "step", "timestep", "word", "occurrence",
+    "mass", "peak", "entropy", "row", "column",
+)  # fmt: skip
+
+
+def word_table(recording):
+    """A DataFrame of COLUMNS: what Recording.to_pandas gives."""
+    need("pandas")
+    import pandas
+
+    lines = [
+        (number, *line)
+        for number, run in enumerate(recording.runs)
+        if run.origin is not None
+        for line in _lines(run)
+    ]
+    return pandas.DataFrame(lines, columns=list(COLUMNS))
+
+
+def _lines(run: RecordedRun):
+    whole = run.options.attention == "sum"
+    timesteps = [None] if whole else run.timesteps
+    for step, timestep in enumerate(timesteps):
+        at = None if whole else step
+        for half, picture in _pictures(run, step):
+            text, said = run.text(half, picture), list[str]()
+            for layer, size in run.layers.items():
+                weights = next(run.weights(layer, step=at, half=half, picture=picture)).float()
+                weights = weights.mean(dim=0) if weights.ndim == 3 else weights
+                said.clear()
+                for word in text.spans:
+                    numbers = measured(word_map(weights, [word.tokens], size))
+                    where = text.text, half, picture, layer, at, timestep
+                    yield (*where, word.text, said.count(word.text), *numbers)
+                    said.append(word.text)
+
+
+def _pictures(run: RecordedRun, step: int) -> list[tuple[str, int]]:
+    """The half and the number of each kept row whose text is known."""
+    counts = dict.fromkeys(ROLES, 0)
+    found = []
+    for row in run.steps[step].rows:
+        if row.role in counts:
+            if row.text is not None:
+                found.append((row.role, counts[row.role]))
+            counts[row.role] += 1
+    return found
+
+
+def measured(heat: Float[Tensor, "height width"]) -> tuple[float, float, float, float, float]:
+    """mass, peak, entropy, row, column of a map.
+
+    mass: the mean weight, which is the word's share of the layer's attention; peak: the largest;
+    entropy: of the map as a distribution over its pixels, in bits; row and column: its centre, from
+    0 at the top and left to 1. A map of zeros has no centre and no entropy: NaN.
+    """
+    height, width = heat.shape
+    share = heat / heat.sum()
+    entropy = -torch.xlogy(share, share).sum() / torch.log(torch.tensor(2.0))
+    rows = (torch.arange(height) + 0.5) / height
+    columns = (torch.arange(width) + 0.5) / width
+    centre = (share.sum(dim=1) @ rows).item(), (share.sum(dim=0) @ columns).item()
+    return heat.mean().item(), heat.max().item(), entropy.item(), *centre

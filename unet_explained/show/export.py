@@ -1,0 +1,47 @@
+"""Word maps as files: for each word a PNG and the numbers, and what they are of."""
+
+import json
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from .plots import Picture, draw_map, recorded_text, word_maps
+
+
+def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
+    """Into a new folder: 01-word.png over the picture, 01-word.npz (`heat`), metadata.json.
+
+    image: a picture that numpy reads, uint8 (height, width, 3). where: as for
+    Recording.attention. Written aside and renamed. Raises FileExistsError for a folder that is
+    there, and what Recording.attention raises, before anything is written.
+    """
+    folder, pixels = Path(folder).expanduser(), np.asarray(image)
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already: name a new folder")
+    text, maps = recorded_text(recording, where), word_maps(recording, **where)
+    top = max((float(heat.max()) for heat in maps), default=0.0)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
+        new, words = Path(aside) / "new", []
+        new.mkdir()
+        for number, (word, heat) in enumerate(zip(text.spans, maps, strict=True), 1):
+            name = f"{number:02}-" + re.sub(r"[^\w-]", "_", word.text)
+            _overlay(pixels, heat, top).savefig(new / f"{name}.png", dpi=100)
+            np.savez_compressed(new / f"{name}.npz", heat=heat)
+            words.append({"word": word.text, "tokens": word.tokens, "file": name})
+        about = {"prompt": text.text, "where": where, "scale": [0.0, top], "words": words}
+        (new / "metadata.json").write_text(json.dumps(about, indent=2, default=str) + "\n")
+        new.rename(folder)
+    return folder
+
+
+def _overlay(image: np.ndarray, heat: np.ndarray, top: float) -> Picture:
+    """One map over the picture, as large as the picture."""
+    height, width = image.shape[:2]
+    figure = Picture(figsize=(width / 100, height / 100))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set_axis_off()
+    draw_map(axis, image, heat, top)
+    return figure
