@@ -1,9 +1,12 @@
 """A recorder sees everything and changes nothing."""
 
+import pickle
+
 import pytest
 import torch
 
-from unet_explained.recording import record
+from unet_explained.recording import Identity, Origin, Row, identified, record
+from unet_explained.recording.intervene import intervene
 
 LAYER = "down_blocks.0.attentions.0"
 
@@ -128,3 +131,43 @@ def test_errors_of_values(unet, inputs):
         rec["down_blocks.0.resnets"]
     with pytest.raises(ValueError, match="stats=True"):
         _ = rec.stats
+
+
+@pytest.mark.parametrize("factor", [1e-24, 1e25])
+def test_stats_of_numbers_whose_squares_are_none(unet, inputs, factor):
+    with intervene(unet, "mid_block", lambda x: x * factor), record(unet, stats=True) as rec:
+        unet(*inputs)
+    with record(unet, stats=True) as plain:
+        unet(*inputs)
+    expected = plain.stats["mid_block"][0].std * factor
+    assert rec.stats["mid_block"][0].std == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_record_of_what_cannot_be_asked_leaves_the_forward_alone(unet, inputs):
+    """Rows of nobody's half, a batch of none: the forward is as ever."""
+    other = Identity(Origin(1), (Row(None, 0, "unconditional"),) * 2)
+    with record(unet, self_attention=True, stats=True) as rec, identified(other):
+        unet(*inputs)
+    with pytest.raises(ValueError, match='halves="both"'):
+        rec.attention(token=1)
+    with record(unet) as rec, pytest.raises(ValueError, match="sample: expected"):
+        unet(torch.tensor(1.0), 1, inputs[2])
+    assert not rec.runs
+
+
+def test_a_record_can_be_pickled(unet, inputs):
+    with record(unet) as rec:
+        unet(*inputs)
+    loaded = pickle.loads(pickle.dumps(rec))
+    assert torch.equal(loaded.attention(token=3, picture=1), rec.attention(token=3, picture=1))
+
+
+def test_a_replay_under_inference_mode_is_of_what_was_given(unet, inputs):
+    with torch.inference_mode():
+        latents = inputs[0] + 0
+        with record(unet, "conv_out") as rec:
+            unet(latents, *inputs[1:])
+        latents.mul_(2)
+        again = rec.replay(0, "conv_out")
+    assert torch.equal(again["conv_out"][0], rec["conv_out"][0])
+    assert again.attention(token=3, picture=0).shape == (16, 24)

@@ -111,7 +111,8 @@ def test_sum_is_the_mean_of_the_steps(unet, inputs):
         for timestep in (900, 500, 100):
             unet(inputs[0] + timestep, timestep, inputs[2])
     assert not any(step.attention for step in total.runs[0].steps)
-    assert {weights.dtype for weights in total.runs[0].totals.values()} == {torch.float32}
+    (sums,) = total.runs[0].totals.values()
+    assert {weights.dtype for weights in sums.sums.values()} == {torch.float32}
     mean = torch.stack([each.attention(token=3, step=step) for step in range(3)]).mean(dim=0)
     torch.testing.assert_close(each.attention(token=3), mean)
     torch.testing.assert_close(total.attention(token=3), mean, atol=5e-4, rtol=0)

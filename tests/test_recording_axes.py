@@ -95,3 +95,11 @@ def test_the_trace_starts_anew_and_leaves_no_hooks():
     ]  # fmt: skip
     assert trace.calls[1].outputs[0].shape == (3, 2)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_part_that_is_called_twice_in_a_row_stands_before_its_own_parts():
+    block = nn.Sequential(nn.Linear(2, 2), nn.SiLU())
+    model = nn.Sequential(block, block)
+    with Trace(model) as trace:
+        model(torch.zeros(1, 2))
+    assert [call.name for call in trace.calls] == ["", "0", "0.0", "0.1", "0", "0.0", "0.1"]

@@ -49,7 +49,8 @@ def run(unet):
 
 
 def kept_bytes(rec) -> int:
-    kept = [list(run.totals.values()) for run in rec.runs]
+    totals = [total for run in rec.runs for total in run.totals.values()]
+    kept = [list(total.sums.values()) for total in totals]
     for step in (step for run in rec.runs for step in run.steps):
         kept += [[*step.attention.values()], [*step.pairs.values()], [*step.values.values()]]
     return size_of(kept)
@@ -119,6 +120,14 @@ def test_nothing_large_is_kept_on_the_way_to_the_error(run, monkeypatch):
     with pytest.raises(BudgetError):
         run(2, patterns=["*"], budget="300 KB")
     assert 0 < recorder.size_of(copies) <= 150_000
+
+
+def test_a_run_longer_than_it_said_is_counted_on(unet):
+    with of_a_run(1), record(unet, budget=3 * 2 * ENTRIES):
+        for _ in range(3):
+            unet(*INPUTS)
+        with pytest.raises(BudgetError):
+            unet(*INPUTS)
 
 
 def test_an_interrupted_forward_does_not_count(unet):

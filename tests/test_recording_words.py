@@ -208,3 +208,19 @@ def test_iou_takes_as_many_pixels_as_the_mask_has():
     assert iou(half, mask) == pytest.approx(8 / 24)
     with pytest.raises(ValueError, match="mask is empty"):
         iou(half, mask & ~mask)
+
+
+def test_whole_words_and_only_what_is_not_cut_off():
+    text = "don't concat a cat-toy, cat red square"
+    pieces = ["don", "'t", "concat", "a", "cat", "-", "toy", ",", "cat", "red"]
+    places, at = [], 0
+    for piece in pieces:
+        at = text.index(piece, at)
+        places.append((at, at + len(piece)))
+        at += len(piece)
+    found = Text(text, tuple(pieces), tuple(places), ())  # "square" is beyond the encoder's length
+    assert found.find("cat") == [(8,)]
+    assert found.find("cat-toy") == [(4, 5, 6)]
+    assert found.find("don't") == [(0, 1)]
+    for phrase in ("don", "t", "red square", "square", "", "  ", "c.t", "(", "conca"):
+        assert found.find(phrase) == [], phrase

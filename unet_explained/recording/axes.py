@@ -105,27 +105,33 @@ class Trace(Hooks):
 
 def _follow(model: nn.Module, thread: local, hooks: Hooks) -> None:
     def begin(module, args, kwargs):
-        thread.calls, thread.inside = [], True
+        thread.calls, thread.begun = [], []
 
-    def leave(name, names, axes, parameters, module, args, kwargs, output):
-        if not thread.__dict__.get("inside"):
+    def enter(module, args, kwargs):
+        if hasattr(thread, "begun"):
+            thread.begun.append(len(thread.calls))
+
+    def leave(name, names, axes, parameters, has_parts, module, args, kwargs, output):
+        if not hasattr(thread, "begun"):
             return  # a part of the model, called by itself
         given = [*zip(names, args), *kwargs.items()]
         inputs = (seen for key, value in given for seen in see(axes.inputs[key], value, key))
         outputs = tuple(see(axes.output, output))
         call = Call(name, type(module).__name__, parameters, tuple(inputs), outputs)
         # Its parts have ended before it, and began after it.
-        first, within = len(thread.calls), f"{name}." if name else ""
-        while first and thread.calls[first - 1].name.startswith(within):
-            first -= 1
-        thread.calls.insert(first, call)
-        thread.inside = module is not model
+        thread.calls.insert(thread.begun.pop() if has_parts else len(thread.calls), call)
+        if module is model:
+            del thread.begun
 
     hooks.before(model, begin)
     for name, module in called_modules(model):
         axes, names = axes_of(module, name), list(_signature(_kind(module)).parameters)
         parameters = {key: tuple(p.shape) for key, p in module.named_parameters(recurse=False)}
-        hooks.after_with_kwargs(module, partial(leave, name, names, axes, parameters))
+        has_parts = next(module.children(), None) is not None
+        if has_parts:
+            hooks.before(module, enter)
+        act = partial(leave, name, names, axes, parameters, has_parts)
+        hooks.after_with_kwargs(module, act)
 
 
 def _kind(module: nn.Module | type[nn.Module]) -> type:

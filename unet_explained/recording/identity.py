@@ -46,10 +46,14 @@ class Text:
         pattern = r"\s+".join(map(re.escape, phrase.split()))
         if not pattern:
             return []
-        # Whole words alone: "cat" is not in "cathedral"; a placeholder may end in anything.
-        found = re.finditer(rf"(?<!\w(?=\w)){pattern}(?!(?<=\w)\w)", self.text, flags)
-        places = [tokens_at(self.places, *match.span()) for match in found]
-        return [tokens for tokens in places if tokens]
+        # Whole words alone: "cat" is in neither "cathedral" nor "cat-toy"; a placeholder may begin
+        # and end with anything.
+        before = r"(?<!\w)(?<!\w['’-])" if re.match(r"\w", phrase.strip()) else ""
+        after = r"(?!\w)(?!['’-]\w)" if re.search(r"\w$", phrase.strip()) else ""
+        spans = (match.span() for match in re.finditer(before + pattern + after, self.text, flags))
+        found = [(end, tokens_at(self.places, start, end)) for start, end in spans]
+        # What is cut off at the encoder's length is not there, in part as little as as a whole.
+        return [tokens for end, tokens in found if tokens and self.places[tokens[-1]][1] >= end]
 
 
 def tokens_at(places, start: int, end: int) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ class Pair(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a forward was given: containers of its own, tensors as they are, and their versions."""
+    """What a forward was given: containers of its own, tensors as they are, their versions."""
 
     args: tuple
     kwargs: dict
@@ -54,7 +54,7 @@ class Given(NamedTuple):
 
     @classmethod
     def of(cls, args: tuple, kwargs: dict) -> "Given":
-        args, kwargs = changed((args, kwargs), lambda tensor: tensor)
+        args, kwargs = changed((args, kwargs), _as_it_is)
         return cls(args, kwargs, _versions(args, kwargs))
 
     def named(self, name: str, position: int):
@@ -65,6 +65,11 @@ class Given(NamedTuple):
     def changed(self) -> bool:
         """Whether something was written into it since."""
         return self.versions != _versions(self.args, self.kwargs)
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    """Without its graph; a copy where torch does not count what is written into it."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def _versions(args: tuple, kwargs: dict) -> tuple[int, ...]:
@@ -98,8 +103,23 @@ class RecordedStep:
     @property
     def rows_slice(self) -> slice | list[int]:
         """What takes the kept rows out of a batch: if they stand together, without a copy."""
+        if not self.kept:
+            return slice(0)
         start, end = self.kept[0], self.kept[-1] + 1
         return slice(start, end) if len(self.kept) == end - start else list(self.kept)
+
+
+@dataclass
+class Total:
+    """The sums of the weights of forwards that had the same rows and as many tokens."""
+
+    rows: tuple[Row, ...]
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, weights: dict[str, Tensor]) -> None:
+        self.sums = {name: self.sums.get(name, 0) + one for name, one in weights.items()}
+        self.count += 1
 
 
 @dataclass
@@ -111,7 +131,7 @@ class RecordedRun:
     steps: list[RecordedStep] = field(default_factory=list)
     layers: dict[str, Size] = field(default_factory=dict)  # the cross-attentions
     self_layers: dict[str, Size] = field(default_factory=dict)
-    totals: dict[str, Tensor] = field(default_factory=dict)  # over steps, if attention="sum"
+    totals: dict[Any, Total] = field(default_factory=dict)  # over steps, if attention="sum"
 
     @property
     def finished(self) -> bool | None:
@@ -154,18 +174,44 @@ class RecordedRun:
         if self.options.attention == "sum":
             if step is not None:
                 raise ValueError('attention="sum" keeps no single step: leave step= out')
-            yield self.totals[layer][self.row(self.steps[0], half, picture)] / len(self.steps)
+            totals = self.having([*self.totals.values()], half, picture)
+            sums = [total.sums[layer][row] for total, row in totals]
+            if len({one.shape for one in sums}) > 1:
+                raise ValueError("forwards of this run had texts of different lengths")
+            yield torch.stack(sums).sum(dim=0) / sum(total.count for total, _ in totals)
             return
-        for one in self.at(step):
-            weights = one.attention[layer][self.row(one, half, picture)]
+        for one, row in self.having(self.at(step), half, picture):
+            weights = one.attention[layer][row]
             yield weights if head is None else pick(weights, head, "head")
 
-    def row(self, step: RecordedStep, half: str, picture: int | None) -> int:
+    def having(self, kept: Sequence[Any], half: str, picture: int | None) -> list[tuple[Any, int]]:
+        """Steps or totals that have a picture of a half, with its row: a run may have other rows
+        later, as when its guidance goes off. Raises what row() does if none has it."""
+        rows = [(one, self._row(one.rows, half, picture)) for one in kept]
+        several = picture is None and any(len(self._places(o.rows, half)) > 1 for o in kept)
+        found = [(one, row) for one, row in rows if row is not None]
+        if several or not found:
+            return [(one, self.row(one, half, picture)) for one in kept]
+        return found
+
+    def row(self, step: RecordedStep | Total, half: str, picture: int | None) -> int:
         """Where in the kept batch a picture of a half stands; None: the only one."""
-        rows = self._half(step, half)
-        if picture is None and len(rows) > 1:
+        found, rows = self._row(step.rows, half, picture), self._half(step.rows, half)
+        if found is not None:
+            return found
+        if picture is None:
             raise ValueError(f"{len(rows)} pictures were kept: pass picture=0 to {len(rows) - 1}")
-        return pick(rows, picture or 0, "picture")
+        raise IndexError(f"picture {picture} is not among the {len(rows)} that were recorded")
+
+    def _row(self, rows: tuple[Row, ...], half: str, picture: int | None) -> int | None:
+        """The same; None if it is not there, or not the only one."""
+        places = self._places(rows, half)
+        if picture is None:
+            return places[0] if len(places) == 1 else None
+        numbered = [place for place in places if rows[place].picture is not None]
+        if numbered:
+            return next((place for place in numbered if rows[place].picture == picture), None)
+        return places[picture] if -len(places) <= picture < len(places) else None
 
     def text(self, half: str, picture: int | None) -> Text:
         """What a picture's row of a half was given. ValueError where nobody said it."""
@@ -174,24 +220,25 @@ class RecordedRun:
                 "nobody said here what the prompt is, so no word is known: pass token=, "
                 "its position"
             )
-        step = next((one for one in self.steps if self._has(one, half)), self.steps[0])
-        text = step.rows[self.row(step, half, picture)].text
+        step, row = self.having(self.steps, half, picture)[0]
+        text = step.rows[row].text
         if text is None:
             raise ValueError("this row's text is not known: pass token=, its position")
         return text
 
-    def _has(self, step: RecordedStep, half: str) -> bool:
-        return any(row.role == half for row in step.rows)
-
-    def _half(self, step: RecordedStep, half: str) -> list[int]:
-        """The rows of the kept batch that a half is made of."""
+    def _places(self, rows: tuple[Row, ...], half: str) -> list[int]:
+        """The rows that a half is made of; where no role is known, all are the first half."""
         if half not in ROLES:
             raise ValueError(f"half={half!r}: expected 'conditional' or 'unconditional'")
-        if self.origin is None:
-            if half == ROLES[0]:
-                return list(range(len(step.rows)))
+        if half == ROLES[0] and not any(row.role for row in rows):
+            return list(range(len(rows)))
+        return [i for i, row in enumerate(rows) if row.role == half]
+
+    def _half(self, rows: tuple[Row, ...], half: str) -> list[int]:
+        """The same, of which there must be one. ValueError says why there is none."""
+        found = self._places(rows, half)
+        if not found and not any(row.role for row in rows):
             raise ValueError("nobody said which half is which: picture= is the batch's index")
-        found = [i for i, row in enumerate(step.rows) if row.role == half]
         if not found and self.options.halves != "both":
             raise ValueError('only the conditional half was kept: pass halves="both" to record()')
         if not found:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from threading import Lock, get_ident, local
+from threading import Lock, local
 from weakref import ref
 
 import torch
@@ -17,7 +17,7 @@ from .budget import Budget, Foreseen
 from .heatmaps import head_mean
 from .hooks import Hooks, called_modules
 from .identity import ROLES, Identity, Origin, Row, current, identified
-from .kept import Given, Options, Pair, RecordedRun, RecordedStep, Size, Stats
+from .kept import Given, Options, Pair, RecordedRun, RecordedStep, Size, Stats, Total
 from .nested import copied, first, moved, size_of
 from .patterns import matching, uncompiled
 from .recording import Recording
@@ -126,7 +126,9 @@ class UnderWay:
         origin = self.run.origin
         if origin is None or origin.forwards is None:
             return 1
-        return 0 if self.run.steps else origin.forwards
+        if self.run.steps:
+            return int(len(self.run.steps) >= origin.forwards)  # more than it said count too
+        return origin.forwards
 
 
 class Recorder:
@@ -166,7 +168,7 @@ class Recorder:
         """A forward starts, in the place of one of this thread that never ended."""
         arguments = Given.of(args, kwargs)
         sample, timestep = arguments.named("sample", 0), arguments.named("timestep", 1)
-        if not isinstance(sample, Tensor) or timestep is None:
+        if not isinstance(sample, Tensor) or sample.ndim == 0 or timestep is None:
             return  # the model itself complains
         identity = current()
         if identity is None or len(identity.rows) != len(sample):
@@ -180,11 +182,15 @@ class Recorder:
             if self.options.halves == "both" or row.role in (None, ROLES[0])
         ]  # fmt: skip
         run = self.recording.run_of(
-            identity.origin if identity else (get_ident(), tuple(sample.shape)),
+            identity.origin if identity else (self._this_thread(), tuple(sample.shape)),
             identity.origin if identity else None,
         )
         step = RecordedStep(torch.as_tensor(timestep).detach().clone(), batch, tuple(kept))
         self.thread.now = UnderWay(run, step, arguments, self.budget.foresee())
+
+    def _this_thread(self) -> object:
+        """A key of its own; what the system calls a thread is given to the next one too."""
+        return self.thread.__dict__.setdefault("key", object())
 
     def enter_transformer(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if now := self.now:
@@ -193,7 +199,7 @@ class Recorder:
 
     def keep_pair(self, name: str, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Queries and keys of a self-attention, of which weights are derived when they are read."""
-        if now := self.now:
+        if (now := self.now) and now.step.kept:
             pair, rows = _pair(*args, **kwargs), now.step.rows_slice
             mask = None if pair.mask is None else pair.mask[rows]
             pair = Pair(pair.q[rows], pair.k[rows], mask)
@@ -204,14 +210,15 @@ class Recorder:
     def hold(self, name: str, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Those of a cross-attention wait: at the forward's end equal layers are one product."""
         now = self.now
-        if now is None:
+        if now is None or not now.step.kept:
             return
         pair = _pair(*args, **kwargs)
         now.run.layers[name] = now.size
         _, heads, queries, _ = pair.q.shape
         entries, mode = len(now.step.kept) * queries * pair.k.shape[2], self.options.attention
         if mode == "sum":
-            entries *= 4 * (not now.run.steps)  # float32, once a run
+            known = (now.step.rows, pair.k.shape[2]) in now.run.totals
+            entries *= 4 * (not known)  # float32, once for all such forwards
         else:
             entries *= 2 * now.forwards * (heads if mode == "heads" else 1)
         if now.foreseen.fits("attention", entries):
@@ -251,8 +258,8 @@ class Recorder:
 
     def look(self, name: str, module: nn.Module, args: tuple, output) -> None:
         """Statistics wait too: nothing here is done in place, so an output stays what it is."""
-        if now := self.now:
-            key, x = name if name not in now.calls else _unused(name, now.calls), first(output)
+        if (now := self.now) and (x := first(output)).numel():
+            key = name if name not in now.calls else _unused(name, now.calls)
             now.calls[key] = None
             now.outputs.append((key, x))
             now.output_bytes += x.nbytes
@@ -288,12 +295,13 @@ class Recorder:
         )
         found = {key: row for keys, rows in looks for key, row in zip(keys, rows.tolist())}
         for key in now.calls:
-            var, mean, low, high, bad = found[key]
-            step.stats[key] = Stats(mean, var**0.5, low, high, bad)
+            std, mean, low, high, bad = found[key]
+            step.stats[key] = Stats(mean, std, low, high, bad)
         with self.filing:
             if self.options.attention == "sum":
-                for name, weights in step.attention.items():
-                    run.totals[name] = run.totals.get(name, 0) + weights
+                tokens = {weights.shape[-1] for weights in step.attention.values()}
+                total = run.totals.setdefault((step.rows, *tokens), Total(step.rows))
+                total.add(step.attention)
                 step.attention = {}
             self.recording.file(run, step, now.given, self.budget.left)
             if (trace := self.trace()) and not self.recording.calls:
@@ -319,11 +327,11 @@ def _pair(q, k, v, mask=None) -> Pair:
 
 
 def _statistics(outputs: Float[Tensor, "output *any"]) -> Float[Tensor, "output 5"]:
-    """Variance, mean, least, largest, and the share that is NaN or infinite, of each output."""
+    """Deviation, mean, least, largest, and the share that is NaN or infinite, of each output."""
     x = outputs.reshape(len(outputs), -1).float()
     low, high = x.aminmax(dim=1)
     bad = (x - x).count_nonzero(dim=1) / x.shape[1]  # 0 for every number but these
-    return torch.stack([*torch.var_mean(x, dim=1, correction=0), low, high, bad], dim=1)
+    return torch.stack([*torch.std_mean(x, dim=1, correction=0), low, high, bad], dim=1)
 
 
 def _unused(name: str, kept: dict) -> str:

@@ -37,6 +37,9 @@ class Recording:
         self._given: deque[RecordedStep] = deque()  # those whose inputs are kept, oldest first
         self._given_bytes, self._uses = 0, Counter[int]()
 
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_model": _gone}  # a weak reference cannot be pickled
+
     def run_of(self, key: object, origin: Origin | None) -> RecordedRun:
         """The run that forwards of this key belong to; it is one of `runs` once a forward ended."""
         return self._runs.setdefault(key, RecordedRun(self.options, origin))
@@ -57,10 +60,11 @@ class Recording:
     def _count(self, given: Given | None, by: int) -> None:
         """Bytes of inputs that are kept; forwards of a run share some of them."""
         for tensor in tensors(given):
-            before = self._uses[id(tensor)]
-            self._uses[id(tensor)] += by
+            storage = tensor.untyped_storage()  # which a view keeps whole
+            before = self._uses[storage.data_ptr()]
+            self._uses[storage.data_ptr()] += by
             if 0 in (before, before + by):
-                self._given_bytes += by * tensor.nbytes
+                self._given_bytes += by * storage.nbytes()
 
     def __repr__(self) -> str:
         runs = [
@@ -149,6 +153,7 @@ class Recording:
             occurrences = [(token,)]
         else:
             raise ValueError("pass a word, or token=, its position among the prompt's tokens")
+        chosen.having(chosen.steps, half, picture)  # or says why there is nothing of it
         maps = []
         for name in matching(layer or "*", chosen.layers, "cross-attention"):
             kept = self._weights(chosen, name, step, head, half, picture)
@@ -225,8 +230,8 @@ class Recording:
         size = chosen.self_layers[name]
         queries = slice(None) if pixel is None else [_index(pixel, size)]
         rows = []
-        for one in chosen.at(step):
-            pair, batch = one.pairs[name], [chosen.row(one, half, picture)]
+        for one, row in chosen.having(chosen.at(step), half, picture):
+            pair, batch = one.pairs[name], [row]
             q, k = pair.q[batch], pair.k[batch]
             if head is not None:
                 q, k = (pick(part[0], head, "head")[None, None] for part in (q, k))
@@ -296,3 +301,7 @@ def _index(pixel: tuple[int, int], size: Size) -> int:
     if not (0 <= row < height and 0 <= column < width):
         raise IndexError(f"pixel {pixel} is outside the layer's {height} x {width}")
     return row * width + column
+
+
+def _gone() -> None:
+    """The model of a recording that came from elsewhere."""

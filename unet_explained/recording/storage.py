@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .axes import Call, Seen
 from .identity import Origin, Row, Text, Word
-from .kept import Given, Options, Pair, RecordedRun, RecordedStep, Stats
-from .recording import Recording
+from .kept import Given, Options, Pair, RecordedRun, RecordedStep, Stats, Total
+from .recording import Recording, _gone
 
 VERSION = 1
 STRUCTURE, TENSORS = "recording.json", "tensors.safetensors"
@@ -63,7 +63,7 @@ class Packing:
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._texts: list[Text] = []
-        self._names: dict[int, str] = {}
+        self._names: dict[int, tuple[str, Tensor]] = {}  # held, so that an id stays theirs
 
     def recording(self, recording: Recording) -> dict:
         runs = [self._run(run) for run in recording.runs]
@@ -81,7 +81,10 @@ class Packing:
             "origin": None if run.origin is None else vars(run.origin),
             "layers": run.layers,
             "self_layers": run.self_layers,
-            "totals": self.value(run.totals),
+            "totals": [
+                [[self._row(row) for row in total.rows], self.value(total.sums), total.count]
+                for total in run.totals.values()
+            ],
             "steps": [self._step(step) for step in run.steps],
         }
 
@@ -130,10 +133,11 @@ class Packing:
 
     def _tensor(self, tensor: Tensor) -> str:
         if id(tensor) not in self._names:
-            name = self._names[id(tensor)] = str(len(self._names))
+            name = str(len(self._names))
+            self._names[id(tensor)] = name, tensor
             # A copy: several may be views of one storage, which safetensors refuses.
             self.tensors[name] = tensor.detach().to("cpu", copy=True).contiguous()
-        return self._names[id(tensor)]
+        return self._names[id(tensor)][0]
 
 
 class Unpacking:
@@ -146,7 +150,7 @@ class Unpacking:
     def recording(self) -> Recording:
         options = self.structure["options"]
         options |= {"patterns": tuple(options["patterns"])}
-        recording = Recording(Options(**options), self.structure["names"], lambda: None)
+        recording = Recording(Options(**options), self.structure["names"], _gone)
         recording.calls = [self._call(*call) for call in self.structure["calls"]]
         recording.runs = [self._run(recording.options, run) for run in self.structure["runs"]]
         return recording
@@ -158,15 +162,20 @@ class Unpacking:
             [self._step(**step) for step in run["steps"]],
             {name: (height, width) for name, (height, width) in run["layers"].items()},
             {name: (height, width) for name, (height, width) in run["self_layers"].items()},
-            self.value(run["totals"]),
+            {
+                number: Total(self._rows(rows), self.value(sums), count)
+                for number, (rows, sums, count) in enumerate(run["totals"])
+            },
         )
 
+    def _rows(self, rows: list) -> tuple[Row, ...]:
+        return tuple(Row(None if text is None else self.texts[text], *rest) for text, *rest in rows)
+
     def _step(self, timestep, batch, kept, given, attention, pairs, values, stats) -> RecordedStep:
-        rows = (Row(None if text is None else self.texts[text], *rest) for text, *rest in batch)
         names, numbers = stats[0], self.value(stats[1]).tolist()
         return RecordedStep(
             self.value(timestep),
-            tuple(rows),
+            self._rows(batch),
             tuple(kept),
             None if given is None else Given.of(*self.value(given)),
             self.value(attention),
