@@ -237,7 +237,7 @@ class RecordedRun:
     def _half(self, rows: tuple[Row, ...], half: str) -> list[int]:
         """The same, of which there must be one. ValueError says why there is none."""
         found = self._places(rows, half)
-        if not found and not any(row.role for row in rows):
+        if not found and (self.origin is None or (rows and not any(row.role for row in rows))):
             raise ValueError("nobody said which half is which: picture= is the batch's index")
         if not found and self.options.halves != "both":
             raise ValueError('only the conditional half was kept: pass halves="both" to record()')
