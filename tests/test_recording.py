@@ -144,13 +144,13 @@ def test_stats_of_numbers_whose_squares_are_none(unet, inputs, factor):
 
 
 def test_a_record_of_what_cannot_be_asked_leaves_the_forward_alone(unet, inputs):
-    """Rows of nobody's half, a batch of none: the forward is as ever."""
+    """Rows of another half alone, latents that are none: the forward is as ever."""
     other = Identity(Origin(1), (Row(None, 0, "unconditional"),) * 2)
     with record(unet, self_attention=True, stats=True) as rec, identified(other):
         unet(*inputs)
     with pytest.raises(ValueError, match='halves="both"'):
         rec.attention(token=1)
-    with record(unet) as rec, pytest.raises(ValueError, match="sample: expected"):
+    with record(unet) as rec, pytest.raises((ValueError, TypeError), match="sample"):
         unet(torch.tensor(1.0), 1, inputs[2])
     assert not rec.runs
 
