@@ -123,7 +123,7 @@ def test_opening_shows_the_inside_and_the_source_without_python(browser):
     page.locator(tab("source")).click()
     first = page.locator(".ux-umap-einops li").nth(1)
     first.wait_for()
-    assert "batch query (head channel) -> batch head query channel" in first.inner_text()
+    assert "batch query (head head_dim) -> batch head query head_dim" in first.inner_text()
     page.locator(".ux-umap nav button", has_text="up_blocks.2").click()
     assert page.locator(of("up_blocks.2")).get_attribute("class").count("ux-umap-open") == 1
     page.locator(tab("feature maps")).click()

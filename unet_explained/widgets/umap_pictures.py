@@ -47,7 +47,7 @@ def as_maps(output: Tensor, axes: Sequence[str], size: tuple[int, int] | None) -
     if size is None or "query" not in axes:
         raise Asked("It has no height and width, so there is no picture of it.")
     if one.ndim == 3:
-        one = rearrange(one, "head query channel -> query (head channel)")
+        one = rearrange(one, "head query head_dim -> query (head head_dim)")
     return rearrange(one, "(height width) channel -> channel height width", **height_width).numpy()
 
 
