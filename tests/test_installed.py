@@ -1,5 +1,6 @@
 """The wheel in an environment of its own: what it says it needs is all that it needs."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -97,7 +98,9 @@ def test_the_core_works_without_what_draws_and_teaches(core, tmp_path):
     done = run(core, "-c", USE, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "859520964\n"
-    assert done.stderr == "", "something complains of what is not installed"
+    bar = re.compile(r"\s*(denoising: .*)?")  # of a run that takes over a second
+    said = [line for line in re.split(r"[\r\n]", done.stderr) if not bar.fullmatch(line)]
+    assert said == [], "something complains of what is not installed"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ class Hooks:
         self.open = False
         self._place = place
         self._placed: list[tuple[nn.Module, Hook]] = []
+        self._unclosed: weakref.finalize | None = None
 
     def __enter__(self) -> Self:
         if self.open:
@@ -51,6 +52,8 @@ class Hooks:
             _take_off(module, hook)
             self._placed.pop()
         _settle_stance()
+        if self._unclosed:
+            self._unclosed.detach()  # Python swallows an interrupt that comes in a finalizer
 
     def before(self, module: nn.Module, act: Callable, first: bool = False) -> None:
         """act(module, args, kwargs) before a call; it may return other (args, kwargs).
@@ -120,7 +123,7 @@ def _settle_stance(hooks: Hooks | None = None) -> None:
     with _LOCK:
         if hooks is not None:
             _EAGER.add(hooks)
-            weakref.finalize(hooks, _settle_stance)
+            hooks._unclosed = weakref.finalize(hooks, _settle_stance)
         needed = any(each.open for each in _EAGER)
         if needed and not _FOUND:
             _FOUND.append([])
