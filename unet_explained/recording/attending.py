@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..model import Attention, attention_weights
 from .heatmaps import portions
-from .kept import Pair, Size
+from .pairs import Pair, Size
 
 PROJECTIONS = (
     "to_q", "to_k", "to_v", "to_qkv", "to_kv", "add_k_proj", "add_v_proj", "norm_q", "norm_k",

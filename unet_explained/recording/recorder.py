@@ -18,8 +18,10 @@ from .budget import Budget, Foreseen
 from .heatmaps import head_mean
 from .hooks import Hooks, called_modules
 from .identity import ROLES, Identity, Origin, Reader, Row, current
-from .kept import Given, Pair, RecordedRun, RecordedStep, Size, Stats, Total, image_key
+from .kept import Given, RecordedRun, RecordedStep, Stats, Total, image_key
 from .nested import copied, first, moved, size_of
+from .pairs import Pair, Size
+from .processors import Processors, processors_of
 from .recording import Recording
 
 HELD = 256 * 2**20  # bytes that may wait for the forward's end, to be worked on together
@@ -67,9 +69,9 @@ class Recorder:
         self.hooks: ref[Hooks] | None = None
         self.modules: list[nn.Module] = []  # those that hooks were put on
         self.attentions: list[nn.Module] = []
-        self.inside: list[
-            nn.Module | None
-        ] = []  # the parts of these: what LoRA and the like change
+        self.inside: list[nn.Module | None] = []  # parts of these: LoRA and the like change them
+        self.foreign: list[nn.Module] = []  # those of them that are not ours
+        self.processors: Processors = ()
         self.proofs: dict[tuple, float] = {}  # of each attention and kind of call: its scale
 
     def place(self, unet: nn.Module, hooks: Hooks) -> None:
@@ -86,6 +88,7 @@ class Recorder:
         """On all that stands in it now."""
         self.modules = list(unet.modules())
         self.attentions = [m for m in self.modules if isinstance(m, Attention) or is_foreign(m)]
+        self.foreign = [m for m in self.attentions if is_foreign(m)]
         self.inside = _parts(self.attentions)
         options, named = self.options, dict(called_modules(unet))
         looks_at = {True: options.attention, False: options.self_attention}  # by: at the prompt
@@ -130,7 +133,8 @@ class Recorder:
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward starts, in the place of one of this thread that never ended."""
-        arguments = Given.of(args, kwargs)
+        self.processors = processors_of(self.foreign, self.processors)
+        arguments = Given.of(args, kwargs, self.processors)
         sample, timestep = arguments.named("sample", 0), arguments.named("timestep", 1)
         if not isinstance(sample, Tensor) or sample.ndim == 0 or timestep is None:
             return  # the model itself complains
