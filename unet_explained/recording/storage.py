@@ -186,12 +186,13 @@ class Unpacking:
         self, timestep, batch, kept, given, processors, attention, pairs, values, stats
     ) -> RecordedStep:
         names, numbers = stats[0], self.value(stats[1]).tolist()
+        args, kwargs = self.value(given) or ((), {})
         had = tuple(Processor(*one) for one in processors)
         return RecordedStep(
             self.value(timestep),
             self._rows(batch),
             tuple(kept),
-            None if given is None else Given.of(*self.value(given), processors=had),
+            None if given is None else Given.of(args, kwargs, had),
             self.value(attention),
             {name: Pair(*pair) for name, pair in self.value(pairs).items()},
             self.value(values),
