@@ -31,10 +31,10 @@ def plot_heatmaps(run, recording, /, *, same_scale: bool = True, **where) -> Pic
     where: layer=, head=, step=, run=, picture= and half= as for Recording.attention; of several
     recorded runs a Run finds itself.
     """
-    image, identity = getattr(run, "image", run), getattr(run, "identity", None)
+    image, own = getattr(run, "image", run), getattr(run, "recording", None)
     origins = [recorded.origin for recorded in recording.runs]
-    if identity and identity.origin in origins:
-        where = {"run": origins.index(identity.origin)} | where
+    if own and own.runs[0].origin in origins:
+        where = {"run": origins.index(own.runs[0].origin)} | where
     text, maps = recorded_text(recording, where), word_maps(recording, **where)
     if not maps:
         raise ValueError(f"the prompt {text.text!r} has no words that maps could be of")
