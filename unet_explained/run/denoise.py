@@ -69,7 +69,7 @@ class Run:
 
     @property
     def timesteps(self) -> tuple[int | float, ...]:
-        return tuple(self.recording.timesteps)
+        return tuple(step.timestep.item() for step in self.recording.runs[0].steps)
 
     def replay(self, step: int, *patterns: str, **options) -> Recording:
         """One forward again, as Recording.replay."""
