@@ -23,7 +23,7 @@ def test_a_forward_again_sees_what_the_step_saw(tiny_pipe, kind):
         seen = forward_again(run, step.index)
         torch.testing.assert_close(seen.latents, step.denoised, rtol=1e-4, atol=1e-4)
         assert seen.image.size == run.image.size
-    with pytest.raises(IndexError, match="forwards 0 to 1"):
+    with pytest.raises(IndexError, match="step 2 is not among the 2"):
         forward_again(run, 2)
 
 

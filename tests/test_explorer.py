@@ -11,8 +11,9 @@ import torch
 import unet_explained as ux
 from unet_explained.widgets import explorer_page
 from unet_explained.widgets.explorer import explore
-from unet_explained.widgets.explorer_maps import WordMaps, columns_of
-from unet_explained.widgets.explorer_page import choice, packed, texts_of
+from unet_explained.widgets.explorer_page import choice, packed
+from unet_explained.widgets.subject import subject_of
+from unet_explained.widgets.subject_maps import WordMaps, columns_of
 from unet_explained.widgets.widget import Asked
 
 PROMPT = "a red frog left of a blue square, a frog"  # repeated words; frog has four tokens
@@ -53,9 +54,9 @@ def shown(view, **where) -> tuple[list[dict], np.ndarray]:
     return words, maps * np.array(content["tops"])[:, None, None]
 
 
-def of_recording(run, recording, half="conditional", **where) -> np.ndarray:
+def of_recording(recording, half="conditional", **where) -> np.ndarray:
     """The same weights read from a recording, token by token."""
-    columns = columns_of(texts_of(run)[half])
+    columns = columns_of(recording.text(half=half), 77)
     return np.stack(
         [
             sum(recording.attention(token=i, half=half, **where) for i in column.tokens).numpy()
@@ -90,7 +91,7 @@ def test_the_page_shows_what_a_recording_says(recorded, half, given):
         view.answer({"replay": step})
     for where in PLACES:
         _, maps = shown(view, half=half, **where)
-        assert_equal(maps, of_recording(run, recording, half, **where))
+        assert_equal(maps, of_recording(recording, half, **where))
 
 
 def test_each_occurrence_of_a_word_is_shown_apart_with_its_tokens_summed(recorded):
@@ -139,7 +140,7 @@ def test_what_a_recording_did_not_keep_is_replayed(tiny_pipe):
         run = tiny_pipe(PROMPT, steps=2, guidance=5)
     view = explore(run, recording)
     _, maps = shown(view, layer=LAYER, head=3, step=1)
-    assert_equal(maps, of_recording(run, run.replay(1, attention="heads"), head=3, layer=LAYER))
+    assert_equal(maps, of_recording(run.replay(1, attention="heads"), head=3, layer=LAYER))
     assert view.answer({"maps": choice(half="unconditional")})[0] == {"missing": [0]}
 
 
@@ -152,7 +153,7 @@ def test_the_mean_of_all_steps_names_the_steps_to_replay_first(run, forwards):
 
 def test_a_small_budget_drops_steps_but_no_mean(recorded, forwards):
     run, recording = recorded
-    source = WordMaps(run, texts_of(run), budget=1)
+    source = WordMaps(subject_of(run, image=None), budget=1)
     mean = source.maps("*")
     expected = recording.attention("square").numpy()
     assert mean[8].numpy() == pytest.approx(expected, abs=1e-3)
@@ -208,7 +209,7 @@ def test_what_there_is_not_is_said_in_words(tiny_pipe):
         view.answer({"maps": choice(half="unconditional", step=0)})
     with pytest.raises(Asked, match="head 9 is not among the 4"):
         view.answer({"maps": choice(LAYER, head=9, step=0)})
-    with pytest.raises(Asked, match="forwards 0 to 0"):
+    with pytest.raises(Asked, match="step 4 is not among the 1"):
         view.answer({"maps": choice(step=4)})
     with pytest.raises(Asked, match="outside the latents' 8 x 8"):
         view.answer({"self": choice(step=0) | {"row": 8, "column": 0}})

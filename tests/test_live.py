@@ -37,7 +37,7 @@ def test_the_first_and_the_last_step_are_always_drawn(view):
 
 def test_a_frame_shows_the_steps_own_preview_maps_and_activity(view, tiny_pipe):
     run = view.wait()
-    frame, step = view.frames[-1], len(run.forwards) - 1
+    frame, step = view.frames[-1], len(run.timesteps) - 1
     with_words = run.replay(step, attention="mean")
     layers = [n for n in with_words.layers if n.startswith("up_") and with_words.layers[n] < (8, 8)]
     recorded = [with_words.attention("circle", layer=layer) for layer in layers]

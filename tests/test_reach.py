@@ -33,9 +33,9 @@ def test_the_counted_reach_of_a_resnet_is_where_gradients_are_not_zero():
 
 def test_a_ripple_begins_where_the_pixel_is_and_leaves_the_run_alone():
     run = ux.load(device="cpu")("a red circle", steps=1, height=128, width=128)
-    before = run.forwards[0].sample.clone()
+    before = run.recording.given(0)["sample"].clone()
     maps = ripple(run, 0, (5, 9), "conv_in", "down_blocks.0.resnets.0")
-    assert torch.equal(run.forwards[0].sample, before)
+    assert torch.equal(run.recording.given(0)["sample"], before)
     rows, columns = np.nonzero(maps["conv_in"])
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 6, 8, 10)
     row, column = divmod(int(maps["down_blocks.0.resnets.0"].argmax()), 16)

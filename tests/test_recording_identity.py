@@ -53,7 +53,7 @@ def test_generators_in_turn_and_unevenly(tiny_pipe, expected):
         runs = [end(second), end(first)][::-1]
     for number in (0, 1):
         assert_equal(rec, number, expected[number])
-        assert rec.runs[number].origin is runs[number].identity.origin
+        assert rec.runs[number].origin is runs[number].recording.runs[0].origin
         assert rec.runs[number].finished
     assert torch.equal(rec.attention("fish", run=1), expected[1].attention("fish"))
     with pytest.raises(ValueError, match="2 runs were recorded: pass run=0 to 1"):

@@ -19,7 +19,8 @@ def recorded(tiny_pipe):
         run = tiny_pipe(PROMPT, steps=2, negative_prompt="a house")
         unfinished = tiny_pipe.denoise("a green fish", steps=3)
         next(unfinished)
-        tiny_pipe.unet(run.forwards[0].sample, 3, run.forwards[0].encoder_hidden_states)
+        given = run.recording.given(0)
+        tiny_pipe.unet(given["sample"], 3, given["encoder_hidden_states"])
     return run, rec
 
 
@@ -106,7 +107,7 @@ def test_what_is_no_recording_is_named(recorded, tmp_path):
     with pytest.raises(FileNotFoundError, match="no recording there"):
         Recording.load(tmp_path / "mine")
     folder = rec.save(tmp_path / "record")
-    structure = json.loads((folder / STRUCTURE).read_text()) | {"version": 2}
+    structure = json.loads((folder / STRUCTURE).read_text()) | {"version": 3}
     (folder / STRUCTURE).write_text(json.dumps(structure))
-    with pytest.raises(ValueError, match="a recording of version 2, expected 1"):
+    with pytest.raises(ValueError, match="a recording of version 3, expected 2"):
         Recording.load(folder)

@@ -55,7 +55,7 @@ def test_without_guidance_and_not_square(tiny_folder, tiny_pipe):
     options = {"height": 48, "width": 96}
     ours = tiny_pipe(PROMPT, steps=3, guidance=1.0, **options)
     assert ours.image.size == (96, 48)
-    assert ours.forwards[0].sample.shape == (1, 4, 6, 12)
+    assert ours.recording.given(0)["sample"].shape == (1, 4, 6, 12)
     reference = reference_latents(
         tiny_folder, tiny_pipe, num_inference_steps=3, guidance_scale=1.0, **options
     )
@@ -261,12 +261,13 @@ def test_words_are_read_from_the_half_that_was_given_the_prompt(tiny_pipe):
             weight.mul_(5)  # the maps of a fresh random network are nearly flat
     run = tiny_pipe(PROMPT, steps=2, negative_prompt="a green fish")
     (token,) = run.prompt.spans[2].tokens
-    seen, forward = run.replay(1).attention("circle"), run.forwards[1]
+    seen, given = run.replay(1).attention("circle"), run.recording.given(1)
+    sample, timestep, context = given["sample"], given["timestep"], given["encoder_hidden_states"]
     prompted = embed(run.prompt, tiny_pipe.text_encoder)
     with ux.record(tiny_pipe.unet) as alone:
-        tiny_pipe.unet(forward.sample[:1], forward.timestep, prompted)
+        tiny_pipe.unet(sample[:1], timestep, prompted)
     with ux.record(tiny_pipe.unet) as other:
-        tiny_pipe.unet(forward.sample[:1], forward.timestep, forward.encoder_hidden_states[:1])
+        tiny_pipe.unet(sample[:1], timestep, context[:1])
     near = (seen - alone.attention(token=token)).abs().max()
     far = (seen - other.attention(token=token)).abs().max()
     assert near < 0.1 * far

@@ -216,7 +216,7 @@ def test_it_takes_what_shape_table_takes_and_refuses_the_rest(tiny_pipe, run):
     assert umap("sd15", height=32, width=48).modules["conv_in"]["axes"][2:] == [
         ["height", 32], ["width", 48],
     ]  # fmt: skip
-    with pytest.raises(TypeError, match=r"expected a Run, a Pipeline, a UNet, .* got int"):
+    with pytest.raises(TypeError, match=r"expected a Run, a Recording, a pipeline, .* got int"):
         umap(15)
     with pytest.raises(ValueError, match="'sd51' is no preset"):
         umap("sd51")

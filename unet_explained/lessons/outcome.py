@@ -35,12 +35,12 @@ def forward_again(run: Run, step: int) -> Outcome:
 
     Raises IndexError for a step this run did not have.
     """
-    forward, pipeline = run.forward_at(step), run.pipeline
-    prediction = pipeline.unet(**vars(forward)).sample.float()
+    given, pipeline = run.recording.given(step), run.pipeline
+    prediction = pipeline.unet(**given).sample.float()
     if len(prediction) == 2:
         prediction = diffusion.guided(prediction[:1], prediction[1:], run.guidance)
-    noisy, kind = forward.sample[-1:].float(), pipeline.scheduler.config.prediction_type
-    levels = diffusion.levels(pipeline.scheduler.alphas_cumprod, forward.timestep[None])
+    noisy, kind = given["sample"][-1:].float(), pipeline.scheduler.config.prediction_type
+    levels = diffusion.levels(pipeline.scheduler.alphas_cumprod, given["timestep"][None])
     latents = diffusion.denoised(kind, noisy, prediction, *levels)
     return Outcome(prediction[0], latents, pipeline)
 

@@ -1,12 +1,12 @@
 """How far a change travels on the way down: counted from kernels, and measured by a ripple."""
 
-from dataclasses import replace
-
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..model import UNet2DConditionModel
 from ..model.resnet import Downsample2D, ResnetBlock2D
+from ..recording.intervene import intervene
 
 
 def convolution_reach(unet: UNet2DConditionModel) -> dict[str, int]:
@@ -42,12 +42,15 @@ def ripple(run, step: int, pixel: tuple[int, int], *names: str) -> dict:
     pixel: (row, column) in the latents, all of whose channels get 1 added. name -> an array
     (height, width): the length of the change across the channels, in the half with the prompt.
     """
-    forward = run.forwards[step]
-    sample = forward.sample.clone()
-    sample[:, :, pixel[0], pixel[1]] += 1
-    touched = replace(run, forwards=(replace(forward, sample=sample),))
+
+    def touch(sample: Tensor) -> Tensor:
+        one = torch.zeros_like(sample)
+        one[:, :, pixel[0], pixel[1]] = 1
+        return sample + one
+
     before = run.replay(step, *names, attention=None)
-    after = touched.replay(0, *names, attention=None)
+    with intervene(run.pipeline.unet, "", touch, on="sample"):
+        after = run.replay(step, *names, attention=None)
     return {name: _length(after[name][0] - before[name][0]) for name in names}
 
 

@@ -1,5 +1,6 @@
 """What a recording is made of, filled by the recorder; and where in it a picture's part stands."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -8,11 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..model import UNet2DConditionModel
 from .identity import ROLES, Origin, Row, Text
 from .nested import changed, tensors
 from .pairs import Pair, Size
 from .patterns import pick
 from .processors import Processors
+
+_, *ARGUMENTS = inspect.signature(UNet2DConditionModel.forward).parameters  # the reference's too
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,18 @@ class Given(NamedTuple):
     def named(self, name: str, position: int):
         """An argument of the UNet's forward; None if it was not given."""
         return self.args[position] if len(self.args) > position else self.kwargs.get(name)
+
+    @property
+    def by_name(self) -> dict[str, Any]:
+        """All arguments by the names that the UNet's forward has for them."""
+        return dict(zip(ARGUMENTS, self.args)) | self.kwargs
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """batch, height and width of the latents, and tokens, as shape_table takes them."""
+        shape, context = self.by_name["sample"].shape, self.by_name.get("encoder_hidden_states")
+        tokens = context.shape[1] if isinstance(context, Tensor) else 0
+        return dict(batch=shape[0], height=shape[-2], width=shape[-1], tokens=tokens)
 
     @property
     def changed(self) -> bool:
@@ -131,6 +147,7 @@ class RecordedRun:
     self_layers: dict[str, Size] = field(default_factory=dict)
     image_layers: dict[int, dict[str, Size]] = field(default_factory=dict)  # by image prompt
     totals: dict[Any, Total] = field(default_factory=dict)  # over steps, if attention="sum"
+    counts: dict[str, int] = field(default_factory=dict)  # of its first forward: Given.counts
 
     @property
     def finished(self) -> bool | None:

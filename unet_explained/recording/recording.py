@@ -4,10 +4,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..model import UNetConfig
 from .axes import Call
 from .identity import Origin, Reader, Text
 from .kept import Given, Options, RecordedRun, RecordedStep, Stats
@@ -16,6 +19,8 @@ from .nested import tensors
 from .pairs import Size
 from .patterns import closest, pick
 
+GONE = "the model that was recorded is gone"
+
 
 class Recording:
     """What a recorder saw.
@@ -23,6 +28,7 @@ class Recording:
     calls: every module call of the first forward, in order, with axes, sizes and types.
     runs: a RecordedRun for each run, whatever ran beside it; forwards that nobody calls theirs form
     one for each thread and size. Reads work while a run goes on; of several, run= says which.
+    config, dtype: what the model was built from, and its numbers; None for a model without.
     """
 
     def __init__(
@@ -41,6 +47,8 @@ class Recording:
         self.runs: list[RecordedRun] = []
         self._model = model  # weakly: a recording does not keep a model alive
         self._reader = reader
+        self.config = _plain(getattr(model(), "config", None))
+        self.dtype: torch.dtype | None = getattr(model(), "dtype", None)
         self._runs: dict[object, RecordedRun] = {}
         self._given: deque[RecordedStep] = deque()  # those whose inputs are kept, oldest first
         self._given_bytes, self._uses = 0, Counter[int]()
@@ -59,9 +67,10 @@ class Recording:
         """The run that forwards of this key belong to; it is one of `runs` once a forward ended."""
         return self._runs.setdefault(key, RecordedRun(self.options, origin))
 
-    def file(self, run: RecordedRun, step: RecordedStep, given: Given, left: int) -> None:
+    def file(self, run: RecordedRun, step: RecordedStep, given: Given, left: float) -> None:
         """A forward ended; left: bytes of the budget that its inputs may have, and older ones."""
         if not run.steps:
+            run.counts = given.counts
             self.runs.append(run)
         run.steps.append(step)
         step.given = given
@@ -222,17 +231,31 @@ class Recording:
         """
         from .watch import replayed
 
-        one = pick(self._run(run).steps, step, "step")
-        model = unet if unet is not None else self._model()
+        one, model = self._step(step, run), unet if unet is not None else self._model()
         if model is None:
-            raise ValueError("the model that was recorded is gone: pass unet=")
-        if one.given is None:
-            raise ValueError(
-                f"what step {step} was given is not kept: it did not fit the budget beside the rest"
-            )
-        if one.given.changed:
-            raise ValueError(f"what step {step} was given has been written into since")
-        return replayed(model, one.given, one.batch, *patterns, **options)
+            raise ValueError(f"{GONE}: pass unet=")
+        return replayed(model, _whole(one, step), one.batch, *patterns, **options)
+
+    def given(self, step: int, *, run: int | None = None) -> dict[str, Any]:
+        """What the UNet was given at a step, by the names of its forward's arguments.
+
+        Raises IndexError for a step that there is not, and ValueError where it is not there.
+        """
+        return _whole(self._step(step, run), step).by_name
+
+    def why_no_replay(self, step: int, *, run: int | None = None) -> str:
+        """Why replay() cannot be had of a step, without unet=; "" if it can."""
+        one = self._step(step, run)
+        return GONE if self._model() is None else _lacking(one, step)
+
+    def number(self, run: int | None = None) -> int:
+        """Which of `runs` is meant: for None the only one. ValueError or IndexError if none is."""
+        if not self.runs:
+            raise ValueError("nothing was recorded: no forward of the model ended inside `with`")
+        if run is None and len(self.runs) > 1:
+            last = len(self.runs) - 1
+            raise ValueError(f"{last + 1} runs were recorded: pass run=0 to {last}, or read .runs")
+        return pick(range(len(self.runs)), run or 0, "run")
 
     def self_attention(
         self,
@@ -283,12 +306,31 @@ class Recording:
         return Maps(self._run(run), self.failed)
 
     def _run(self, run: int | None) -> RecordedRun:
-        if not self.runs:
-            raise ValueError("nothing was recorded: no forward of the model ended inside `with`")
-        if run is None and len(self.runs) > 1:
-            last = len(self.runs) - 1
-            raise ValueError(f"{last + 1} runs were recorded: pass run=0 to {last}, or read .runs")
-        return pick(self.runs, run or 0, "run")
+        return self.runs[self.number(run)]
+
+    def _step(self, step: int, run: int | None) -> RecordedStep:
+        return pick(self._run(run).steps, step, "step")
+
+
+def _lacking(one: RecordedStep, step: int) -> str:
+    """Why what a step was given is not there any more; "" if it is."""
+    if one.given is None:
+        return f"what step {step} was given is not kept: it did not fit the budget beside the rest"
+    return f"what step {step} was given has been written into since" if one.given.changed else ""
+
+
+def _whole(one: RecordedStep, step: int) -> Given:
+    """What a step was given. ValueError if it is not there any more."""
+    if one.given is None or one.given.changed:
+        raise ValueError(_lacking(one, step))
+    return one.given
+
+
+def _plain(config: Any) -> dict | None:
+    """A model's config as config.json has it: of this package a class, of the reference a dict."""
+    if config is None:
+        return None
+    return config.to_dict() if isinstance(config, UNetConfig) else dict(config)
 
 
 def _gone() -> None:

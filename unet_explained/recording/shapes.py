@@ -117,7 +117,10 @@ def shape_table(
 def table_of_recording(recording) -> ShapeTable:
     """The table of the first forward that a Recording saw; ValueError if it saw none."""
     if not recording.calls:
-        raise ValueError("nothing was recorded yet: run the model inside `with record(...)`")
+        raise ValueError(
+            "no shapes were recorded: run the model inside `with record(...)`, or of a Run read "
+            "run.replay(0).shapes"
+        )
     return _table("recorded forward", recording.calls)
 
 

@@ -72,6 +72,8 @@ class Packing:
         options = asdict(recording.options) | {"device": str(recording.options.device)}
         return {
             "options": options,
+            "config": recording.config,
+            "dtype": recording.dtype and _short(recording.dtype),
             "names": list(recording.names),
             "calls": [self._call(call) for call in recording.calls],
             "runs": runs,
@@ -90,6 +92,7 @@ class Packing:
                 for total in run.totals.values()
             ],
             "steps": [self._step(step) for step in run.steps],
+            "counts": run.counts,
         }
 
     def _step(self, step: RecordedStep) -> dict:
@@ -118,7 +121,7 @@ class Packing:
 
     def _call(self, call: Call) -> list:
         def seen(tensors: tuple[Seen, ...]) -> list:
-            return [[t.name, t.axes, t.shape, str(t.dtype).removeprefix("torch.")] for t in tensors]
+            return [[t.name, t.axes, t.shape, _short(t.dtype)] for t in tensors]
 
         return [call.name, call.kind, call.parameters, seen(call.inputs), seen(call.outputs)]
 
@@ -157,6 +160,9 @@ class Unpacking:
         options = self.structure["options"]
         options |= {"patterns": tuple(options["patterns"])}
         recording = Recording(Options(**options), self.structure["names"], _gone)
+        recording.config = self.structure["config"]
+        dtype = self.structure["dtype"]
+        recording.dtype = dtype and getattr(torch, dtype)
         recording.calls = [self._call(*call) for call in self.structure["calls"]]
         recording.failed = self.structure["failed"]
         recording.runs = [self._run(recording.options, run) for run in self.structure["runs"]]
@@ -177,6 +183,7 @@ class Unpacking:
                 number: Total(self._rows(rows), self.value(sums), count)
                 for number, (rows, sums, count) in enumerate(run["totals"])
             },
+            run["counts"],
         )
 
     def _rows(self, rows: list) -> tuple[Row, ...]:
@@ -224,6 +231,11 @@ def _plain(text: Text) -> Text:
     """Without what a subclass adds."""
     second = None if text.second is None else _plain(text.second)
     return Text(text.text, text.tokens, text.places, text.spans, second)
+
+
+def _short(dtype: torch.dtype) -> str:
+    """Its name within torch."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _text(text: dict) -> Text:

@@ -1,11 +1,13 @@
-"""The sampling loop, as a generator of steps; what a run keeps; one of its forwards again."""
+"""The sampling loop, as a generator of steps, and what a run keeps."""
 
 import copy
 import inspect
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -20,19 +22,9 @@ from ..model import UNet2DConditionModel
 from ..model.embeddings import Timesteps
 from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.identity import ROLES
-from ..recording.kept import Given
-from ..recording.watch import replayed
+from ..recording.kept import Given, Options, RecordedStep
+from ..recording.patterns import uncompiled
 from .text import Prompt, embed, read_prompt, warn_of_unknown_words
-
-
-@dataclass(frozen=True)
-class Forward:
-    """What the UNet was given once: enough to look at that moment again."""
-
-    sample: Float[Tensor, "batch channel height width"]
-    timestep: Tensor
-    encoder_hidden_states: Float[Tensor, "batch token text"]
-    timestep_cond: Float[Tensor, "batch guidance"] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,15 +52,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its picture, and what is needed to look at any step of it again."""
+    """A finished run: its prompt, its picture, and a record of what each forward was given."""
 
     prompt: Prompt
     negative_prompt: str
     guidance: float
     seed: int
     latents: Float[Tensor, "1 channel height width"] = field(repr=False)
-    forwards: tuple[Forward, ...] = field(repr=False)
-    identity: Identity = field(repr=False)  # of all its forwards: by it a recording knows them
+    recording: Recording = field(repr=False)
     pipeline: "Pipeline" = field(repr=False)
 
     @cached_property
@@ -78,21 +69,11 @@ class Run:
 
     @property
     def timesteps(self) -> tuple[int | float, ...]:
-        return tuple(forward.timestep.item() for forward in self.forwards)
-
-    def forward_at(self, step: int) -> Forward:
-        """What the UNet was given at a step; IndexError for one that this run did not have."""
-        if not -len(self.forwards) <= step < len(self.forwards):
-            raise IndexError(f"step {step}: this run has forwards 0 to {len(self.forwards) - 1}")
-        return self.forwards[step]
+        return tuple(step.timestep.item() for step in self.recording.runs[0].steps)
 
     def replay(self, step: int, *patterns: str, **options) -> Recording:
-        """One forward again, under the recorder; patterns and options as for record().
-
-        Raises IndexError for a step this run did not have.
-        """
-        given = Given.of((), vars(self.forward_at(step)))
-        return replayed(self.pipeline.unet, given, self.identity.rows, *patterns, **options)
+        """One forward again, as Recording.replay."""
+        return self.recording.replay(step, *patterns, **options)
 
 
 @dataclass
@@ -169,21 +150,21 @@ class Pipeline:
         rows = (Row(text, 0, role) for text, role in zip(prompts, roles, strict=True))
         origin = Origin(total)
         identity = Identity(origin, tuple(rows))
+        recording, file = _record_of(unet, identity)
 
-        forwards = []
         for index, timestep in enumerate(scheduler.timesteps):
             sample = scheduler.scale_model_input(torch.cat([latents] * len(prompts)), timestep)
-            forwards.append(Forward(sample.to(unet.dtype), timestep, context, condition))
+            given = dict(sample=sample.to(unet.dtype), timestep=timestep)
+            given |= dict(encoder_hidden_states=context, timestep_cond=condition)
             with identified(identity):
-                prediction = unet(**vars(forwards[-1])).sample.float()
+                prediction = unet(**given).sample.float()
+            file(given)
             if guided:
                 prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
             latents, denoised = _advance(scheduler, prediction, timestep, latents, generator)
             yield Step(index, total, timestep.item(), latents, denoised, self)
         origin.finished = True
-        return Run(
-            texts[1], texts[0].text, guidance, seed, latents, tuple(forwards), identity, self
-        )
+        return Run(texts[1], texts[0].text, guidance, seed, latents, recording, self)
 
     def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int, int]:
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
@@ -227,6 +208,20 @@ class Pipeline:
         colours = einsum(latents[0], torch.stack(factors), pattern)
         levels = ((colours + zero).clamp(-1, 1) + 1) * 127.5
         return levels.round().to("cpu", torch.uint8).numpy()
+
+
+def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict], None]]:
+    """A record of what each forward is given and whom its rows are for, and what files one."""
+    model = uncompiled(unet)
+    options = Options((), None, False, "both", False, unet.device)
+    recording = Recording(options, [name for name, _ in model.named_modules()], ref(model))
+    run = recording.run_of(identity.origin, identity.origin)
+
+    def file(given: dict) -> None:
+        step = RecordedStep(given["timestep"], identity.rows, tuple(range(len(identity.rows))))
+        recording.file(run, step, Given.of((), given), inf)
+
+    return recording, file
 
 
 def _advance(scheduler, prediction, timestep, latents, generator) -> tuple[Tensor, Tensor]:

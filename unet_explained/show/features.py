@@ -78,6 +78,7 @@ def principal_colours(features: np.ndarray) -> np.ndarray:
     places = places - places.mean(axis=0)
     _, _, directions = np.linalg.svd(places, full_matrices=False)
     along = places @ directions[:3].T
+    along = np.pad(along, ((0, 0), (0, 3 - along.shape[1])))  # a place or two differ in fewer
     low, high = np.percentile(along, (1, 99), axis=0)
     scaled = np.clip((along - low) / np.maximum(high - low, 1e-12), 0, 1)
     return (scaled * 255).astype(np.uint8).reshape(height, width, 3)

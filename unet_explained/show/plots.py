@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from .colours import ATTENTION
+from .png import as_image
+
+GREY = 128  # of 255: what maps lie over where there is no picture
 
 
 class Picture(Figure):
@@ -26,19 +29,20 @@ class Picture(Figure):
 def plot_heatmaps(run, recording, /, *, same_scale: bool = True, **where) -> Picture:
     """The picture and one map for each word of its prompt.
 
-    run: a Run, or a picture of any kind that numpy reads; then its words are the record's.
+    run: a Run, or a picture that PIL or numpy reads; then its words are the record's.
     same_scale: one scale for all words, so that strong words look strong; else each word its own.
     where: layer=, head=, step=, run=, picture= and half= as for Recording.attention; of several
     recorded runs a Run finds itself.
     """
-    image, identity = getattr(run, "image", run), getattr(run, "identity", None)
+    image, own = getattr(run, "image", run), getattr(run, "recording", None)
     origins = [recorded.origin for recorded in recording.runs]
-    if identity and identity.origin in origins:
-        where = {"run": origins.index(identity.origin)} | where
+    if own and own.runs[0].origin in origins:
+        where = {"run": origins.index(own.runs[0].origin)} | where
     text, maps = recorded_text(recording, where), word_maps(recording, **where)
     if not maps:
         raise ValueError(f"the prompt {text.text!r} has no words that maps could be of")
-    return heatmap_grid(np.asarray(image), text.words, maps, title=text.text, same_scale=same_scale)
+    seen = np.asarray(as_image(image))
+    return heatmap_grid(seen, text.words, maps, title=text.text, same_scale=same_scale)
 
 
 def word_maps(recording, **where) -> list[np.ndarray]:
@@ -59,7 +63,7 @@ def recorded_text(recording, where: dict):
 
 
 def heatmap_grid(
-    image: np.ndarray,
+    image: np.ndarray | None,
     titles: Sequence[str],
     maps: Sequence[np.ndarray],
     *,
@@ -68,17 +72,21 @@ def heatmap_grid(
 ) -> Picture:
     """A picture, uint8 (height, width, 3), and maps, float (height, width), laid over it in grey.
 
-    The number under a map is its largest weight: what the colour bar's end stands for.
+    The number under a map is its largest weight: what the colour bar's end stands for. Without a
+    picture the maps alone are drawn, over a plain grey.
     """
-    panel = 2.3, 2.3 * image.shape[0] / image.shape[1] + 0.45
-    figure, axes = grid(len(maps) + 1, 5, panel, beside=0.6, above=0.5)
+    seen = np.full((*maps[0].shape, 3), GREY, np.uint8) if image is None else image
+    panel = 2.3, 2.3 * seen.shape[0] / seen.shape[1] + 0.45
+    first = int(image is not None)
+    figure, axes = grid(len(maps) + first, 5, panel, beside=0.6, above=0.5)
     figure.suptitle(f"“{title}”" if title else "", fontsize=13, parse_math=False)
-    axes[0].imshow(image)
-    entitle(axes[0], "the picture", fontsize=11, style="italic")
+    if image is not None:
+        axes[0].imshow(image)
+        entitle(axes[0], "the picture", fontsize=11, style="italic")
 
     top = max(float(values.max()) for values in maps)
-    for axis, name, values in zip(axes[1:], titles, maps):
-        draw_map(axis, image, values, top if same_scale else float(values.max()))
+    for axis, name, values in zip(axes[first:], titles, maps):
+        draw_map(axis, seen, values, top if same_scale else float(values.max()))
         entitle(axis, name, fontsize=12, fontweight="bold")
         axis.text(
             0.5, -0.02, f"max {values.max():.3f}", transform=axis.transAxes,

@@ -2,6 +2,7 @@
 // All that pointing needs is in the page; Python is asked once for each choice of the menus.
 
 const PATIENCE = 180000; // milliseconds: a full-size replay on a CPU can take half a minute
+const LOOKING = "self-attention: click a pixel to see where it looks";
 const HOW =
   "Point at a word: the map is bright where the picture looks at it. Point at the picture: the " +
   "bars show what that pixel looks at. A click keeps either, Escape lets go. Tab and arrows work.";
@@ -55,7 +56,9 @@ class Explorer {
     [this.over, this.kept] = [null, null]; // points, as shares of the picture's width and height
     [this.own, this.looking, this.look] = [false, false, null]; // look: self-attention's map
     [this.busy, this.turn] = [false, 0];
-    this.build(bytes(model.get("picture")));
+    const png = bytes(model.get("picture"));
+    this.plain = png.length ? "the picture" : "no picture was given"; // where no map is shown
+    this.build(png);
     this.menus.show(this.choice);
     this.dress();
     this.paint();
@@ -83,7 +86,7 @@ class Explorer {
     side.append(
       this.menus.element, this.ramp.element,
       box("own", "each word on its own scale", () => this.paint()),
-      box("looking", "self-attention: click a pixel to see where it looks", () => this.around()),
+      ...(this.about.self ? [box("looking", LOOKING, () => this.around())] : []),
       this.said, this.progress, make("p", { class: "ux-how" }, HOW),
     );
     const shown = make("div", {}, this.picture.canvas, this.caption, this.detail);
@@ -96,7 +99,7 @@ class Explorer {
 
   listen() {
     const { canvas } = this.picture;
-    canvas.setAttribute("aria-label", "The picture: arrow keys move from pixel to pixel");
+    canvas.setAttribute("aria-label", "The pixels: arrow keys move from one to the next");
     canvas.addEventListener("pointermove", (event) => this.set({ over: this.pointOf(event) }));
     canvas.addEventListener("pointerleave", () => this.set({ over: null }));
     canvas.addEventListener("keydown", (event) => this.step(event));
@@ -128,7 +131,9 @@ class Explorer {
   dress() {
     [this.hovered, this.focused, this.pinned] = [null, null, null];
     const { prompt } = this.about.texts[this.choice.half];
-    this.prompt.textContent = prompt ? `“${prompt}”` : "told nothing: an empty prompt";
+    const told = prompt === null ? "nobody said which words these tokens are of" : `“${prompt}”`;
+    const text = prompt === "" ? "told nothing: an empty prompt" : told;
+    this.prompt.textContent = [text, this.about.unfinished].filter(Boolean).join(" · ");
     this.buttons = this.words.map((word, index) =>
       wordButton(word, {
         hover: (on) => this.set({ hovered: on ? index : null }),
@@ -139,10 +144,10 @@ class Explorer {
     this.row.replaceChildren(...this.buttons.map(({ button }) => button));
   }
 
-  /** What the scale of all words ends at: the largest weight of any. */
+  /** What the scale of all words ends at: the largest weight of any; without words, of all. */
   get top() {
-    const isWord = (_, index) => this.words[index].kind === "word";
-    return Math.max(1e-12, ...this.data.tops.filter(isWord));
+    const words = this.data.tops.filter((_, index) => this.words[index].kind === "word");
+    return Math.max(1e-12, ...(words.length ? words : this.data.tops));
   }
 
   /** The start and the rest often take far more than words do: they have scales of their own. */
@@ -155,7 +160,7 @@ class Explorer {
   shown() {
     const index = this.hovered ?? this.focused ?? (this.look ? null : this.pinned);
     if (index === null && !this.look)
-      return { text: "the picture", end: this.top, where: this.choice };
+      return { text: this.plain, end: this.top, where: this.choice };
     if (index === null) {
       const data = this.look;
       const where = { ...this.choice, head: null, step: data.step };

@@ -1,39 +1,50 @@
-"""The word explorer: a run's picture, and over it the map of the word that is pointed at."""
+"""The word explorer: a picture, and over it the map of the word that is pointed at."""
 
 import json
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from traitlets import Bytes, Dict
 
-from ..recording import Recording
-from ..run.denoise import Run
 from ..show.colours import ATTENTION
 from ..show.plots import heatmap_grid
 from ..show.png import image_png, thumbnail
-from .explorer_maps import HALVES, WordMaps
-from .explorer_page import choice, menus, packed, texts_of
+from .explorer_page import choice, menus, packed
+from .subject import Subject, subject_of
+from .subject_maps import WordMaps
 from .widget import Asked, View
 
 SIDE = 1024  # pixels of the picture that is sent
+STILL = 20  # tokens in the still picture where nobody said which are words
 FILE = 4 * 10**6  # bytes of maps in an HTML file, where they take a third more
 
 
-def explore(run: Run, recording: Recording | None = None) -> "Explorer":
-    """A live view of which pixels look at which word, at any layer, head, step and half of a run.
+def explore(
+    what: Any,
+    recording: Any = None,
+    *,
+    image: Any = None,
+    picture: int | None = None,
+    run: int | None = None,
+) -> "Explorer":
+    """A live view of which pixels look at which word, at any layer, head, step and half.
 
-    recording: `with ux.record(pipe.unet) as recording: run = pipe(...)`, for the means over all
-    steps at once. Without it the first view is of one step; others are replayed when asked for.
-    TypeError for what is no run; ValueError for a recording that is not of this run.
+    what: a Run, or a Recording of any pipeline, live or loaded; then image is the picture that it
+    became, if there is one, and picture and run say which of several, as for Recording.attention.
+    recording: of the Run, `with ux.record(pipe.unet) as recording: run = pipe(...)`, for the means
+    over all steps at once. What was not recorded is replayed when asked for, if it can be.
+    TypeError for what is neither; ValueError or IndexError for what does not fit, or holds no map.
     """
-    if not isinstance(run, Run):
+    subject = subject_of(what, recording, image=image, picture=picture, run=run)
+    if subject is None:
         raise TypeError(
-            f"explore: expected a Run, which pipe(...) returns, got {type(run).__name__}: "
-            'write explore(pipe("a red circle"))'
+            "explore: expected a Run, which pipe(...) returns, or a Recording, got "
+            f'{type(what).__name__}: write explore(pipe("a red circle"))'
         )
-    return Explorer(run, recording, 0 if recording is None else _number(run, recording))
+    return Explorer(subject)
 
 
 class Explorer(View):
@@ -51,21 +62,28 @@ class Explorer(View):
     maps = Bytes().tag(sync=True)  # and its bytes
     colours = Bytes().tag(sync=True)  # red, green and blue of the 256 steps of the colour map
 
-    def __init__(self, run: Run, recording: Recording | None = None, number: int = 0) -> None:
-        self._run = run
-        texts = texts_of(run)
-        self._source = WordMaps(run, texts, recording, number)
-        self._shown = 2 * (len(run.forwards) - 1) // 3  # of one step, the one that shows most
+    def __init__(self, subject: Subject) -> None:
+        self._subject, self._source = subject, WordMaps(subject)
         self._asked_before: dict[str, None] = {}
-        self._first = choice()
-        if self._source.missing(None, None, HALVES[0]):
+        self._first = choice(half=subject.first)
+        # Of one step, the one that shows most, or the nearest that there is.
+        best = 2 * (len(subject.timesteps) - 1) // 3
+        steps = [n for n in subject.rows[subject.first] if self._source.can(None, n, subject.first)]
+        self._shown = min(steps, key=lambda step: abs(step - best), default=best)
+        if self._source.missing(None, None, subject.first):
             self._first["step"] = self._shown
+            if not steps:
+                raise ValueError(
+                    "explore: no map was recorded, and none can be computed: "
+                    f'{subject.why_no_replay(best)}; record(..., attention="mean") keeps maps'
+                )
         # The first maps come first: what layers there are is known from a forward alone.
         first, data = packed(self._source.maps(*self._first.values()))
+        told, image = subject.text, subject.image
         super().__init__(
-            title=f"Which pixels look at which word: {run.prompt.text}",
-            about=menus(run, self._source, texts, self._first),
-            picture=image_png(thumbnail(run.image, SIDE)),
+            title=f"Which pixels look at which {f'word: {told.text}' if told else 'token'}",
+            about=menus(self._source, self._first),
+            picture=image_png(thumbnail(image, SIDE)) if image else b"",
             first=first,
             maps=data,
             colours=(colormaps[ATTENTION](np.arange(256), bytes=True)[:, :3]).tobytes(),
@@ -77,16 +95,16 @@ class Explorer(View):
 
     @cached_property
     def _still(self) -> bytes:
-        maps = self._source.maps(*self._first.values()).numpy()
-        columns = self._source.columns[HALVES[0]]
-        shown = [i for i, column in enumerate(columns) if column.kind == "word"] or [
-            *range(len(maps))
-        ]
+        subject, maps = self._subject, self._source.maps(*self._first.values()).numpy()
+        columns = self._source.columns[subject.first]
+        shown = [i for i, column in enumerate(columns) if column.kind == "word"]
+        shown = shown or [*range(len(maps))][:STILL]
         figure = heatmap_grid(
-            np.asarray(self._run.image),
+            None if subject.image is None else np.asarray(subject.image),
             [columns[i].text for i in shown],
             [maps[i] for i in shown],
-            title=self._run.prompt.text,
+            title=subject.text.text if subject.text else "",
+            same_scale=subject.text is not None,
         )
         return figure._repr_png_()
 
@@ -109,7 +127,8 @@ class Explorer(View):
         return content, data
 
     def _maps(self, where: dict) -> tuple[dict, list[bytes]]:
-        head, step, half = where["head"], where["step"], self._half(where)
+        head, step = where["head"], where["step"]
+        half = self._subject.half(where["half"], step)
         missing = self._source.missing(head, step, half)
         if step is None and missing:
             return {"missing": missing}, []
@@ -125,15 +144,11 @@ class Explorer(View):
         row, column = where["row"], where["column"]
         if not (0 <= row < height and 0 <= column < width):
             raise Asked(f"pixel ({row}, {column}) is outside the latents' {height} x {width}")
-        place = row, column, where["layer"], where["step"], self._half(where)
+        half = self._subject.half(where["half"], where["step"])
+        place = row, column, where["layer"], where["step"], half
         found, step = self._source.self_map(*place, first=self._shown)
         content, data = packed(found[None])
         return content | {"step": step}, [data]
-
-    def _half(self, where: dict) -> str:
-        if where["half"] not in self._source.columns:
-            raise Asked(f"this run has no {where['half']} half: its guidance was off")
-        return where["half"]
 
     def baked(self) -> list[dict]:
         """What was looked at; then means of the layers, then layers, then heads, while they fit."""
@@ -147,20 +162,19 @@ class Explorer(View):
         return questions
 
     def _worth_baking(self) -> list[dict]:
-        source, step = self._source, self._first["step"]
-        steps = [None, *range(len(self._run.forwards))]
+        source, step, half = self._source, self._first["step"], self._first["half"]
         worth = [
-            {"maps": choice(step=which, half=half)}
-            for half in source.columns
-            for which in steps
-            if not source.missing(None, which, half)
+            {"maps": choice(step=which, half=each)}
+            for each in self.about["texts"]
+            for which in (None, *self._subject.rows[each])
+            if not source.missing(None, which, each)
         ]
         places = [*(mean["name"] for mean in self.about["means"]), *source.layers]
-        worth += [{"maps": choice(layer, step=step)} for layer in places]
-        if source.missing(0, step, HALVES[0]):
+        worth += [{"maps": choice(layer, step=step, half=half)} for layer in places]
+        if source.missing(0, step, half):
             return worth
-        heads = ((layer, head) for layer in source.layers for head in range(source.heads(layer)))
-        return worth + [{"maps": choice(layer, head, step)} for layer, head in heads]
+        heads = ((one["name"], n) for one in self.about["layers"] for n in range(one["heads"]))
+        return worth + [{"maps": choice(layer, head, step, half)} for layer, head in heads]
 
     def _size(self, asked: dict) -> int:
         """Of an answer, in bytes; of self-attention an upper bound."""
@@ -168,24 +182,3 @@ class Explorer(View):
         height, width = self._source.layers.get(where["layer"], self.about["latents"])
         columns = len(self._source.columns[where["half"]]) if "maps" in asked else 1
         return columns * height * width
-
-
-def _number(run: Run, recording: Recording) -> int:
-    """Which of the recorded runs is this one. TypeError and ValueError say what is wrong."""
-    if not isinstance(recording, Recording):
-        raise TypeError(
-            f"explore: expected as recording what record() gives, got {type(recording).__name__}"
-        )
-    if not (recording.options.attention or recording.options.self_attention):
-        raise ValueError("explore: this recording kept no attention: leave it out")
-    origins = [recorded.origin for recorded in recording.runs]
-    if run.identity.origin not in origins:
-        trouble = "it holds no forward of this run"
-    elif len(recording.runs[origins.index(run.identity.origin)].steps) != len(run.forwards):
-        trouble = "it holds some of this run's steps only"
-    else:
-        return origins.index(run.identity.origin)
-    raise ValueError(
-        f"explore: {trouble}: record the whole of it, `with record(pipe.unet) as rec: run = "
-        "pipe(...)`, or leave the recording out (steps are then replayed)"
-    )

@@ -37,9 +37,11 @@ function layerMenu({ layers, means }, choose) {
 function headMenu({ layers }, choose) {
   const chosen = () => choose({ head: menu.value === "" ? null : Number(menu.value) });
   const menu = make("select", { onchange: chosen });
+  const known = layers.some((one) => one.heads);
+  const alone = known ? "the mean; to see each, choose one layer" : "the mean: no head was kept";
   const show = ({ layer, head }) => {
     const heads = layers.find((one) => one.name === layer)?.heads;
-    const mean = heads ? `the mean of ${heads} heads` : "the mean; to see each, choose one layer";
+    const mean = heads ? `the mean of ${heads} heads` : alone;
     const each = Array.from({ length: heads > 1 ? heads : 0 }, (_, i) => option(i, `head ${i}`));
     menu.replaceChildren(option("", heads === 1 ? "there is one" : mean), ...each);
     menu.disabled = each.length === 0;
@@ -48,37 +50,33 @@ function headMenu({ layers }, choose) {
   return { menu, show };
 }
 
-function stepSlider({ timesteps, choice }, choose) {
+function stepSlider({ timesteps, texts, choice, steps, mean }, choose) {
   const max = timesteps.length - 1;
-  const slider = make("input", { type: "range", min: 0, max });
-  const all = make("input", { type: "checkbox" });
+  const slider = make("input", { type: "range", min: 0, max, disabled: !steps });
+  const all = make("input", { type: "checkbox", disabled: !steps || !mean });
   const text = make("span", { class: "ux-at" });
-  const words = (step) => {
-    if (step === null) return `the mean of all ${max + 1} steps`;
+  const words = ({ step, half }) => {
+    if (step === null) return `the mean of all ${texts[half].count} steps`;
     return `step ${step} of 0 to ${max}, t\u00a0=\u00a0${timesteps[step]}`;
   };
   slider.value = choice.step ?? Math.floor((2 * max) / 3);
-  slider.addEventListener("input", () => (text.textContent = words(Number(slider.value))));
+  const moved = () => (text.textContent = words({ step: Number(slider.value) }));
+  slider.addEventListener("input", moved);
   slider.addEventListener("change", () => choose({ step: Number(slider.value) }));
   all.addEventListener("change", () => choose({ step: all.checked ? null : Number(slider.value) }));
-  const show = ({ step }) => {
-    if (step !== null) slider.value = step;
-    all.checked = step === null;
-    text.textContent = words(step);
-    slider.setAttribute("aria-valuetext", words(step));
+  const show = (choice) => {
+    if (choice.step !== null) slider.value = choice.step;
+    all.checked = choice.step === null;
+    text.textContent = words(choice);
+    slider.setAttribute("aria-valuetext", words(choice));
   };
   const box = make("label", { class: "ux-check" }, all, "all steps, their mean");
   return { slider, under: make("div", { class: "ux-under" }, text, box), show, words };
 }
 
 function halfMenu({ texts }, choose) {
-  const negative = texts.unconditional?.prompt;
-  const told = {
-    conditional: "conditional: told the prompt",
-    unconditional: `unconditional: told ${negative ? `“${negative}”` : "nothing"}`,
-  };
   const menu = make("select", { onchange: () => choose({ half: menu.value }) });
-  menu.append(...Object.keys(texts).map((half) => option(half, told[half])));
+  menu.append(...Object.entries(texts).map(([half, { label }]) => option(half, label)));
   menu.disabled = menu.length === 1;
   return menu;
 }
@@ -105,7 +103,7 @@ function menus(about, choose) {
   const words = (choice) => {
     const where = [...about.means, ...about.layers].find((each) => each.name === choice.layer);
     const which = choice.head === null ? "mean of the heads" : `head ${choice.head}`;
-    return [where.label, which, step.words(choice.step)].join(" · ");
+    return [where.label, which, step.words(choice)].join(" · ");
   };
   return { element, show, words };
 }

@@ -1,6 +1,5 @@
 """What the word explorer tells its page: words, layers and steps by name, and maps as bytes."""
 
-import warnings
 from typing import Any
 
 import torch
@@ -8,37 +7,69 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..recording import Text
+from ..recording.identity import ROLES
 from ..recording.rows import stage_of
-from ..run.denoise import Run
-from ..run.text import Prompt, read_prompt
 from ..show.colours import colour_of
-from .explorer_maps import HALVES, Column, WordMaps
+from .subject_maps import Column, WordMaps
 
 MESSAGE = 4 * 10**6  # bytes that one answer may have
 HINTS = {
     "start": "the start token, which belongs to no word; its scale is its own",
     "rest": "the end token, the padding after it, and punctuation; its scale is its own",
+    "token": "nobody said which word this is of; its scale is its own",
 }
 
 
-def menus(run: Run, source: WordMaps, texts: dict[str, Prompt], first: dict) -> dict:
-    """What can be chosen, by the names the page asks with, and the first choice."""
-    layers = list(source.layers)
+def menus(source: WordMaps, first: dict) -> dict:
+    """What can be had, by the names the page asks with, and the first choice.
+
+    steps: whether there are maps of single steps; mean: whether of all; self: self-attention.
+    """
+    subject, layers, half = source.subject, list(source.layers), first["half"]
+    steps = subject.rows[half]
+    each_head = any(source.can(0, step, half) for step in (None, *steps))
     return {
-        "texts": {
-            half: {"prompt": prompt.text, "words": _words(source.columns[half], prompt)}
-            for half, prompt in texts.items()
-        },
-        "layers": [_layer(source, name) for name in layers],
+        "texts": {half: _half(source, half) for half in had(source)},
+        "layers": [_layer(source, name, each_head) for name in layers],
         "means": means(layers),
-        "timesteps": [round(time, 1) for time in run.timesteps],
-        "latents": list(run.latents.shape[-2:]),
+        "timesteps": [round(time, 1) for time in subject.timesteps],
+        "steps": any(source.can(None, step, half) for step in steps),
+        "mean": source.can(None, None, half),
+        "self": source.can_look(half),
+        "latents": list(subject.size),
+        "unfinished": subject.unfinished,
         "choice": first,
     }
 
 
-def _layer(source: WordMaps, name: str) -> dict[str, Any]:
-    """A cross-attention for the menu: by the transformer it stands in, if that says it all."""
+def had(source: WordMaps) -> list[str]:
+    """The halves of which there are any maps."""
+    return [
+        half
+        for half, rows in source.subject.rows.items()
+        if any(source.can(None, step, half) for step in (None, *rows))
+    ]
+
+
+def _half(source: WordMaps, half: str) -> dict[str, Any]:
+    """What a half was told, and how many steps have it; of an unknown text no prompt."""
+    text, subject = source.subject.texts[half], source.subject
+    told = "" if text is None else f": told {f'“{text.text}”' if text.text else 'nothing'}"
+    told = ": told the prompt" if half == ROLES[0] and text and text.text else told
+    return {
+        "label": f"{half}{told}" if subject.told else "nobody said which half this is",
+        "prompt": text and text.text,
+        "words": _words(source.columns[half], text),
+        "count": len(subject.rows[half]),
+    }
+
+
+def _layer(source: WordMaps, name: str, each_head: bool) -> dict[str, Any]:
+    """A cross-attention for the menu: by the transformer it stands in, if that says it all.
+
+    heads: 0 if only their mean can be had.
+    """
     transformer, _, inner = name.partition(".transformer_blocks.")
     beside = [other for other in source.layers if other.startswith(transformer + ".")]
     label = transformer if len(beside) == 1 else f"{transformer} block {inner.split('.')[0]}"
@@ -46,7 +77,7 @@ def _layer(source: WordMaps, name: str) -> dict[str, Any]:
         "name": name,
         "label": label,
         "size": list(source.layers[name]),
-        "heads": source.heads(name),
+        "heads": source.heads(name) if each_head else 0,
         "stage": stage_of(name),
         "colour": colour_of(name),
     }
@@ -68,30 +99,20 @@ def packed(maps: Float[Tensor, "column height width"]) -> tuple[dict, bytes]:
 
 
 def choice(
-    layer: str = "*", head: int | None = None, step: int | None = None, half: str = HALVES[0]
+    layer: str = "*", head: int | None = None, step: int | None = None, half: str = ROLES[0]
 ) -> dict:
     """In the order of names that the page asks in: a saved answer is found by it."""
     return {"layer": layer, "head": head, "step": step, "half": half}
 
 
-def texts_of(run: Run) -> dict[str, Prompt]:
-    """The prompt of each half of the batch; without guidance there is one."""
-    if len(run.forwards[0].sample) == 1:
-        return {HALVES[0]: run.prompt}
-    with warnings.catch_warnings():  # of a prompt that is too long, the run warned
-        warnings.simplefilter("ignore")
-        negative = read_prompt(run.negative_prompt, run.pipeline.tokenizer)
-    return dict(zip(HALVES, (run.prompt, negative)))
-
-
-def _words(columns: tuple[Column, ...], prompt: Prompt) -> list[dict]:
+def _words(columns: tuple[Column, ...], prompt: Text | None) -> list[dict]:
     """For the page: each column with what is said of it, and a repeated word with its number."""
     same = [column.text for column in columns if column.kind == "word"]
     words = []
     count: dict[str, int] = {}
     for text, kind, tokens in columns:
         hint = HINTS.get(kind)
-        if hint is None:
+        if hint is None and prompt is not None:
             parts = [prompt.tokens[i].replace("</w>", "") for i in tokens]
             hint = f"token {tokens[0]}" if len(tokens) == 1 else f"tokens {' + '.join(parts)}"
         number = 0

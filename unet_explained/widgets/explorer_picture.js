@@ -2,6 +2,7 @@
 
 const ALPHA = 0.78; // of a map over the picture, as in the still pictures
 const FINE = 128; // pixels to which a small map is interpolated before it is coloured
+const NONE = "#808080"; // in the place of a picture that was not given
 const MARK = "#00e5ff"; // told apart from every colour of the maps
 
 /** `times` places in each of `size` pixels: the two pixels around a place, the second's share. */
@@ -43,9 +44,11 @@ function easel([height, width], png, loaded) {
   const canvas = make("canvas", { ...size, class: "ux-picture", tabindex: 0, role: "application" });
   const [plain, grey] = [make("canvas", size), make("canvas", size)];
   const context = canvas.getContext("2d");
-  createImageBitmap(new Blob([png], { type: "image/png" })).then((picture) => {
+  const prepare = (picture) => {
     const colour = plain.getContext("2d", { willReadFrequently: true });
-    colour.drawImage(picture, 0, 0, size.width, size.height);
+    colour.fillStyle = NONE;
+    colour.fillRect(0, 0, size.width, size.height);
+    if (picture) colour.drawImage(picture, 0, 0, size.width, size.height);
     const image = colour.getImageData(0, 0, size.width, size.height);
     for (let at = 0; at < image.data.length; at += 4) {
       const mean = (image.data[at] + image.data[at + 1] + image.data[at + 2]) / 3;
@@ -53,7 +56,9 @@ function easel([height, width], png, loaded) {
     }
     grey.getContext("2d").putImageData(image, 0, 0);
     loaded();
-  });
+  };
+  if (png.length) createImageBitmap(new Blob([png], { type: "image/png" })).then(prepare);
+  else setTimeout(prepare);
   const frame = ({ row, column }, grid) => {
     const [high, wide] = [size.height / grid.height, size.width / grid.width];
     const side = Math.max(high, size.width / 40); // a pixel of a fine map is too small to see

@@ -25,6 +25,7 @@ function render({ model, el }) {
     model, ask, tab: "inside", turn: 0, first: 0,
     boxes: new Map(), parts: new Map(), skips: [], activity: new Map(),
     drawing: model.get("drawing"), modules: model.get("modules"), timesteps: model.get("timesteps"),
+    answers: model.get("answers"),
   };
   page.map = drawMap(page);
   page.legend = make("div", { class: "ux-row ux-umap-legend" });
@@ -67,7 +68,7 @@ function controls(page) {
   const last = page.timesteps.length - 1;
   page.buttons = Object.entries(COLOURS).map(([value, text]) =>
     make("button", {
-      type: "button", "data-colour": value, disabled: value === "activity" && last < 0,
+      type: "button", "data-colour": value, disabled: value === "activity" && !page.answers.activity,
       title: value === "activity" && last < 0 ? "needs a run: ux.umap(run)" : null,
       onclick: () => set(page, "colour", value),
     }, text),

@@ -4,20 +4,25 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
 from traitlets import Dict, Enum, Int, List, TraitError, Unicode, validate
 
 from ..model import UNetConfig
-from ..recording.listen import listening
-from ..recording.nested import activity
-from ..recording.patterns import closest, uncompiled
+from ..recording.patterns import closest
 from ..recording.shapes import ShapeTable, shape_table
-from ..run.denoise import Pipeline, Run
 from ..show.diagram import draw_u
+from .subject import Subject, subject_of
+from .subject_maps import WordMaps
 from .umap_layout import drawing_of
 from .umap_modules import hints_of, insides_of, modules_of
-from .umap_pictures import as_maps, feature_tiles, output_of, place_tiles, word_tiles
+from .umap_pictures import (
+    activity_of,
+    as_maps,
+    feature_tiles,
+    has_activity,
+    output_of,
+    place_tiles,
+    word_tiles,
+)
 from .umap_source import source_of
 from .widget import Asked, View
 
@@ -26,11 +31,19 @@ COUNTS = ("batch", "height", "width", "tokens")
 CHANNELS = 11  # feature maps at once: with the one of all channels they fill three rows of four
 
 
-def umap(what: Any, **counts: int) -> "UMap":
-    """A map of the U to point at, open and colour; of a Run, with its activity, features and maps.
+def umap(
+    what: Any,
+    *,
+    image: Any = None,
+    picture: int | None = None,
+    run: int | None = None,
+    **counts: int,
+) -> "UMap":
+    """A map of the U to point at, open and colour; of a run, with its activity, features and maps.
 
-    what: a Run, a Pipeline, a UNet, or what shape_table takes: a preset's name, a config.
-    counts: batch, height and width of the latents, tokens; a Run has its own.
+    what: a Run, a Recording (image, picture and run as for explore), a pipeline, a UNet, or what
+    shape_table takes: a preset's name, a config.
+    counts: batch, height and width of the latents, tokens; a run has its own.
     The view's `selected` is the name of the module that is open, "" for none; `colour` is one of
     stage, flops, params, activity; `step` is the forward of the run that is looked at.
     Raises TypeError and ValueError for what it cannot draw.
@@ -39,16 +52,21 @@ def umap(what: Any, **counts: int) -> "UMap":
         raise TypeError(
             f"umap() takes {', '.join(COUNTS)} as counts, not {', '.join(sorted(unknown))}"
         )
-    if isinstance(what, Run):
+    chosen = dict(image=image, picture=picture, run=run)
+    if subject := subject_of(what, **chosen):
         if counts:
             raise TypeError(f"a run has its own {', '.join(counts)}: leave them out")
-        return UMap(*_traced(what.pipeline.unet, _counts_of(what)), run=what)
-    model = what.unet if isinstance(what, Pipeline) else what
+        if subject.recording.config is None:
+            raise ValueError("this record does not know what its model was built from")
+        return UMap(*_traced(subject.recording, subject.run.counts), subject)
+    if given := [f"{name}=" for name, value in chosen.items() if value is not None]:
+        raise TypeError(f"only a Recording has a choice of {', '.join(given)}: leave it out")
+    model = getattr(what, "unet", what)
     if not (isinstance(model, str | Path | dict | UNetConfig) or hasattr(model, "config")):
         kind = type(what).__name__
         raise TypeError(
-            f"expected a Run, a Pipeline, a UNet, a preset's name or a config, got {kind}: "
-            "make a run with run = ux.load()(prompt)"
+            "expected a Run, a Recording, a pipeline, a UNet, a preset's name or a config, "
+            f"got {kind}: make a run with run = ux.load()(prompt)"
         )
     return UMap(*_traced(model, counts))
 
@@ -62,12 +80,15 @@ class UMap(View):
     drawing = Dict().tag(sync=True)
     modules = Dict().tag(sync=True)
     timesteps: List = List().tag(sync=True)  # of the run's forwards; empty without a run
+    answers = Dict().tag(sync=True)  # what of the run can be had: _answers
     selected = Unicode().tag(sync=True)
     colour = Enum(COLOURS, "stage").tag(sync=True)
     step = Int(0).tag(sync=True)
 
-    def __init__(self, table: ShapeTable, config: UNetConfig, run: Run | None = None) -> None:
-        self._table, self._run = table, run
+    def __init__(
+        self, table: ShapeTable, config: UNetConfig, subject: Subject | None = None
+    ) -> None:
+        self._table, self._source = table, WordMaps(subject) if subject else None
         self._activity: dict[int, dict[str, float]] = {}
         self._seen: tuple = ((), None)  # the last features: whose, and the array
         self._png = b""
@@ -75,11 +96,12 @@ class UMap(View):
         about = dict(hints=hints_of(modules), insides=insides_of(config))
         about |= dict(totals=dict(params=table.total_params, flops=table.total_flops))
         super().__init__(
-            title=f"“{run.prompt.text}”" if run else table.title,
-            given=table.given,
+            title=_title(subject) if subject else table.title,
+            given=" · ".join(filter(None, [table.given, subject.unfinished if subject else ""])),
             drawing=drawing_of(table) | about,
             modules=modules,
-            timesteps=list(run.timesteps) if run else [],
+            timesteps=subject.timesteps if subject else [],
+            answers=_answers(self._source) if self._source else {},
         )
 
     def still(self) -> bytes:
@@ -90,10 +112,18 @@ class UMap(View):
     def baked(self) -> list[dict]:
         """The source of every class, and a run's activity at every step."""
         sources = [{"source": kind} for kind in self.drawing["hints"]]
-        return sources + [{"activity": step} for step in range(len(self.timesteps))]
+        subject = self._source and self._source.subject
+        steps = [n for n in range(len(self.timesteps)) if subject and has_activity(subject, n)]
+        return sources + [{"activity": step} for step in steps]
 
     def answer(self, asked: dict) -> tuple[dict, list[bytes]]:
         """{"source": class}, {"activity": step}, {"features" or "attention": module, "step": n}."""
+        try:
+            return self._answer(asked)
+        except (IndexError, ValueError) as error:
+            raise Asked(str(error)) from error
+
+    def _answer(self, asked: dict) -> tuple[dict, list[bytes]]:
         match asked:
             case {"source": str(kind)} if kind in self.drawing["hints"]:
                 return source_of(kind), []
@@ -108,18 +138,10 @@ class UMap(View):
     def activity(self, step: int) -> dict[str, float]:
         """How active each module was at a step, the first time that it ran."""
         if step not in self._activity:
-            heard: dict[str, Tensor] = {}
-
-            def hear(name: str, args: tuple, output) -> None:
-                heard.setdefault(name, activity(output))
-
-            with listening(uncompiled(self._needed_run.pipeline.unet), ["*"], hear):
-                self._needed_run.replay(step, attention=None)
-            values = torch.stack(list(heard.values())).tolist()
             # JSON has no NaN: where there is one, a page is told nothing.
             self._activity[step] = {
                 name: float(f"{value:.4g}")
-                for name, value in zip(heard, values)
+                for name, value in activity_of(self._needed.subject, step).items()
                 if name in self.modules and math.isfinite(value)
             }
         return self._activity[step]
@@ -128,7 +150,8 @@ class UMap(View):
         axes = [axis for axis, _ in self.modules[name]["axes"]]
         seen, features = self._seen
         if seen != (name, step):
-            features = as_maps(output_of(self._needed_run, step, name), axes, self._size(name))
+            output = output_of(self._needed.subject, step, name)
+            features = as_maps(output, axes, self._size(name))
             self._seen = (name, step), features
         texts, files = feature_tiles(features, first, CHANNELS)
         return dict(texts=texts, count=len(features), next=first + CHANNELS), files
@@ -140,11 +163,12 @@ class UMap(View):
             raise Asked("There is no attention in it.")
         cross = [n for n in inside if self.modules[n]["cross"]]
         if not cross:
-            texts, files = place_tiles(self._needed_run, step, inside[0])
+            texts, files = place_tiles(self._needed, step, inside[0])
             return dict(texts=texts, kind="self", layers=inside), files
         layer = cross[0] if len(cross) == 1 else f"{name}.*attn*"
-        texts, files = word_tiles(self._needed_run, step, layer)
-        return dict(texts=texts, kind="cross", layers=cross), files
+        texts, files = word_tiles(self._needed, step, layer)
+        kind = "cross" if self._needed.subject.text else "tokens"
+        return dict(texts=texts, kind=kind, layers=cross), files
 
     def _attentions(self) -> list[str]:
         return [name for name, module in self.modules.items() if "cross" in module]
@@ -166,16 +190,16 @@ class UMap(View):
         return name
 
     def _checked(self, step: int) -> int:
-        last = len(self._needed_run.forwards) - 1
+        last = len(self._needed.subject.timesteps) - 1
         if not (isinstance(step, int) and 0 <= step <= last):
             raise Asked(f"step {step}: this run has steps 0 to {last}")
         return step
 
     @property
-    def _needed_run(self) -> Run:
-        if self._run is None:
+    def _needed(self) -> WordMaps:
+        if self._source is None:
             raise Asked("This needs a run: ux.umap(run).")
-        return self._run
+        return self._source
 
     @validate("selected")
     def _is_module(self, proposal: dict) -> str:
@@ -186,8 +210,9 @@ class UMap(View):
 
     @validate("colour")
     def _has_colour(self, proposal: dict) -> str:
-        if proposal["value"] == "activity" and self._run is None:
-            raise TraitError("colour: activity needs a run: ux.umap(run)")
+        if proposal["value"] == "activity" and not self.answers.get("activity"):
+            why = "was not recorded" if self._source else "needs a run: ux.umap(run)"
+            raise TraitError(f"colour: activity {why}")
         return proposal["value"]
 
     @validate("step")
@@ -203,9 +228,19 @@ def _traced(what: Any, counts: dict[str, int]) -> tuple[ShapeTable, UNetConfig]:
     return shape_table(what, **counts), UNetConfig.load(getattr(what, "config", what))
 
 
-def _counts_of(run: Run) -> dict[str, int]:
-    """The sizes that a run's forwards had."""
-    first = run.forwards[0]
-    batch, _, height, width = first.sample.shape
-    tokens = first.encoder_hidden_states.shape[1]
-    return dict(batch=batch, height=height, width=width, tokens=tokens)
+def _title(subject: Subject) -> str:
+    return f"“{subject.text.text}”" if subject.text else "a recorded run"
+
+
+def _answers(source: WordMaps) -> dict[str, Any]:
+    """Whether activity, maps of words (cross) and of places (self) can be had at any step, and
+    features of which modules: None for all."""
+    subject, half = source.subject, source.subject.first
+    steps = range(len(subject.timesteps))
+    replayable = any(map(subject.replayable, steps))
+    return dict(
+        activity=any(has_activity(subject, step) for step in steps),
+        features=None if replayable else list(subject.run.steps[0].values),
+        cross=any(source.can(None, step, half) for step in subject.rows[half]),
+        self=source.can_look(half),
+    )

@@ -123,10 +123,14 @@ function offers(page, name, tab) {
   if (tab === "inside" || tab === "source") return true;
   if (!page.timesteps.length) return false;
   const { axes } = page.modules[name], has = (axis) => axes.some(([each]) => each === axis);
-  if (tab === "feature maps") return has("height") || has("query");
+  const { features, cross, self } = page.answers;
+  if (tab === "feature maps")
+    return (has("height") || has("query")) && (features === null || features.includes(name));
   const nested = (inner, outer) => `${inner}.`.startsWith(`${outer}.`);
-  return Object.entries(page.modules).some(([each, { kind }]) =>
-    kind === "Attention" && (nested(each, name) || nested(name, each)));
+  const all = Object.entries(page.modules).filter(([, { kind }]) => kind === "Attention");
+  const inside = all.filter(([each]) => nested(each, name));
+  const found = inside.length ? inside : all.filter(([each]) => nested(name, each));
+  return found.length > 0 && (found.some(([, module]) => module.cross) ? cross : self);
 }
 
 function turnTo(page, tab) {
@@ -222,9 +226,11 @@ async function attention(page, name) {
   const step = page.model.get("step");
   const { content, buffers } = await page.ask({ attention: name, step });
   const { kind, layers, texts } = content;
-  const words = kind === "cross"
-    ? `Cross-attention at step ${step}: how much each place looks at a word, all on one scale.`
-    : `Self-attention at step ${step}: where nine places look, each on its own scale.`;
+  const words = {
+    cross: `Cross-attention at step ${step}: how much each place looks at a word, all on one scale.`,
+    tokens: `Cross-attention at step ${step}: how much each place looks at a token, each on its own scale.`,
+    self: `Self-attention at step ${step}: where nine places look, each on its own scale.`,
+  }[kind];
   const whose = layers.length > 1 ? `${layers.length} layers` : layers[0];
   return make("div", {}, make("p", {}, faint(`${words} Mean of all heads of ${whose}.`)),
     tiles(texts, buffers, kind === "self" ? "ux-umap-nine" : ""));

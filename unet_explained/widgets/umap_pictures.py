@@ -3,24 +3,26 @@
 The page enlarges them and writes beside them; drawn as Figures they would take ten times as long.
 """
 
+import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
-import torch
 from einops import rearrange
 from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
-from ..run.denoise import Run
+from ..recording.nested import first
 from ..show.attention_plots import FRAME
 from ..show.colours import ATTENTION
 from ..show.features import SIGNED, principal_colours
-from ..show.plots import word_maps
 from ..show.png import image_png, thumbnail
+from .subject import Subject
+from .subject_maps import WordMaps
 from .widget import Asked
 
-SIDE = 160  # pixels of the run's own picture, beside its maps
+SIDE = 160  # pixels of the subject's own picture, beside its maps
 
 Tiles = tuple[list[str], list[bytes]]  # a line of text and a PNG for each
 
@@ -37,11 +39,9 @@ def coloured(values: np.ndarray, colours: str, low: float, high: float) -> np.nd
 
 
 def as_maps(output: Tensor, axes: Sequence[str], size: tuple[int, int] | None) -> np.ndarray:
-    """The last of the batch as float32 (channel, height, width); size: of a sequence of pixels.
-
-    Under guidance that is the half which was given the prompt. Raises Asked for what is no map.
-    """
-    one, height_width = output[-1].float(), dict(zip(("height", "width"), size or ()))
+    """One picture's output as float32 (channel, height, width); axes: of the batch's output; size:
+    of a sequence of pixels. Raises Asked for what is no map."""
+    one, height_width = output.float(), dict(zip(("height", "width"), size or ()))
     if tuple(axes[1:]) == ("channel", "height", "width"):
         return one.numpy()
     if size is None or "query" not in axes:
@@ -62,29 +62,40 @@ def feature_tiles(features: np.ndarray, first: int, count: int) -> Tiles:
     return texts, files
 
 
-def word_tiles(run: Run, step: int, layer: str) -> Tiles:
-    """The picture, then for each word of the prompt who looked at it, all on one scale.
+def word_tiles(source: WordMaps, step: int, layer: str) -> Tiles:
+    """The picture, then for each word of the prompt who looked at it, all on one scale; where
+    nobody said the text, for each token, on its own.
 
     The mean over heads, and over the layers that the glob `layer` fits.
     """
-    maps = word_maps(run.replay(step), layer=layer)
-    if not maps:
+    half = source.subject.half(source.subject.first, step)
+    maps = source.maps(layer, None, step, half).numpy()
+    pairs = [pair for pair in zip(source.columns[half], maps) if pair[0].kind in ("word", "token")]
+    if not pairs:
         raise Asked("The prompt has no words to look at.")
-    top = max(float(heat.max()) for heat in maps)
-    texts = [f"{word}, to {heat.max():.2g}" for word, heat in zip(run.prompt.words, maps)]
-    files = [png(coloured(heat, ATTENTION, 0, top)) for heat in maps]
-    return ["the picture", *texts], [image_png(thumbnail(run.image, SIDE)), *files]
+    texts, files = _own(source.subject)
+    top = max(float(heat.max()) for _, heat in pairs)
+    for (text, kind, _), heat in pairs:
+        high = float(heat.max())
+        texts.append(f"{text}, to {high:.2g}")
+        files.append(png(coloured(heat, ATTENTION, 0, top if kind == "word" else high)))
+    return texts, files
 
 
-def place_tiles(run: Run, step: int, layer: str) -> Tiles:
+def place_tiles(source: WordMaps, step: int, layer: str) -> Tiles:
     """The picture, then where nine places of it look, each on its own scale and with its own place
     marked; means over heads."""
-    recording = run.replay(step, self_attention=True, attention=None)
-    height, width = recording.runs[0].self_layers[layer]
-    texts, files = ["the picture"], [image_png(thumbnail(run.image, SIDE))]
+    subject = source.subject
+    half = subject.half(subject.first, step)
+    recording, run, at, _ = source.pairs(step, half, step)
+    if layer not in recording.runs[run].self_layers:
+        raise Asked(f"Nothing was recorded of {layer}.")
+    height, width = recording.runs[run].self_layers[layer]
+    look = partial(recording.self_attention, layer=layer, step=at, run=run, half=half)
+    texts, files = _own(subject)
     for row in _thirds(height):
         for column in _thirds(width):
-            values = recording.self_attention(layer=layer, pixel=(row, column)).numpy()
+            values = look(pixel=(row, column), picture=subject.picture).numpy()
             picture = coloured(values, ATTENTION, 0, float(values.max()))
             picture[row, column] = [int(FRAME[i : i + 2], 16) for i in (1, 3, 5)]
             texts.append(f"from row {row}, column {column}, to {values.max():.2g}")
@@ -92,12 +103,33 @@ def place_tiles(run: Run, step: int, layer: str) -> Tiles:
     return texts, files
 
 
-def output_of(run: Run, step: int, name: str) -> Tensor:
-    """What a module returned at a step; of a tuple, the first."""
-    output = run.replay(step, name, attention=None)[name][0]
-    while not isinstance(output, torch.Tensor):
-        output = output[0]
-    return output
+def output_of(subject: Subject, step: int, name: str) -> Tensor:
+    """What a module returned at a step for the subject's picture; of a tuple, the first."""
+    half = subject.half(subject.first, step)
+    output = subject.run.steps[step].values.get(name)
+    if output is None:
+        output = subject.replay(step, name, attention=None)[name][0]
+    tensor = first(output)
+    if tensor is None:
+        raise Asked("It gives no tensor, so there is no picture of it.")
+    return tensor[subject.rows[half][step]]
+
+
+def has_activity(subject: Subject, step: int) -> bool:
+    return bool(subject.run.steps[step].stats) or subject.replayable(step)
+
+
+def activity_of(subject: Subject, step: int) -> dict[str, float]:
+    """The root mean square of what each module returned at a step, the first time that it ran."""
+    stats = subject.run.steps[step].stats
+    stats = stats or subject.replay(step, attention=None, stats=True).runs[0].steps[0].stats
+    return {name: math.hypot(one.mean, one.std) for name, one in stats.items()}
+
+
+def _own(subject: Subject) -> Tiles:
+    """The picture, if there is one."""
+    image = subject.image
+    return ([], []) if image is None else (["the picture"], [image_png(thumbnail(image, SIDE))])
 
 
 def _thirds(size: int) -> list[int]:

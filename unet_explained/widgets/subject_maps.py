@@ -1,38 +1,40 @@
-"""Maps of a run's words at any layer, head, step and half: from a recording, or replayed."""
+"""Maps of a subject's words at any layer, head, step and half: as recorded, or replayed."""
 
 import math
 from collections import OrderedDict
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..recording import Recording
+from ..recording import Recording, Text
 from ..recording.heatmaps import average, resize, word_map
+from ..recording.identity import ROLES
 from ..recording.kept import RecordedRun
 from ..recording.patterns import matching, pick
-from ..run.denoise import Run
-from ..run.text import Prompt
+from .subject import Subject
 
 BUDGET = 10**9  # bytes of maps that are kept: of a full-size checkpoint, those of about 50 steps
-HALVES = ("conditional", "unconditional")
 
 
 class Column(NamedTuple):
-    """What one map is of: a word, the start token, or the rest that belongs to no word."""
+    """What one map is of: a word, the start token, or the rest that belongs to no word; where
+    nobody said the text, a token by its position."""
 
     text: str
-    kind: str  # word | start | rest
+    kind: str  # word | start | rest | token
     tokens: tuple[int, ...]
 
 
-def columns_of(prompt: Prompt) -> tuple[Column, ...]:
-    """Every token of a prompt stands in exactly one column, so the columns of a pixel sum to 1."""
-    words = [Column(word.text, "word", word.tokens) for word in prompt.spans]
+def columns_of(text: Text | None, count: int) -> tuple[Column, ...]:
+    """Each of so many tokens stands in exactly one column, so the columns of a pixel sum to 1."""
+    if text is None:
+        return tuple(Column(f"token {token}", "token", (token,)) for token in range(count))
+    words = [Column(word.text, "word", word.tokens) for word in text.spans]
     used = {token for word in words for token in word.tokens}
-    start, *rest = (token for token in range(prompt.ids.shape[1]) if token not in used)
+    start, *rest = (token for token in range(count) if token not in used)
     return (Column("start", "start", (start,)), *words, Column("the rest", "rest", tuple(rest)))
 
 
@@ -46,26 +48,17 @@ def columns_only(
 
 
 class WordMaps:
-    """The maps of one run. Steps are replayed when first asked for, and kept within a budget.
+    """The maps of one subject. Steps are replayed when first asked for, and kept within a budget.
 
-    texts: the prompt of each half that the run had. A replay keeps every head and both halves, but
-    of the tokens only their columns. One forward at a time, whichever thread asks.
+    A replay keeps every head and all halves, but of the tokens only their columns. One forward at a
+    time, whichever thread asks.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        texts: dict[str, Prompt],
-        recording: Recording | None = None,
-        number: int = 0,
-        budget: int = BUDGET,
-    ) -> None:
-        self.run, self.recording, self.number, self.budget = run, recording, number, budget
-        self.recorded: RecordedRun | None = recording.runs[number] if recording else None
-        self.columns = {half: columns_of(prompt) for half, prompt in texts.items()}
-        self.layers: dict[str, tuple[int, int]] = {}
-        if self.recorded and self.recorded.options.attention:
-            self.layers = self.recorded.layers
+    def __init__(self, subject: Subject, budget: int = BUDGET) -> None:
+        self.subject, self.budget = subject, budget
+        tokens = subject.run.counts["tokens"]
+        self.columns = {half: columns_of(text, tokens) for half, text in subject.texts.items()}
+        self.layers = subject.run.layers
         self._kept: OrderedDict[int, dict] = OrderedDict()  # step -> half -> layer -> maps
         self._sums: dict[str, dict[str, Tensor]] = {}  # half -> layer -> maps, over all replays
         self._summed: set[int] = set()
@@ -73,17 +66,34 @@ class WordMaps:
         self._lock = Lock()
 
     def heads(self, layer: str) -> int:
-        """How many heads a cross-attention has."""
-        attention: Any = self.run.pipeline.unet.get_submodule(layer)
-        return attention.heads
+        """How many heads a cross-attention has: as recorded, or as a replay shows."""
+        subject = self.subject
+        if subject.run.options.attention == "heads":
+            return next(s.attention[layer].shape[1] for s in subject.run.steps if s.attention)
+        for call in subject.recording.calls:
+            if call.name == f"{layer}.attend":
+                return call.inputs[0].shape[1]
+        with self._lock:
+            rows = subject.rows[subject.first]
+            steps = [*(rows.keys() & self._kept.keys()), *filter(subject.replayable, rows)]
+            return self._step(steps[0])[subject.first][layer].shape[0]
 
     def missing(self, head: int | None, step: int | None, half: str) -> list[int]:
         """The steps that must be replayed before maps() can be taken."""
-        if self._recorded_at(head, step, half):
+        if self._is_recorded(head, step, half):
             return []
         if step is not None:
             return [] if step in self._kept else [step]
-        return [number for number in range(len(self.run.forwards)) if number not in self._summed]
+        return [step for step in self.subject.rows[half] if step not in self._summed]
+
+    def can(self, head: int | None, step: int | None, half: str) -> bool:
+        """Whether maps() can be taken, with replays if need be."""
+        return all(map(self.subject.replayable, self.missing(head, step, half)))
+
+    def can_look(self, half: str) -> bool:
+        """Whether self_map() can be had of a step."""
+        replayable = any(map(self.subject.replayable, self.subject.rows[half]))
+        return replayable or self._has_pairs(half)
 
     def replay(self, step: int) -> None:
         """Makes maps of one step, if they are not kept."""
@@ -91,7 +101,7 @@ class WordMaps:
             self._step(step)
 
     def maps(
-        self, layer: str, head: int | None = None, step: int | None = None, half: str = HALVES[0]
+        self, layer: str, head: int | None = None, step: int | None = None, half: str = ROLES[0]
     ) -> Float[Tensor, "column height width"]:
         """As Recording.attention: means over heads, steps (None) and layers (a glob), float32.
 
@@ -113,16 +123,17 @@ class WordMaps:
         Of all steps (None) only if a recording kept them; else of the step `first`.
         """
         with self._lock:
-            recording, run, at, step = self._with_pairs(step, half, first)
-            sizes = recording.runs[run].self_layers
+            recording, run, at, step = self._pairs(step, half, first)
+            sizes, picture = recording.runs[run].self_layers, self.subject.picture
             crosses = matching(layer, self.layers, "layer")
-            names = [name for name in sizes if _beside(name, crosses)]
-            full_height, full_width = self.run.latents.shape[-2:]
+            full_height, full_width = self.subject.size
             maps = []
-            for name in names:
+            for name in (name for name in sizes if _beside(name, crosses)):
                 height, width = sizes[name]
                 pixel = row * height // full_height, column * width // full_width
-                one = recording.self_attention(layer=name, pixel=pixel, step=at, half=half, run=run)
+                one = recording.self_attention(
+                    layer=name, pixel=pixel, step=at, half=half, run=run, picture=picture
+                )
                 maps.append(one)
             if not maps:
                 raise ValueError(f"{layer} has no self-attention beside it")
@@ -131,35 +142,46 @@ class WordMaps:
             maps = [heat.float() * heat.numel() / most for heat in maps]
             return average(maps).cpu(), step
 
+    def pairs(
+        self, step: int | None, half: str, first: int
+    ) -> tuple[Recording, int, int | None, int | None]:
+        """A record of queries and keys, its run, the step there, and the step of this subject."""
+        with self._lock:
+            return self._pairs(step, half, first)
+
     def _layer(
         self, name: str, head: int | None, step: int | None, half: str
     ) -> Float[Tensor, "column height width"]:
-        if recorded := self._recorded_at(head, step, half):
-            weights = recorded.weights(name, head=head, step=step, half=half)
-            where = self.columns[half], self.layers[name]
-            return torch.stack([_mean(columns_only(one, *where)) for one in weights]).mean(dim=0)
+        if self._is_recorded(head, step, half):
+            picture, columns = self.subject.picture, self.columns[half]
+            weights = self.subject.run.weights(
+                name, head=head, step=step, half=half, picture=picture
+            )
+            means = [_mean(columns_only(one, columns, self.layers[name])) for one in weights]
+            return torch.stack(means).mean(dim=0)
         if step is None:
-            maps = self._sums[half][name] / len(self._summed)
+            maps = self._sums[half][name] / len(self.subject.rows[half])
         else:
             maps = self._step(step)[half][name]
         return _mean(maps if head is None else pick(maps, head, "head"))
 
-    def _recorded_at(self, head: int | None, step: int | None, half: str) -> RecordedRun | None:
-        """The recorded run, if it holds these."""
-        if self.recorded is None:
-            return None
-        options = self.recorded.options
-        has_half = half == HALVES[0] or options.halves == "both"
-        has_head = options.attention == "heads" or (head is None and options.attention is not None)
-        has_step = step is None or options.attention != "sum"
-        return self.recorded if has_half and has_head and has_step else None
+    def _is_recorded(self, head: int | None, step: int | None, half: str) -> bool:
+        """Whether the recorded run holds these."""
+        attention = self.subject.run.options.attention
+        has_head = attention == "heads" or (head is None and attention is not None)
+        has_step = step is None or attention != "sum"
+        return has_head and has_step and self.subject.keeps(half)
+
+    def _has_pairs(self, half: str) -> bool:
+        return self.subject.run.options.self_attention and self.subject.keeps(half)
 
     def _step(self, step: int) -> dict[str, dict[str, Tensor]]:
         """half -> layer -> (head, column, height, width), float16; the least used are dropped."""
         if step not in self._kept:
-            replayed = self.run.replay(step, attention="heads", halves="both").runs[0]
+            replayed = self.subject.replay(step, attention="heads", halves="both").runs[0]
             self.layers = self.layers or replayed.layers
-            maps = {half: self._columns_of(replayed, half) for half in self.columns}
+            halves = [half for half, rows in self.subject.rows.items() if step in rows]
+            maps = {half: self._columns_of(replayed, half) for half in halves}
             if step not in self._summed:
                 self._add(maps)
                 self._summed.add(step)
@@ -175,7 +197,7 @@ class WordMaps:
     def _columns_of(self, replayed: RecordedRun, half: str) -> dict[str, Tensor]:
         maps = {}
         for name, size in replayed.layers.items():
-            weights = replayed.weights(name, half=half)
+            weights = replayed.weights(name, half=half, picture=self.subject.picture)
             maps[name] = columns_only(next(weights), self.columns[half], size)
         return maps
 
@@ -185,18 +207,15 @@ class WordMaps:
             for name, heats in layers.items():
                 sums[name] = sums.get(name, 0) + heats
 
-    def _with_pairs(
+    def _pairs(
         self, step: int | None, half: str, first: int
     ) -> tuple[Recording, int, int | None, int | None]:
-        """A recording with queries and keys, its run, the step there, and the step of this run."""
-        recording = self.recording
-        has_half = recording and (half == HALVES[0] or recording.options.halves == "both")
-        if recording and has_half and recording.options.self_attention:
-            return recording, self.number, step, step
+        if self._has_pairs(half):
+            return self.subject.recording, self.subject.number, step, step
         step = first if step is None else step
         if self._replayed is None or self._replayed[0] != step:
             keep = dict(attention=None, self_attention=True, halves="both")
-            self._replayed = step, self.run.replay(step, **keep)
+            self._replayed = step, self.subject.replay(step, **keep)
         return self._replayed[1], 0, 0, step
 
 

@@ -1,0 +1,160 @@
+"""What a live view is of: one picture of one recorded run, whoever ran it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from ..recording import Recording, Text
+from ..recording.identity import ROLES
+from ..recording.kept import RecordedRun
+from ..recording.patterns import pick
+from ..run.denoise import Run
+from ..show.png import as_image
+
+
+class Subject:
+    """rows: for each half, by step, the row of the batch that is the picture's; texts: its texts.
+
+    A half goes by its rows' role; where nobody said one, by the name that a record reads all by.
+    replays: a record of the same forwards that can run them again, and the number of its run.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        number: int,
+        picture: int | None = None,
+        image: Callable[[], Image.Image | None] = lambda: None,
+        replays: tuple[Recording, int] | None = None,
+    ) -> None:
+        self.recording, self.number, self.picture = recording, number, picture
+        self.run: RecordedRun = recording.runs[number]
+        self._image, self._replays = image, replays or (recording, number)
+        steps = [replace(s, kept=tuple(range(len(s.batch)))) for s in self.run.steps]
+        self._whole = RecordedRun(replace(self.run.options, halves="both"), self.run.origin, steps)
+        roles = dict.fromkeys(row.role for step in steps for row in step.batch if row.role)
+        first, *others = sorted(roles, key=lambda role: role != ROLES[0]) or ROLES[:1]
+        self.told = bool(roles)  # whether anybody said which half is which
+        self.rows = {first: self.rows_of(first)}
+        for half in others:
+            try:
+                self.rows[half] = self.rows_of(half)
+            except (IndexError, ValueError):  # there is nothing of this picture in it
+                continue
+        self.texts: dict[str, Text | None] = {
+            half: next(steps[step].batch[row].text for step, row in rows.items())
+            for half, rows in self.rows.items()
+        }
+        self.timesteps = [self._time(step) for step in range(len(steps))]
+
+    @property
+    def first(self) -> str:
+        """The half that is looked at unless another is chosen: the prompt's, if there is one."""
+        return next(iter(self.rows))
+
+    @property
+    def text(self) -> Text | None:
+        """The prompt; None where nobody said it."""
+        return self.texts[self.first]
+
+    @property
+    def image(self) -> Image.Image | None:
+        """None if there is none."""
+        return self._image()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the latents."""
+        return self.run.counts["height"], self.run.counts["width"]
+
+    @property
+    def unfinished(self) -> str:
+        """What to say of a run that did not come to its end, else ""."""
+        if self.run.finished is not False or self.run.origin is None:
+            return ""
+        count, planned = len(self.timesteps), self.run.origin.forwards
+        return f"unfinished: {count}{f' of {planned}' if planned else ''} steps"
+
+    def half(self, name: str, step: int | None = None) -> str:
+        """The half, if the picture is in it (at a step); errors as Recording.attention's."""
+        if name not in self.rows:
+            self.rows_of(name)
+        if step is not None:
+            self._whole.row(pick(self._whole.steps, step, "step"), name, self.picture)
+        return name
+
+    def keeps(self, half: str) -> bool:
+        """Whether the picture's rows of a half are among those whose attention was kept."""
+        return all(row in self.run.steps[step].kept for step, row in self.rows[half].items())
+
+    def rows_of(self, half: str) -> dict[int, int]:
+        """The picture's row at each step that has this half; errors as Recording.attention's."""
+        numbers = {id(step): number for number, step in enumerate(self._whole.steps)}
+        found = self._whole.having(self._whole.steps, half, self.picture)
+        return {numbers[id(step)]: row for step, row in found}
+
+    def _time(self, step: int) -> float:
+        """The pictures of a batch may have different timesteps."""
+        times = self._whole.steps[step].timestep.flatten().tolist()
+        return times[self.rows[self.first].get(step, 0) if len(times) > 1 else 0]
+
+    def why_no_replay(self, step: int) -> str:
+        """Why a step cannot be run again; "" if it can."""
+        recording, number = self._replays
+        return recording.why_no_replay(step, run=number)
+
+    def replayable(self, step: int) -> bool:
+        return not self.why_no_replay(step)
+
+    def replay(self, step: int, *patterns: str, **options: Any) -> Recording:
+        """A step again, as Recording.replay. ValueError says in one sentence why it cannot be."""
+        if why := self.why_no_replay(step):
+            raise ValueError(f"This was not recorded and cannot be computed again: {why}.")
+        recording, number = self._replays
+        return recording.replay(step, *patterns, run=number, **options)
+
+
+def subject_of(what: Any, recording: Any = None, **chosen: Any) -> Subject | None:
+    """Of a Run, which a recording may know more of, or of a Recording; None for anything else.
+
+    chosen: image, picture and run, for a Recording. TypeError and ValueError for what does not fit.
+    """
+    if isinstance(what, Run):
+        given = ", ".join(f"{name}=" for name, value in chosen.items() if value is not None)
+        if given:
+            raise TypeError(f"a Run has its own picture: leave {given} out")
+        if recording is None:
+            return Subject(what.recording, 0, image=lambda: what.image)
+        number = _number(what, recording)
+        return Subject(recording, number, None, lambda: what.image, (what.recording, 0))
+    if not isinstance(what, Recording):
+        return None
+    if recording is not None:
+        raise TypeError("expected one recording, got two: pass a Run first, or one recording alone")
+    number = what.number(chosen["run"])
+    image = None if chosen["image"] is None else as_image(chosen["image"])
+    return Subject(what, number, chosen["picture"], lambda: image)
+
+
+def _number(run: Run, recording: Any) -> int:
+    """Which of the recorded runs is this one. TypeError and ValueError say what is wrong."""
+    if not isinstance(recording, Recording):
+        raise TypeError(
+            f"expected as recording what record() gives, got {type(recording).__name__}"
+        )
+    if not (recording.options.attention or recording.options.self_attention):
+        raise ValueError("this recording kept no attention: leave it out")
+    origins = [recorded.origin for recorded in recording.runs]
+    origin = run.recording.runs[0].origin
+    if origin not in origins:
+        trouble = "it holds no forward of this run"
+    elif len(recording.runs[origins.index(origin)].steps) != len(run.timesteps):
+        trouble = "it holds some of this run's steps only"
+    else:
+        return origins.index(origin)
+    raise ValueError(
+        f"{trouble}: record the whole of it, `with record(pipe.unet) as rec: run = pipe(...)`, or "
+        "leave the recording out (steps are then replayed)"
+    )
