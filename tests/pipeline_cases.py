@@ -14,7 +14,7 @@ TRIANGLE = "a red triangle left of a blue butterfly"  # two words of two tokens
 KEYS = {  # of words in a prompt: the positions of their tokens, the start token's being 0
     RED: {"circle": [(3,)], "blue": [(7,)], "a": [(1,), (6,)], "left of": [(4, 5)]},
     FISH: {"green": [(2,)], "fish": [(3,)]},
-    FROG: {"small": [(2,)], "frog": [(4,)]},
+    FROG: {"small": [(2,)], "frog": [(4, 5, 6, 7)]},  # letter by letter
     TRIANGLE: {"triangle": [(3, 4)], "butterfly": [(9, 10)], "blue": [(8,)]},
 }
 
@@ -116,7 +116,9 @@ CASES = {
     "depth": Case("depth", "-0 +0"),
     "upscale": Case("upscale", "-0 +0", negative=FROG),
     "pix2pix": Case("pix2pix", "+0 -0 -0#2", negative=FROG),
-    "pix2pix, two pictures": Case("pix2pix", "+0 +1 -0 -1 -0#2 -1#2", options=TWO),
+    "pix2pix, two pictures": Case(
+        "pix2pix", "+0 +1 -0 -1 -0#2 -1#2", options=TWO | {"image": torch.rand(2, 3, 64, 64)}
+    ),
     "pix2pix, guidance off": Case("pix2pix", "+0", options=OFF),
     "controlnet": Case("controlnet", "-0 +0", negative=FROG),
     "controlnets": Case("controlnets", "-0 -1 +0 +1", options=TWO),
