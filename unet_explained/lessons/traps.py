@@ -19,7 +19,7 @@ from ..model.embeddings import Timesteps
 from ..model.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from ..model.unet import UNet2DConditionModel
 from ..recording.intervene import intervene
-from ..recording.patterns import closest, uncompiled
+from ..recording.patterns import closest, own
 from .what_if import stream_widths
 
 
@@ -42,7 +42,7 @@ def trapped(model: nn.Module, name: str) -> AbstractContextManager[None]:
         raise ValueError(
             f"no trap is called {name!r}{closest(name, TRAPS)}; there are: {', '.join(TRAPS)}"
         )
-    return TRAPS[name].on(uncompiled(model))
+    return TRAPS[name].on(own(model))
 
 
 def _trap(source: type[nn.Module], right: str):

@@ -18,7 +18,7 @@ from .config import UNetConfig
 def attention_weights(
     q: Float[Tensor, "batch head query head_dim"],
     k: Float[Tensor, "batch head key head_dim"],
-    mask: Float[Tensor, "batch 1 1 key"] | None = None,
+    mask: Float[Tensor, "batch #head #query key"] | None = None,
 ) -> Float[Tensor, "batch head query key"]:
     """softmax(q k / sqrt(head_dim)) in float32: what Attend multiplies v with but never shows."""
     q, k = q.float() / math.sqrt(q.shape[-1]), k.float()

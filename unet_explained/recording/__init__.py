@@ -1,7 +1,7 @@
 """Looking inside: hooks that observe, what they saw, and the tables and maps made of it."""
 
 from .identity import Identity, Origin, Row, Text, Word, identified
-from .recorder import record
 from .recording import Recording
+from .watch import record
 
 __all__ = ["Identity", "Origin", "Recording", "Row", "Text", "Word", "identified", "record"]

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from .hooks import Hooks, called_modules
 
+OURS = "unet_explained.model."
+
 # What a torch.nn leaf's tensors are called, by their number of dimensions ...
 USUAL = {
     0: "",
@@ -74,10 +76,14 @@ class Call:
 def axes_of(module: nn.Module | type[nn.Module], name: str = "") -> Axes:
     """The names of the axes of what a module (or class) takes and gives; name: where it stands."""
     kind = _kind(module)
-    if kind.__module__.startswith("torch.nn"):
-        strided = getattr(module, "stride", (1, 1)) != (1, 1)
-        return _leaf(kind, name.rpartition(".")[2], strided)
-    return _annotated(kind)
+    if kind.__module__.startswith(OURS):
+        return _annotated(kind)
+    strided = getattr(module, "stride", (1, 1)) != (1, 1)
+    usual = _leaf(kind, name.rpartition(".")[2], strided)
+    if kind.__module__.startswith("torch.nn") or kind.__name__ not in _own_classes():
+        return usual
+    named = _annotated(_own_classes()[kind.__name__])  # the reference's: its class has our name
+    return Axes(usual.inputs | named.inputs, named.output)
 
 
 def see(spec: Spec, value, name: str = "") -> Iterator[Seen]:
@@ -115,7 +121,7 @@ def _follow(model: nn.Module, thread: local, hooks: Hooks) -> None:
         if not hasattr(thread, "begun"):
             return  # a part of the model, called by itself
         given = [*zip(names, args), *kwargs.items()]
-        inputs = (seen for key, value in given for seen in see(axes.inputs[key], value, key))
+        inputs = (seen for key, value in given for seen in see(axes.inputs.get(key), value, key))
         outputs = tuple(see(axes.output, output))
         call = Call(name, type(module).__name__, parameters, tuple(inputs), outputs)
         # Its parts have ended before it, and began after it.
@@ -136,6 +142,20 @@ def _follow(model: nn.Module, thread: local, hooks: Hooks) -> None:
 
 def _kind(module: nn.Module | type[nn.Module]) -> type:
     return module if isinstance(module, type) else type(module)
+
+
+@cache
+def _own_classes() -> dict[str, type]:
+    """Those of the model that have a forward."""
+    from ..model import attention, blocks, embeddings, resnet, unet
+
+    kinds = (
+        kind
+        for room in (attention, blocks, embeddings, resnet, unet)
+        for kind in vars(room).values()
+    )
+    own = (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, nn.Module))
+    return {kind.__name__: kind for kind in own if kind.__module__.startswith(OURS)}
 
 
 @cache

@@ -29,4 +29,12 @@ def _attend(call: Call) -> int:
     return 2 * prod(q[:3]) * k[2] * (q[3] + v[3])
 
 
+def attention_flops(call: Call) -> int:
+    """Of an attention that hides its queries and keys: the same, by what it was given."""
+    hidden, *others = (seen for seen in call.inputs if seen.name != "attention_mask")
+    batch, queries, channels = prod(hidden.shape[:1]), hidden.shape[1], hidden.shape[-1]
+    keys = others[0].shape[1] if others else queries
+    return 4 * batch * queries * keys * channels
+
+
 COUNT = {"Conv2d": _conv2d, "Linear": _linear, "Attend": _attend}

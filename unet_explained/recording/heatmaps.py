@@ -1,6 +1,6 @@
 """From attention weights to one map a word, and how well a map points: pure tensor functions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +16,22 @@ AT_ONCE = 64 * 2**20  # bytes of float32 weights of all heads that may exist at 
 def head_mean(
     q: Float[Tensor, "batch head query head_dim"],
     k: Float[Tensor, "batch head key head_dim"],
-    mask: Float[Tensor, "batch 1 1 key"] | None = None,
+    mask: Float[Tensor, "batch #head #query key"] | None = None,
 ) -> Float[Tensor, "batch query key"]:
     """attention_weights averaged over heads, some queries at a time if the layer is large."""
-    batch, heads, _, _ = q.shape
-    queries = max(1, AT_ONCE // (4 * batch * heads * k.shape[2]))
-    parts = [attention_weights(part, k, mask).mean(dim=1) for part in q.split(queries, dim=2)]
+    parts = [
+        attention_weights(part, k, masked).mean(dim=1) for part, masked in portions(q, k, mask)
+    ]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def portions(q: Tensor, k: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Queries and their masks, as many at a time as have weights of at most AT_ONCE bytes."""
+    batch, heads, _, _ = q.shape
+    queries = q.split(max(1, AT_ONCE // (4 * batch * heads * k.shape[2])), dim=2)
+    if mask is None or mask.shape[2] == 1:
+        return zip(queries, [mask] * len(queries), strict=True)
+    return zip(queries, mask.split(queries[0].shape[2], dim=2), strict=True)
 
 
 def word_map(

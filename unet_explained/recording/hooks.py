@@ -55,6 +55,14 @@ class Hooks:
         if self._unclosed:
             self._unclosed.detach()  # Python swallows an interrupt that comes in a finalizer
 
+    def renew(self, root: nn.Module, place: Callable[["Hooks"], None]) -> None:
+        """Others inside a model, whose modules have changed; those on the model itself stay."""
+        inside = [(module, hook) for module, hook in self._placed if module is not root]
+        for module, hook in inside:
+            _take_off(module, hook)
+        self._placed = [(module, hook) for module, hook in self._placed if module is root]
+        place(self)
+
     def before(self, module: nn.Module, act: Callable, first: bool = False) -> None:
         """act(module, args, kwargs) before a call; it may return other (args, kwargs).
 

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from torch import Tensor
+
+# Of a further row of the same text, role and picture the name goes on with "#2", "#3" ...
 ROLES = ("conditional", "unconditional")
 
 
@@ -26,6 +29,7 @@ class Text:
     tokens: tuple[str, ...]  # start and end token included, padding not
     places: tuple[tuple[int, int], ...]  # of each token in the text: its first character, its end
     spans: tuple[Word, ...]  # in reading order; a repeated word stands here each time
+    second: "Text | None" = None  # what another text encoder read, at the same places
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -40,7 +44,9 @@ class Text:
         outside = (i for i, (first, end) in enumerate(self.places) if first == end)
         named: list[tuple[int, ...]] = [(i,) for i in outside if self.tokens[i] == phrase.strip()]
         exact = self._occurrences(phrase, re.NOFLAG)
-        return exact or named or self._occurrences(phrase, re.IGNORECASE)
+        found = exact or named or self._occurrences(phrase, re.IGNORECASE)
+        beside = self.second.find(phrase) if self.second else []
+        return found + [tokens for tokens in beside if tokens not in found]
 
     def _occurrences(self, phrase: str, flags: re.RegexFlag) -> list[tuple[int, ...]]:
         pattern = r"\s+".join(map(re.escape, phrase.split()))
@@ -66,7 +72,8 @@ class Row(NamedTuple):
 
     text: Text | None = None
     picture: int | None = None  # counted as the run returns its pictures
-    role: str | None = None  # one of ROLES
+    role: str | None = None  # one of ROLES, or that and "#2"
+    content: str | None = None  # of a text that is not known: what tells its embeddings apart
 
 
 @dataclass(eq=False)
@@ -81,7 +88,7 @@ class Origin:
 class Identity:
     """Who makes a forward: of which run it is, and whom each row of its batch is for."""
 
-    origin: Origin
+    origin: Origin | None  # None: of a loop that does not say where it begins
     rows: tuple[Row, ...]
 
 
@@ -101,3 +108,17 @@ def identified(identity: Identity) -> Iterator[None]:
 def current() -> Identity | None:
     """Who makes the forward that now begins in this thread; None if nobody said."""
     return _CURRENT.get()
+
+
+class Reader(Protocol):
+    """Says whose the forwards of somebody else's loop are; open as long as the recorder is."""
+
+    def __enter__(self) -> "Reader": ...
+
+    def close(self) -> None: ...
+
+    def identity(self, sample: Tensor, context: Tensor | None) -> Identity | None:
+        """Of the forward that now begins in this thread."""
+
+    def read(self, embeddings: Tensor, text: str) -> tuple[Text, set[str]]:
+        """A text, and the `content` of each row of these embeddings of it."""

@@ -42,7 +42,8 @@ class Pair(NamedTuple):
 
     q: Float[Tensor, "picture head query head_dim"]
     k: Float[Tensor, "picture head key head_dim"]
-    mask: Float[Tensor, "picture 1 1 key"] | None
+    mask: Float[Tensor, "picture #head #query key"] | None  # added to scores
+    text: int | None = None  # how many keys, the first, are the text's, where not all are
 
 
 class Given(NamedTuple):
@@ -122,6 +123,11 @@ class Total:
         self.count += 1
 
 
+def image_key(layer: str, number: int) -> str:
+    """What a layer's attention to an image prompt is kept under."""
+    return f"{layer}#image{number}"
+
+
 @dataclass
 class RecordedRun:
     """The forwards of one run, whatever ran beside it; or those that nobody said whose they are."""
@@ -131,6 +137,7 @@ class RecordedRun:
     steps: list[RecordedStep] = field(default_factory=list)
     layers: dict[str, Size] = field(default_factory=dict)  # the cross-attentions
     self_layers: dict[str, Size] = field(default_factory=dict)
+    image_layers: dict[int, dict[str, Size]] = field(default_factory=dict)  # by image prompt
     totals: dict[Any, Total] = field(default_factory=dict)  # over steps, if attention="sum"
 
     @property
@@ -145,15 +152,49 @@ class RecordedRun:
         return tuple(dict.fromkeys(row.text for row in rows if row.text is not None))
 
     @property
+    def unknown(self) -> list[str]:
+        """What could not be known of its rows, in sentences."""
+        rows = dict.fromkeys(row for step in self.steps for row in step.batch)
+        found = []
+        if any(row.text is None and row.content for row in rows):
+            found.append(
+                "embeddings that came from no text encoder inside `with`: say what they are of, "
+                "rec.name(embeddings, text)"
+            )
+        if any(row.text is None and row.content is None for row in rows):
+            found.append("nobody said what its rows are given: token= is answered, a word is not")
+        if any(row.text and row.role is None for row in rows):
+            found.append("which of its rows is the prompt's: picture= is the batch's index")
+        if any(row.text and row.text.second for row in rows):
+            found.append(
+                "its text encoders read different texts: at one place stand a word of each, and a "
+                "map is of both"
+            )
+        return found
+
+    def name(self, text: Text, contents: set[str]) -> int:
+        """Rows of these contents have this text; how many."""
+        count = 0
+        for step in self.steps:
+            named = [row.content in contents for row in step.batch]
+            step.batch = tuple(
+                row._replace(text=text, content=None) if new else row
+                for row, new in zip(step.batch, named)
+            )
+            count += sum(named)
+        return count
+
+    @property
     def timesteps(self) -> list[int | float | list]:
         """One a forward; a list in its place where the pictures of a batch had different ones."""
         batches = [step.timestep.flatten().tolist() for step in self.steps]
         return [times[0] if len(set(times)) == 1 else times for times in batches]
 
     @property
-    def stats(self) -> dict[str, list[Stats]]:
-        """stats[name][step], if recorded with stats=True."""
-        return {name: [step.stats[name] for step in self.steps] for name in self.steps[0].stats}
+    def stats(self) -> dict[str, list[Stats | None]]:
+        """stats[name][step], if recorded with stats=True; None where a module was not called."""
+        names = dict.fromkeys(name for step in self.steps for name in step.stats)
+        return {name: [step.stats.get(name) for step in self.steps] for name in names}
 
     def at(self, step: int | None) -> Sequence[RecordedStep]:
         """One step, or all for None."""
@@ -168,19 +209,27 @@ class RecordedRun:
         half: str = ROLES[0],
         picture: int | None = None,
     ) -> Iterator[Float[Tensor, "*head query key"]]:
-        """The kept weights of one picture at one step, or at all for None, one after the other."""
+        """The kept weights of one picture at one step, or at all for None, one after the other.
+
+        layer: the name they are kept under. Forwards in which it was not called are left out;
+        ValueError if that is all of them.
+        """
         if head is not None and self.options.attention != "heads":
             raise ValueError('only the mean of the heads was kept: pass attention="heads"')
         if self.options.attention == "sum":
             if step is not None:
                 raise ValueError('attention="sum" keeps no single step: leave step= out')
-            totals = self.having([*self.totals.values()], half, picture)
+            all_totals = [total for total in self.totals.values() if layer in total.sums]
+            totals = self.having(all_totals, half, picture)
             sums = [total.sums[layer][row] for total, row in totals]
             if len({one.shape for one in sums}) > 1:
                 raise ValueError("forwards of this run had texts of different lengths")
             yield torch.stack(sums).sum(dim=0) / sum(total.count for total, _ in totals)
             return
-        for one, row in self.having(self.at(step), half, picture):
+        steps = [one for one in self.at(step) if layer in one.attention]
+        if not steps:
+            raise ValueError(f"{layer} was not called in {'any step' if step is None else 'it'}")
+        for one, row in self.having(steps, half, picture):
             weights = one.attention[layer][row]
             yield weights if head is None else pick(weights, head, "head")
 
@@ -215,7 +264,7 @@ class RecordedRun:
 
     def text(self, half: str, picture: int | None) -> Text:
         """What a picture's row of a half was given. ValueError where nobody said it."""
-        if self.origin is None:
+        if not any(row.text for step in self.steps for row in step.rows):
             raise ValueError(
                 "nobody said here what the prompt is, so no word is known: pass token=, "
                 "its position"
@@ -228,7 +277,7 @@ class RecordedRun:
 
     def _places(self, rows: tuple[Row, ...], half: str) -> list[int]:
         """The rows that a half is made of; where no role is known, all are the first half."""
-        if half not in ROLES:
+        if half.partition("#")[0] not in ROLES:
             raise ValueError(f"half={half!r}: expected 'conditional' or 'unconditional'")
         if half == ROLES[0] and not any(row.role for row in rows):
             return list(range(len(rows)))

@@ -1,5 +1,6 @@
 """The tensors in what a forward is given and gives: one, or tuples, lists and dicts of them."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -57,9 +58,9 @@ def moved(value, device: torch.device):
     return changed(value, arrive)
 
 
-def first(value) -> Tensor:
-    """The first tensor: of a down block's output the hidden states, not the skips."""
-    return value if isinstance(value, Tensor) else first(value[0])
+def first(value) -> Tensor | None:
+    """The first tensor, if there is one: of a down block's output the hidden states, not skips."""
+    return next(tensors(value), None)
 
 
 def activity(value) -> Float[Tensor, ""]:
@@ -67,4 +68,5 @@ def activity(value) -> Float[Tensor, ""]:
 
     A standard deviation would leave out what they have in common. Of a tuple, the first tensor.
     """
-    return first(value).float().square().mean().sqrt()
+    tensor = first(value)
+    return torch.tensor(math.nan) if tensor is None else tensor.float().square().mean().sqrt()

@@ -3,21 +3,38 @@
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from inspect import signature
 
 from torch import Tensor, nn
 
 from ..model import UNet2DConditionModel
 
 
-def uncompiled(model: nn.Module) -> UNet2DConditionModel:
-    """The UNet itself, out of torch.compile's wrapper. Raises TypeError for anything else."""
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The UNet itself, out of torch.compile's wrapper. Raises TypeError for what is none."""
     unet = getattr(model, "_orig_mod", model)
-    if not isinstance(unet, UNet2DConditionModel):
+    if not (isinstance(unet, nn.Module) and {"sample", "timestep"} <= {*arguments_of(unet)}):
         raise TypeError(
-            f"expected this package's UNet2DConditionModel (of a pipeline: pipe.unet), "
+            "expected a UNet (of a pipeline: pipe.unet), whose forward takes sample and timestep, "
             f"got {type(unet).__name__}"
         )
     return unet
+
+
+def own(model: nn.Module) -> UNet2DConditionModel:
+    """The same, of this package alone. Raises TypeError for anything else."""
+    unet = uncompiled(model)
+    if not isinstance(unet, UNet2DConditionModel):
+        raise TypeError(
+            f"expected this package's UNet2DConditionModel, got {type(unet).__module__}."
+            f"{type(unet).__name__}: make it with ux.from_diffusers(unet), which shares its tensors"
+        )
+    return unet
+
+
+def arguments_of(module: nn.Module) -> list[str]:
+    """The names of forward's arguments, which a wrapper around it may hide."""
+    return list(signature(type(module).forward).parameters)[1:]
 
 
 def matching(pattern: str, names: Iterable[str], what: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""record(): hooks that observe a UNet and never change what it computes."""
+"""The hooks of one record(): they observe a UNet and never change what it computes."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,99 +10,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..model import attention_weights
-from ..model.attention import BasicTransformerBlock, Transformer2DModel
+from ..model import Attention, attention_weights
+from ..model.attention import BasicTransformerBlock
+from .attending import Attending, is_foreign, projections
 from .axes import Trace
 from .budget import Budget, Foreseen
 from .heatmaps import head_mean
 from .hooks import Hooks, called_modules
-from .identity import ROLES, Identity, Origin, Row, current, identified
-from .kept import Given, Options, Pair, RecordedRun, RecordedStep, Size, Stats, Total
+from .identity import ROLES, Identity, Origin, Reader, Row, current
+from .kept import Given, Pair, RecordedRun, RecordedStep, Size, Stats, Total, image_key
 from .nested import copied, first, moved, size_of
-from .patterns import matching, uncompiled
 from .recording import Recording
 
-CHOICES = {"attention": ("mean", "heads", "sum", None), "halves": ("conditional", "both")}
 HELD = 256 * 2**20  # bytes that may wait for the forward's end, to be worked on together
 SMALL = 2**20  # bytes of an output that is worth copying beside others, to be looked at with them
-
-
-def record(
-    model: nn.Module,
-    *patterns: str,
-    attention: str | None = "mean",
-    self_attention: bool = False,
-    halves: str = "conditional",
-    stats: bool = False,
-    budget: str | int = "2GB",
-    device: str | torch.device = "cpu",
-) -> "Watch":
-    """Watch a UNet: `with record(unet, "mid_block*") as rec: ...`. It computes the same as ever.
-
-    patterns: globs over module names in which * crosses dots; their outputs are kept.
-    attention: of every cross-attention the mean of its heads ("mean", float16), every head
-    ("heads", float16), the sum over steps of the means ("sum", float32), or nothing (None).
-    self_attention: queries and keys are kept too. halves: of a run that says which rows are its
-    prompt's, those or both; of any other, the whole batch. stats: of every module's output.
-    budget: bytes that may be kept in all; device: where they are kept. What each forward was given
-    is kept in what room is left, for Recording.replay.
-    Raises ValueError for a pattern that fits no module, TypeError for what is no UNet, and, from
-    within the first forward that shows it, BudgetError for more than the budget.
-    """
-    unet = uncompiled(model)
-    for option, value in (("attention", attention), ("halves", halves)):
-        if value not in CHOICES[option]:
-            raise ValueError(f"{option}={value!r}: expected one of {CHOICES[option]}")
-    names = [name for name, _ in unet.named_modules()]
-    kept = {name for pattern in patterns for name in matching(pattern, names, "module")}
-    options = Options(patterns, attention, self_attention, halves, stats, device)
-    return Watch(unet, Recording(options, names, ref(unet)), kept, Budget(budget, _advice(options)))
-
-
-def _advice(options: Options) -> dict[str, str]:
-    """What to drop if a kind of record is the largest."""
-    lighter = {"heads": '"mean"', "mean": '"sum"', "sum": "None", None: "None"}[options.attention]
-    half = ' or halves="conditional"' if options.halves == "both" else ""
-    return {
-        "attention": f"Pass attention={lighter}{half}",
-        "self-attention": f"Drop self_attention=True{half}",
-        "values": f"Choose fewer modules than {', '.join(options.patterns)}",
-    }
-
-
-class Watch:
-    """What record() returns: a context manager, to be entered once, that gives the Recording.
-
-    It alone holds the hooks: so they end with the `with` also where its end is interrupted.
-    """
-
-    def __init__(self, unet: nn.Module, recording: Recording, kept: set[str], budget: Budget):
-        self._recording, self._trace = recording, Trace(unet)
-        self._recorder = Recorder(recording, budget, ref(self._trace))
-        self._hooks = Hooks(partial(self._recorder.place, unet, kept))
-        self._used = False
-
-    def of(self, origin: Origin) -> "Watch":
-        """To see this run alone, whatever else runs on the model."""
-        self._recorder.only = origin
-        return self
-
-    def __getattr__(self, name: str):
-        raise AttributeError(
-            f"record() has no {name!r}: the Recording is what `with record(...) as rec` gives"
-        )
-
-    def __enter__(self) -> Recording:
-        if self._used:
-            raise RuntimeError("a recorder is used once: call record() again")
-        self._used = True
-        self._trace.__enter__()
-        self._hooks.__enter__()
-        return self._recording
-
-    def __exit__(self, *error) -> None:
-        self._hooks.close()
-        self._trace.close()
 
 
 class UnderWay:
@@ -113,6 +34,7 @@ class UnderWay:
     ) -> None:
         self.run, self.step, self.given, self.foreseen = run, step, given, foreseen
         self.size: Size = (0, 0)  # height and width in the transformer that now runs
+        self.attending: Attending | None = None  # the attention that now runs, if it is not ours
         self.held: list[tuple[str, Pair]] = []  # cross-attentions whose weights are not derived yet
         self.bytes = 0  # of these
         self.outputs: list[tuple[str, Tensor]] = []  # of which statistics are not taken yet
@@ -132,32 +54,74 @@ class UnderWay:
 
 
 class Recorder:
-    """The hooks of one record(). A forward under way belongs to a recorder and a thread."""
+    """A forward under way belongs to a recorder and a thread."""
 
-    def __init__(self, recording: Recording, budget: Budget, trace: ref[Trace]) -> None:
+    def __init__(
+        self, recording: Recording, budget: Budget, trace: ref[Trace], reader: Reader | None
+    ) -> None:
         self.recording, self.options = recording, recording.options
-        self.budget, self.trace = budget, trace
+        self.budget, self.trace, self.reader = budget, trace, reader
         self.only: Origin | None = None
         self.thread = local()  # .now is the forward that this thread is in
         self.filing = Lock()
+        self.hooks: ref[Hooks] | None = None
+        self.modules: list[nn.Module] = []  # those that hooks were put on
+        self.attentions: list[nn.Module] = []
+        self.inside: list[
+            nn.Module | None
+        ] = []  # the parts of these: what LoRA and the like change
+        self.proofs: dict[tuple, float] = {}  # of each attention and kind of call: its scale
 
-    def place(self, unet: nn.Module, kept: set[str], hooks: Hooks) -> None:
-        options = self.options
+    def place(self, unet: nn.Module, hooks: Hooks) -> None:
+        self.hooks = ref(hooks)
         hooks.before(unet, self.begin)
+        self.place_inside(unet, hooks)
+        if "" in self.recording.kept:
+            hooks.after(unet, partial(self.keep_value, ""))
+        if self.options.stats:
+            hooks.after(unet, partial(self.look, ""))
+        hooks.after(unet, self.end)
+
+    def place_inside(self, unet: nn.Module, hooks: Hooks) -> None:
+        """On all that stands in it now."""
+        self.modules = list(unet.modules())
+        self.attentions = [m for m in self.modules if isinstance(m, Attention) or is_foreign(m)]
+        self.inside = _parts(self.attentions)
+        options, named = self.options, dict(called_modules(unet))
         looks_at = {True: options.attention, False: options.self_attention}  # by: at the prompt
-        for name, module in called_modules(unet):
-            if isinstance(module, Transformer2DModel) and any(looks_at.values()):
+        for name, module in named.items():
+            if module is unet:
+                continue
+            if type(module).__name__ == "Transformer2DModel" and any(looks_at.values()):
                 hooks.before(module, self.enter_transformer)
             if isinstance(module, BasicTransformerBlock):
                 for part, cross in (("attn1", module.only_cross_attention), ("attn2", True)):
                     if looks_at[cross]:
-                        act = partial(self.hold if cross else self.keep_pair, f"{name}.{part}")
+                        act = partial(self.see_pair, cross, f"{name}.{part}")
                         hooks.before(module.get_submodule(f"{part}.attend"), act)
-            if name in kept:
+            if is_foreign(module) and any(looks_at.values()):
+                self.place_at(name, module, hooks)
+            if name in self.recording.kept:
                 hooks.after(module, partial(self.keep_value, name))
             if options.stats:
                 hooks.after(module, partial(self.look, name))
-        hooks.after(unet, self.end)
+
+    def place_at(self, name: str, attention: nn.Module, hooks: Hooks) -> None:
+        """An attention that is not ours is heard at its projections."""
+        hooks.before(attention, self.enter_attention)
+        for part, module in projections(attention):
+            hooks.after(module, partial(self.hear, part))
+        hooks.before(attention.get_submodule("to_out.0"), self.merge)
+        hooks.after(attention, partial(self.leave_attention, name))
+
+    def renew(self, unet: nn.Module, thoroughly: bool) -> None:
+        """Modules come and go (LoRA, fusing): looked for in attentions, where they mostly do, and
+        everywhere as a run begins, because that takes a thirtieth of a small forward."""
+        changed = _parts(self.attentions) != self.inside
+        changed = changed or (thoroughly and list(unet.modules()) != self.modules)
+        if changed and self.hooks and (hooks := self.hooks()):
+            self.recording.see_names([name for name, _ in unet.named_modules()])
+            hooks.renew(unet, partial(self.place_inside, unet))
 
     @property
     def now(self) -> UnderWay | None:
@@ -171,21 +135,21 @@ class Recorder:
         if not isinstance(sample, Tensor) or sample.ndim == 0 or timestep is None:
             return  # the model itself complains
         identity = current()
+        if identity is None and self.reader:
+            identity = self.reader.identity(sample, arguments.named("encoder_hidden_states", 2))
         if identity is None or len(identity.rows) != len(sample):
-            identity = None
-        if self.only and (identity is None or identity.origin is not self.only):
+            identity = Identity(None, (Row(),) * len(sample))
+        origin = identity.origin
+        if self.only and origin is not self.only:
             self.thread.now = None
             return
-        batch = identity.rows if identity else (Row(),) * len(sample)
         kept = [
-            i for i, row in enumerate(batch)
-            if self.options.halves == "both" or row.role in (None, ROLES[0])
+            i for i, row in enumerate(identity.rows)
+            if self.options.halves == "both" or row.role is None or row.role.startswith(ROLES[0])
         ]  # fmt: skip
-        run = self.recording.run_of(
-            identity.origin if identity else (self._this_thread(), tuple(sample.shape)),
-            identity.origin if identity else None,
-        )
-        step = RecordedStep(torch.as_tensor(timestep).detach().clone(), batch, tuple(kept))
+        run = self.recording.run_of(origin or (self._this_thread(), tuple(sample.shape)), origin)
+        self.renew(module, thoroughly=not run.steps)
+        step = RecordedStep(torch.as_tensor(timestep).detach().clone(), identity.rows, tuple(kept))
         self.thread.now = UnderWay(run, step, arguments, self.budget.foresee())
 
     def _this_thread(self) -> object:
@@ -197,28 +161,67 @@ class Recorder:
             picture = args[0] if args else kwargs["hidden_states"]
             now.size = tuple(picture.shape[-2:])
 
-    def keep_pair(self, name: str, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Queries and keys of a self-attention, of which weights are derived when they are read."""
+    def see_pair(
+        self, cross: bool, name: str, module: nn.Module, args: tuple, kwargs: dict
+    ) -> None:
+        """Those of ours are what Attend is given."""
         if (now := self.now) and now.step.kept:
-            pair, rows = _pair(*args, **kwargs), now.step.rows_slice
-            mask = None if pair.mask is None else pair.mask[rows]
-            pair = Pair(pair.q[rows], pair.k[rows], mask)
-            now.run.self_layers[name] = now.size
-            if now.foreseen.fits("self-attention", size_of(pair) * now.forwards):
-                now.step.pairs[name] = copied(pair)
+            self.keep_pair(now, name, _pair(*args, **kwargs), now.size, cross)
 
-    def hold(self, name: str, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Those of a cross-attention wait: at the forward's end equal layers are one product."""
-        now = self.now
-        if now is None or not now.step.kept:
+    def enter_attention(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if (now := self.now) and now.step.kept:
+            call = Attending(module, now.size, args, kwargs)
+            wanted = self.options.self_attention if call.context is None else self.options.attention
+            now.attending = call if wanted else None
+
+    def hear(self, part: str, module: nn.Module, args: tuple, output: Tensor) -> None:
+        if (now := self.now) and now.attending:
+            now.attending.parts[part].append(output)
+
+    def merge(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if (now := self.now) and now.attending:
+            now.attending.merged = args[0]
+
+    def leave_attention(self, name: str, module: nn.Module, args: tuple, output) -> None:
+        """The first call of each kind is proved; one that fails is named, and never drawn."""
+        if not (now := self.now) or not (call := now.attending) or name in self.recording.failed:
             return
-        pair = _pair(*args, **kwargs)
-        now.run.layers[name] = now.size
+        now.attending = None
+        proof = name, call.kind
+        if proof not in self.proofs:
+            scale = call.misfit(len(now.step.batch)) or call.proved()
+            if isinstance(scale, str):
+                self.recording.failed[name] = f"{name} ({_processor(module)}): {scale}"
+                return
+            self.proofs[proof] = scale
+        scale, cross = self.proofs[proof], call.context is not None
+        self.keep_pair(now, name, call.pair(scale), call.size, cross)
+        for number, pair in call.image_pairs(scale).items():
+            now.run.image_layers.setdefault(number, {})[name] = call.size
+            self.hold(now, image_key(name, number), pair)
+
+    def keep_pair(self, now: UnderWay, name: str, pair: Pair, size: Size, cross: bool) -> None:
+        (now.run.layers if cross else now.run.self_layers)[name] = size
+        if cross:
+            self.hold(now, name, pair)
+            return
+        # Of a self-attention weights are derived when they are read.
+        rows = now.step.rows_slice
+        mask = None if pair.mask is None else pair.mask[rows]
+        pair = Pair(pair.q[rows], pair.k[rows], mask)
+        if now.foreseen.fits("self-attention", size_of(pair) * now.forwards):
+            now.step.pairs[name] = copied(pair)
+
+    def hold(self, now: UnderWay, name: str, pair: Pair) -> None:
+        """Those of a cross-attention wait: at the forward's end equal layers are one product."""
         _, heads, queries, _ = pair.q.shape
-        entries, mode = len(now.step.kept) * queries * pair.k.shape[2], self.options.attention
-        if mode == "sum":
-            known = (now.step.rows, pair.k.shape[2]) in now.run.totals
-            entries *= 4 * (not known)  # float32, once for all such forwards
+        keys, mode = pair.text or pair.k.shape[2], self.options.attention
+        entries = len(now.step.kept) * queries * keys
+        if mode == "sum":  # float32, once for all forwards that have the same rows
+            rows = now.step.rows
+            sums = (t.sums.get(name) for t in now.run.totals.values() if t.rows == rows)
+            known = any(one is not None and one.shape[-1] == keys for one in sums)
+            entries *= 4 * (not known)
         else:
             entries *= 2 * now.forwards * (heads if mode == "heads" else 1)
         if now.foreseen.fits("attention", entries):
@@ -234,7 +237,7 @@ class Recorder:
             return
         groups: dict[tuple, list[tuple[str, Pair]]] = defaultdict(list)
         for name, pair in now.held:
-            groups[pair.q.shape, pair.k.shape, pair.mask is None].append((name, pair))
+            groups[pair.q.shape, pair.k.shape, _form(pair)].append((name, pair))
         # Under autocast the product would not be in float32.
         with torch.autocast(now.held[0][1].q.device.type, enabled=False):
             for layers in groups.values():
@@ -249,6 +252,7 @@ class Recorder:
         masks = [pair.mask[rows] for pair in pairs if pair.mask is not None]
         mask, mode = torch.cat(masks) if masks else None, self.options.attention
         weights = (attention_weights if mode == "heads" else head_mean)(q, k, mask)
+        weights = weights[..., : pairs[0].text]
         return weights if mode == "sum" else weights.half()
 
     def keep_value(self, name: str, module: nn.Module, args: tuple, output) -> None:
@@ -258,7 +262,7 @@ class Recorder:
 
     def look(self, name: str, module: nn.Module, args: tuple, output) -> None:
         """Statistics wait too: nothing here is done in place, so an output stays what it is."""
-        if (now := self.now) and (x := first(output)).numel():
+        if (now := self.now) and (x := first(output)) is not None and x.numel():
             key = name if name not in now.calls else _unused(name, now.calls)
             now.calls[key] = None
             now.outputs.append((key, x))
@@ -300,7 +304,7 @@ class Recorder:
         with self.filing:
             if self.options.attention == "sum":
                 tokens = {weights.shape[-1] for weights in step.attention.values()}
-                total = run.totals.setdefault((step.rows, *tokens), Total(step.rows))
+                total = run.totals.setdefault((step.rows, *sorted(tokens)), Total(step.rows))
                 total.add(step.attention)
                 step.attention = {}
             self.recording.file(run, step, now.given, self.budget.left)
@@ -309,21 +313,22 @@ class Recorder:
                 trace.close()  # one forward shows the shapes of all
 
 
-def replayed(
-    unet: nn.Module, given: Given, rows: tuple[Row, ...], *patterns: str, **options
-) -> Recording:
-    """One forward again, of these arguments, under a recorder; options as for record()."""
-    identity = Identity(Origin(forwards=1), rows)
-    watch = record(unet, *patterns, **options).of(identity.origin)
-    with watch as recording, identified(identity), torch.no_grad():
-        unet(*given.args, **given.kwargs)
-    identity.origin.finished = True
-    return recording
-
-
 def _pair(q, k, v, mask=None) -> Pair:
     """What attention weights are made of, among the arguments of Attend."""
     return Pair(q, k, mask)
+
+
+def _form(pair: Pair) -> tuple:
+    """What must be the same of pairs that are worked on together, beside q's and k's shapes."""
+    return pair.q.dtype, None if pair.mask is None else pair.mask.shape, pair.text
+
+
+def _parts(modules: Sequence[nn.Module]) -> list[nn.Module | None]:
+    return [part for module in modules for part in module._modules.values()]
+
+
+def _processor(attention: nn.Module) -> str:
+    return type(getattr(attention, "processor", attention)).__name__
 
 
 def _statistics(outputs: Float[Tensor, "output *any"]) -> Float[Tensor, "output 5"]:

@@ -1,21 +1,19 @@
 """Recording: what was seen while a model ran, by name, step, head, token and word."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from .axes import Call
-from .heatmaps import average, head_mean, word_map
-from .identity import Origin, Text
+from .identity import Origin, Reader, Text
 from .kept import Given, Options, RecordedRun, RecordedStep, Size, Stats
+from .maps import Maps
 from .nested import tensors
-from .patterns import closest, matching, pick
+from .patterns import closest, pick
 
 
 class Recording:
@@ -27,18 +25,34 @@ class Recording:
     """
 
     def __init__(
-        self, options: Options, names: Sequence[str], model: Callable[[], nn.Module | None]
+        self,
+        options: Options,
+        names: Sequence[str],
+        model: Callable[[], nn.Module | None],
+        reader: Reader | None = None,
     ) -> None:
-        self.options, self.names = options, names
+        self.options = options
+        self.names: list[str] = []
+        self.kept: set[str] = set()  # the modules whose outputs are asked for
+        self.see_names(names)
+        self.failed: dict[str, str] = {}  # attentions without maps, and why
         self.calls: list[Call] = []
         self.runs: list[RecordedRun] = []
         self._model = model  # weakly: a recording does not keep a model alive
+        self._reader = reader
         self._runs: dict[object, RecordedRun] = {}
         self._given: deque[RecordedStep] = deque()  # those whose inputs are kept, oldest first
         self._given_bytes, self._uses = 0, Counter[int]()
 
     def __getstate__(self) -> dict:
-        return vars(self) | {"_model": _gone}  # a weak reference cannot be pickled
+        # Neither a weak reference can be pickled, nor who reads somebody's pipeline.
+        return vars(self) | {"_model": _gone, "_reader": None}
+
+    def see_names(self, names: Sequence[str]) -> None:
+        """The modules that the model has, or now has too."""
+        self.names = list(dict.fromkeys([*self.names, *names]))
+        globs = self.options.patterns
+        self.kept = {name for name in self.names if any(fnmatchcase(name, g) for g in globs)}
 
     def run_of(self, key: object, origin: Origin | None) -> RecordedRun:
         """The run that forwards of this key belong to; it is one of `runs` once a forward ended."""
@@ -87,7 +101,7 @@ class Recording:
         return self._run(None).timesteps
 
     @property
-    def stats(self) -> dict[str, list[Stats]]:
+    def stats(self) -> dict[str, list[Stats | None]]:
         """stats[name][step] of every module's output (of a tuple: its first tensor)."""
         if not self.options.stats:
             raise ValueError("no statistics were kept: pass stats=True to record()")
@@ -96,7 +110,30 @@ class Recording:
     @property
     def layers(self) -> dict[str, Size]:
         """The recorded cross-attentions in order of execution, each with its (height, width)."""
-        return self._run(None).layers
+        return Maps(self._run(None), self.failed).layers
+
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """The texts that were read, of all runs, each once."""
+        return tuple(dict.fromkeys(text for run in self.runs for text in run.texts))
+
+    @property
+    def unknown(self) -> list[str]:
+        """What could not be known, and why: of runs their rows, of attentions their maps."""
+        runs = (f"run {i}: {why}" for i, run in enumerate(self.runs) for why in run.unknown)
+        return [*runs, *(f"no map of {why}" for why in self.failed.values())]
+
+    def name(self, embeddings: Tensor, text: str) -> int:
+        """Say what text embeddings are of, which came from elsewhere: now its words have maps.
+
+        embeddings: (row, token, channel), as the pipeline was given them, before or after it ran.
+        Returns how many recorded rows that named. ValueError where the text's tokens cannot be at
+        these places, or where nothing can read it.
+        """
+        if self._reader is None:
+            raise ValueError("no tokenizer can be asked here: record the pipeline, not its UNet")
+        found, contents = self._reader.read(embeddings, text)
+        return sum(run.name(found, contents) for run in self.runs)
 
     def text(
         self, *, run: int | None = None, half: str = "conditional", picture: int | None = None
@@ -110,6 +147,7 @@ class Recording:
     def values(self, name: str, *, run: int | None = None) -> list:
         """The outputs of a module, one a forward: a tensor, or a tuple as forward gave it.
 
+        None in the place of a forward that did not call it.
         Raises KeyError for a module that is not there or that record() was not asked to keep.
         """
         module = name.partition("#")[0]
@@ -118,9 +156,9 @@ class Recording:
         if not any(fnmatchcase(module, pattern) for pattern in self.options.patterns):
             raise KeyError(f"{name!r} was not kept: pass its name, or a glob, to record()")
         steps = self._run(run).steps
-        if name not in steps[0].values:
+        if not any(name in step.values for step in steps):
             raise KeyError(f"{name!r} was not called: a list of modules, or fewer calls than that")
-        return [step.values[name] for step in steps]
+        return [step.values.get(name) for step in steps]
 
     def attention(
         self,
@@ -134,6 +172,8 @@ class Recording:
         run: int | None = None,
         half: str = "conditional",
         picture: int | None = None,
+        method: str = "mean",
+        image_prompt: int | None = None,
     ) -> Float[Tensor, "height width"]:
         """How much each pixel looks at a word, or at a token by its position: float32, 0 to 1.
 
@@ -143,24 +183,15 @@ class Recording:
         name, a glob, or None for all), resized to the largest. All, because on the bundled model,
         whose scenes have true masks, that average points right about as often as the best layer of
         each timestep, up to t = 700 (figures/pointing.png).
-        half: conditional or unconditional; picture: which one of it, or of the whole batch if
-        nobody said whose rows these are. ValueError or IndexError for what there is not, and why.
+        half: conditional or unconditional, with "#2" for a second row of the same text and picture;
+        picture: which one of it, or of the whole batch if nobody said whose rows these are.
+        method: "daam" for that tool's own sums over steps (Tang et al. 2023), exact where every
+        head was kept. image_prompt: of an IP-Adapter's image, whose tokens are given by position.
+        ValueError or IndexError for what there is not, and why.
         """
-        chosen = self._with_attention(run)
-        if word is not None and token is None:
-            occurrences = _find(chosen.text(half, picture), word, occurrence)
-        elif token is not None and word is None:
-            occurrences = [(token,)]
-        else:
-            raise ValueError("pass a word, or token=, its position among the prompt's tokens")
-        chosen.having(chosen.steps, half, picture)  # or says why there is nothing of it
-        maps = []
-        for name in matching(layer or "*", chosen.layers, "cross-attention"):
-            kept = self._weights(chosen, name, step, head, half, picture)
-            size = chosen.layers[name]
-            steps = torch.stack([word_map(one, occurrences, size) for one in kept])
-            maps.append(rearrange(steps, "... height width -> (...) height width").mean(dim=0))
-        return average(maps)
+        maps = self._maps(run)
+        where = layer, head, step, half, picture
+        return maps.map(word, occurrence, token, *where, method, image_prompt)
 
     def weights(
         self,
@@ -171,20 +202,14 @@ class Recording:
         run: int | None = None,
         half: str = "conditional",
         picture: int | None = None,
+        image_prompt: int | None = None,
     ) -> Float[Tensor, "query key"]:
         """The map itself: float32, a row for each pixel in reading order, a column for each token.
 
         layer: its name, or a glob that fits one. Heads and steps are averaged unless one is chosen.
         Errors as for attention().
         """
-        chosen = self._with_attention(run)
-        name = _only(matching(layer, chosen.layers, "cross-attention"), "cross-attention")
-        kept = self._weights(chosen, name, step, head, half, picture)
-        whole = torch.stack([one.float() for one in kept])
-        return rearrange(whole, "... query key -> (...) query key").mean(dim=0)
-
-    def _weights(self, run: RecordedRun, layer: str, step, head, half, picture) -> Iterator[Tensor]:
-        return run.weights(layer, step=step, head=head, half=half, picture=picture)
+        return self._maps(run).weights(layer, step, head, half, picture, image_prompt)
 
     def replay(
         self, step: int, *patterns: str, run: int | None = None, unet=None, **options
@@ -194,7 +219,7 @@ class Recording:
         unet: the model to run it on, if the one that was recorded is gone. Raises IndexError for a
         step that there is not, and ValueError where what it was given is not there any more.
         """
-        from .recorder import replayed
+        from .watch import replayed
 
         one = pick(self._run(run).steps, step, "step")
         model = unet if unet is not None else self._model()
@@ -223,25 +248,10 @@ class Recording:
 
         The means over heads and steps unless one is chosen. Errors as for attention().
         """
-        chosen = self._run(run)
         if not self.options.self_attention:
             raise ValueError("no self-attention was kept: pass self_attention=True to record()")
-        name = _only(matching(layer, chosen.self_layers, "self-attention"), "self-attention")
-        size = chosen.self_layers[name]
-        queries = slice(None) if pixel is None else [_index(pixel, size)]
-        rows = []
-        for one, row in chosen.having(chosen.at(step), half, picture):
-            pair, batch = one.pairs[name], [row]
-            q, k = pair.q[batch], pair.k[batch]
-            if head is not None:
-                q, k = (pick(part[0], head, "head")[None, None] for part in (q, k))
-            mask = None if pair.mask is None else pair.mask[batch]
-            rows.append(head_mean(q[:, :, queries], k, mask)[0])
-        mean = torch.stack(rows).mean(dim=0)
-        shape = dict(zip(("height", "width"), size))
-        maps = rearrange(mean, "query (height width) -> query height width", **shape)
-        whole = "(height width) row column -> height width row column"
-        return maps[0] if pixel is not None else rearrange(maps, whole, **shape)
+        maps = Maps(self._run(run), self.failed)
+        return maps.self_attention(layer, step, pixel, head, half, picture)
 
     def to_pandas(self):
         """A line for each run, picture, layer, step and word; what the numbers are: `measured`.
@@ -250,7 +260,7 @@ class Recording:
         """
         from .word_table import word_table
 
-        self._with_attention(0 if self.runs else None)
+        self._maps(0 if self.runs else None)
         return word_table(self)
 
     def save(self, folder: str | Path) -> Path:
@@ -266,10 +276,10 @@ class Recording:
 
         return load(folder)
 
-    def _with_attention(self, run: int | None) -> RecordedRun:
+    def _maps(self, run: int | None) -> Maps:
         if self.options.attention is None:
             raise ValueError("record(..., attention=None) kept no attention")
-        return self._run(run)
+        return Maps(self._run(run), self.failed)
 
     def _run(self, run: int | None) -> RecordedRun:
         if not self.runs:
@@ -278,29 +288,6 @@ class Recording:
             last = len(self.runs) - 1
             raise ValueError(f"{last + 1} runs were recorded: pass run=0 to {last}, or read .runs")
         return pick(self.runs, run or 0, "run")
-
-
-def _find(text: Text, word: str, occurrence: int | None) -> list[tuple[int, ...]]:
-    """The tokens of each occurrence of a word in a text, or of one of them."""
-    found = text.find(word)
-    if not found:
-        near = closest(word, text.words)
-        raise ValueError(f"{word!r} is not in the prompt: {', '.join(text.words)}{near}")
-    return found if occurrence is None else [pick(found, occurrence, "occurrence")]
-
-
-def _only(names: list[str], what: str) -> str:
-    if len(names) > 1:
-        raise ValueError(f"choose one of the {what}s {', '.join(names)}")
-    return names[0]
-
-
-def _index(pixel: tuple[int, int], size: Size) -> int:
-    """The place of (row, column) in reading order."""
-    (row, column), (height, width) = pixel, size
-    if not (0 <= row < height and 0 <= column < width):
-        raise IndexError(f"pixel {pixel} is outside the layer's {height} x {width}")
-    return row * width + column
 
 
 def _gone() -> None:

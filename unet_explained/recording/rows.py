@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from .axes import Call, Seen
-from .flops import flops
+from .flops import attention_flops, flops
 
 STAGES = ("input", "time", "pre-process", "down", "mid", "up", "post-process")
 BEGINNINGS = {  # of the names of a stage's modules
-    "time": ("time_", "class_embedding", "add_"),
+    "time": ("time_", "class_embedding", "add_", "encoder_hid_proj", "position_net"),
     "pre-process": ("conv_in",),
     "down": ("down_blocks",),
     "mid": ("mid_block",),
@@ -60,7 +60,12 @@ def stage_of(name: str) -> str:
 def rows_of(calls: list[Call]) -> list[Row]:
     """In order of execution, a module before its parts; the first call is the model's own."""
     rows = [Row(0, tensor.name, "input", tensor) for tensor in calls[0].inputs]
+    calls = [call for call in calls if call.inputs and call.outputs]
     shown = {call.name for call in calls if call.name and call.kind not in NO_ROW}
+    if not any(call.kind == "Attend" for call in calls):  # of diffusers: nothing stands inside
+        inside = {call.name: attention_flops(call) for call in calls if call.kind == "Attention"}
+    else:
+        inside = {}
     skips, counted = skip_pairs(calls), set()
     for call in calls:
         if call.name not in shown:
@@ -75,7 +80,7 @@ def rows_of(calls: list[Call]) -> list[Row]:
             tensor=call.outputs[0],
             depth=_depth(call.name, shown),
             params=sum(map(prod, parameters)),
-            flops=flops(call),
+            flops=flops(call) + inside.get(call.name, 0),
             skip=skips.get(call.name, ""),
         )
         rows += [*_received(call, row, skips), row, *_attended(call, row)]

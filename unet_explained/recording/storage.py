@@ -15,7 +15,7 @@ from .identity import Origin, Row, Text, Word
 from .kept import Given, Options, Pair, RecordedRun, RecordedStep, Stats, Total
 from .recording import Recording, _gone
 
-VERSION = 1
+VERSION = 2
 STRUCTURE, TENSORS = "recording.json", "tensors.safetensors"
 
 
@@ -73,6 +73,7 @@ class Packing:
             "names": list(recording.names),
             "calls": [self._call(call) for call in recording.calls],
             "runs": runs,
+            "failed": recording.failed,
             "texts": [asdict(text) for text in self._texts],
         }
 
@@ -81,6 +82,7 @@ class Packing:
             "origin": None if run.origin is None else vars(run.origin),
             "layers": run.layers,
             "self_layers": run.self_layers,
+            "image_layers": run.image_layers,
             "totals": [
                 [[self._row(row) for row in total.rows], self.value(total.sums), total.count]
                 for total in run.totals.values()
@@ -104,11 +106,11 @@ class Packing:
 
     def _row(self, row: Row) -> list:
         if row.text is None:
-            return [None, row.picture, row.role]
-        text = Text(row.text.text, row.text.tokens, row.text.places, row.text.spans)
+            return list(row)
+        text = _plain(row.text)
         if text not in self._texts:
             self._texts.append(text)
-        return [self._texts.index(text), row.picture, row.role]
+        return [self._texts.index(text), *row[1:]]
 
     def _call(self, call: Call) -> list:
         def seen(tensors: tuple[Seen, ...]) -> list:
@@ -152,6 +154,7 @@ class Unpacking:
         options |= {"patterns": tuple(options["patterns"])}
         recording = Recording(Options(**options), self.structure["names"], _gone)
         recording.calls = [self._call(*call) for call in self.structure["calls"]]
+        recording.failed = self.structure["failed"]
         recording.runs = [self._run(recording.options, run) for run in self.structure["runs"]]
         return recording
 
@@ -162,6 +165,10 @@ class Unpacking:
             [self._step(**step) for step in run["steps"]],
             {name: (height, width) for name, (height, width) in run["layers"].items()},
             {name: (height, width) for name, (height, width) in run["self_layers"].items()},
+            {
+                int(number): {name: (height, width) for name, (height, width) in sizes.items()}
+                for number, sizes in run["image_layers"].items()
+            },
             {
                 number: Total(self._rows(rows), self.value(sums), count)
                 for number, (rows, sums, count) in enumerate(run["totals"])
@@ -205,7 +212,14 @@ class Unpacking:
         return value
 
 
+def _plain(text: Text) -> Text:
+    """Without what a subclass adds."""
+    second = None if text.second is None else _plain(text.second)
+    return Text(text.text, text.tokens, text.places, text.spans, second)
+
+
 def _text(text: dict) -> Text:
     spans = (Word(word["text"], tuple(word["tokens"])) for word in text["spans"])
     places = ((first, end) for first, end in text["places"])
-    return Text(text["text"], tuple(text["tokens"]), tuple(places), tuple(spans))
+    second = None if text["second"] is None else _text(text["second"])
+    return Text(text["text"], tuple(text["tokens"]), tuple(places), tuple(spans), second)

@@ -21,7 +21,7 @@ from ..model.embeddings import Timesteps
 from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.identity import ROLES
 from ..recording.kept import Given
-from ..recording.recorder import replayed
+from ..recording.watch import replayed
 from .text import Prompt, embed, read_prompt, warn_of_unknown_words
 
 
@@ -167,7 +167,8 @@ class Pipeline:
         total = len(scheduler.timesteps)
         roles = ROLES[::-1] if guided else ROLES[:1]
         rows = (Row(text, 0, role) for text, role in zip(prompts, roles, strict=True))
-        identity = Identity(Origin(total), tuple(rows))
+        origin = Origin(total)
+        identity = Identity(origin, tuple(rows))
 
         forwards = []
         for index, timestep in enumerate(scheduler.timesteps):
@@ -179,7 +180,7 @@ class Pipeline:
                 prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
             latents, denoised = _advance(scheduler, prediction, timestep, latents, generator)
             yield Step(index, total, timestep.item(), latents, denoised, self)
-        identity.origin.finished = True
+        origin.finished = True
         return Run(
             texts[1], texts[0].text, guidance, seed, latents, tuple(forwards), identity, self
         )

@@ -34,8 +34,9 @@ def look_at(
     prompt = read_prompt(text, pipe.tokenizer)
     context = embed(prompt, pipe.text_encoder).to(unet.dtype).expand(count, -1, -1)
     rows = tuple(Row(prompt, number, ROLES[0]) for number in range(count))
-    identity = Identity(Origin(1), rows)
-    with record(unet, **options).of(identity.origin) as recording, identified(identity):
+    origin = Origin(1)
+    watch = record(unet, **options).of(origin)
+    with watch as recording, identified(Identity(origin, rows)):
         unet(noisy, times, context)
-    identity.origin.finished = True
+    origin.finished = True
     return recording

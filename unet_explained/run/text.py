@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -19,35 +20,94 @@ WORD = re.compile(r"\w+(?:['’-]\w+)*")
 class Prompt(Text):
     """A prompt as the text encoder is given it: token by token, padded to one length."""
 
-    ids: Int[Tensor, "1 token"] = field(repr=False, compare=False)
+    ids: Int[Tensor, "1 token"] = field(
+        repr=False, compare=False, default_factory=lambda: torch.zeros(1, 0, dtype=torch.long)
+    )
 
 
 def read_prompt(text: str, tokenizer) -> Prompt:
     """Tokenize a prompt; warns, naming the words, if some fall beyond the encoder's length."""
     if not isinstance(text, str):
         raise TypeError(f"prompt: expected one string, got {type(text).__name__}: {text!r}")
-    encoded = tokenizer(
-        text, padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
-        return_offsets_mapping=True, return_tensors="pt",
-    )  # fmt: skip
-    places = tuple(map(tuple, encoded.offset_mapping[0].tolist()))
-    found = [(match, tokens_at(places, *match.span())) for match in WORD.finditer(text)]
-    cut_off = [match.group() for match, tokens in found if not tokens]
+    prompt, cut_off = _tokenized(text, tokenizer)
     if cut_off:
         warnings.warn(
             f"the prompt is longer than {tokenizer.model_max_length} tokens: "
             f"{' '.join(cut_off)!r} is cut off and changes nothing",
             stacklevel=3,
         )
-    ids = encoded.input_ids
-    length = int((ids[0] == tokenizer.eos_token_id).nonzero()[0]) + 1
-    return Prompt(
-        text=text,
-        tokens=tuple(tokenizer.convert_ids_to_tokens(ids[0, :length].tolist())),
-        places=places[:length],
-        spans=tuple(Word(match.group(), tokens) for match, tokens in found if tokens),
-        ids=ids,
-    )
+    return prompt
+
+
+def _tokenized(text: str, tokenizer) -> tuple[Prompt, list[str]]:
+    """And the words that fall beyond the encoder's length."""
+    encoded = tokenizer(
+        text, padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
+        return_offsets_mapping=True, return_tensors="pt",
+    )  # fmt: skip
+    ids, length = encoded.input_ids, used(encoded.input_ids[0], tokenizer)
+    places = tuple(map(tuple, encoded.offset_mapping[0].tolist()))[:length]
+    tokens = tuple(tokenizer.convert_ids_to_tokens(ids[0, :length].tolist()))
+    spans = words_of(text, places)
+    cut_off = [match.group() for match in list(WORD.finditer(text))[len(spans) :]]
+    return Prompt(text, tokens, places, spans, ids=ids), cut_off
+
+
+def used(ids: Int[Tensor, "token"], tokenizer) -> int:
+    """How many tokens there are before the padding, start and end token included."""
+    ends = (ids == tokenizer.eos_token_id).nonzero() if tokenizer.eos_token_id is not None else []
+    return int(ends[0]) + 1 if len(ends) else len(ids)
+
+
+def words_of(text: str, places: Sequence[tuple[int, int]]) -> tuple[Word, ...]:
+    """The words that have tokens, in reading order."""
+    found = ((match, tokens_at(places, *match.span())) for match in WORD.finditer(text))
+    return tuple(Word(match.group(), tokens) for match, tokens in found if tokens)
+
+
+def text_of(ids: Int[Tensor, "token"], tokenizer, texts: Iterable[tuple[str, str]]) -> Text:
+    """The text that a text encoder was given as ids.
+
+    texts: what it may have been, as it was written and as the tokenizer was given it (a textual
+    inversion's "<x>" becomes "<x> <x>_1"); none of them: it is spelt from the ids.
+    """
+    length = used(ids, tokenizer)
+    spelt = tokenizer.decode(ids[:length].tolist(), skip_special_tokens=True)
+    for written, given in [*texts, (spelt, spelt)]:
+        prompt, _ = _tokenized(given, tokenizer)
+        if len(prompt.tokens) == length and torch.equal(prompt.ids[0, :length], ids[:length]):
+            places = prompt.places if written == given else _as_written(written, given, prompt)
+            return Text(written, prompt.tokens, places, words_of(written, places))
+    return _spelt(tokenizer.convert_ids_to_tokens(ids[:length].tolist()), tokenizer)
+
+
+def _as_written(written: str, given: str, prompt: Prompt) -> tuple[tuple[int, int], ...]:
+    """The places of tokens in a text whose placeholders were written out: all of one are there.
+
+    Both texts are the same but for what follows a placeholder, " <x>_1 <x>_2".
+    """
+    places, shift, extra = [], 0, 0  # extra: where what was added after a placeholder ends
+    start = end = 0
+    for first, last in prompt.places:
+        if last > first and first >= extra:
+            added = re.match(rf"(?: {re.escape(given[first:last])}_\d+)+", given[last:])
+            start, end = first - shift, last - shift
+            if added and not written.startswith(added.group(), end):
+                extra, shift = last + added.end(), shift + added.end()
+        places.append((start, end) if last > first else (first - shift, last - shift))
+    return tuple(places)
+
+
+def _spelt(tokens: list[str], tokenizer) -> Text:
+    """Text of what no tokenizer gives back: the tokens one after the other."""
+    text, places = "", []
+    for token in tokens:
+        start = len(text)
+        if token not in tokenizer.all_special_tokens:
+            text += token.replace("</w>", " ").replace("▁", " ")
+        places.append((start, start + len(text[start:].rstrip())))
+    text = text.rstrip()
+    return Text(text, tuple(tokens), tuple(places), words_of(text, places))
 
 
 def warn_of_unknown_words(prompt: Prompt, known: frozenset[str]) -> None:

@@ -1,0 +1,155 @@
+"""From what a run kept to maps: of words, tokens and images, and the weights themselves."""
+
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from .heatmaps import average, head_mean, word_map
+from .identity import Text
+from .kept import RecordedRun, Size, image_key
+from .patterns import closest, matching, pick
+
+METHODS = ("mean", "daam")
+LOWEST = 8  # DAAM leaves out layers so many times smaller than the largest
+
+
+class Maps:
+    """The maps of one run. layers: its attentions that are known to be right."""
+
+    def __init__(self, run: RecordedRun, failed: dict[str, str]) -> None:
+        self.run, self.failed = run, failed
+        self.layers = {name: size for name, size in run.layers.items() if name not in failed}
+
+    def map(
+        self, word: str | None, occurrence, token, layer, head, step, half, picture, method, image
+    ) -> Float[Tensor, "height width"]:
+        """As Recording.attention."""
+        if method not in METHODS:
+            raise ValueError(f"method={method!r}: expected one of {METHODS}")
+        if (word is None) == (token is None):
+            raise ValueError("pass a word, or token=, its position among the prompt's tokens")
+        if image is not None and word is not None:
+            raise ValueError("the tokens of an image prompt are no words: pass token=")
+        if word is not None:
+            picture = self._with_word(word, half, picture) if picture is None else picture
+            occurrences = _find(self.run.text(half, picture), word, occurrence)
+        else:
+            occurrences = [(token,)]
+        self.run.having(self.run.steps, half, picture)  # or says why there is nothing of it
+        sizes = self._chosen(layer, image)
+        if method == "daam":
+            sizes = _of_daam(sizes)
+        maps = []
+        for name, size in sizes.items():
+            key = name if image is None else image_key(name, image)
+            kept = self.run.weights(key, step=step, head=head, half=half, picture=picture)
+            steps = torch.stack([word_map(one, occurrences, size) for one in kept])
+            steps = rearrange(steps, "step ... height width -> step (...) height width")
+            maps.append(steps.sum(dim=0) / len(occurrences[0]) if method == "daam" else steps)
+        if method == "daam":
+            return _as_daam(maps)
+        return average([rearrange(one, "s h y x -> (s h) y x").mean(dim=0) for one in maps])
+
+    def weights(self, layer: str, step, head, half, picture, image) -> Float[Tensor, "query key"]:
+        """As Recording.weights."""
+        name = _only([*self._chosen(layer, image)], "cross-attention")
+        key = name if image is None else image_key(name, image)
+        kept = self.run.weights(key, step=step, head=head, half=half, picture=picture)
+        whole = torch.stack([one.float() for one in kept])
+        return rearrange(whole, "... query key -> (...) query key").mean(dim=0)
+
+    def self_attention(
+        self, layer: str, step, pixel, head, half, picture
+    ) -> Float[Tensor, "height width"] | Float[Tensor, "height width height width"]:
+        """As Recording.self_attention."""
+        self._fail(layer)
+        layers = {n: size for n, size in self.run.self_layers.items() if n not in self.failed}
+        name = _only(matching(layer, layers, "self-attention"), "self-attention")
+        size = layers[name]
+        queries = slice(None) if pixel is None else [_index(pixel, size)]
+        rows = []
+        for one, row in self.run.having(self.run.at(step), half, picture):
+            pair, batch = one.pairs[name], [row]
+            q, k = pair.q[batch], pair.k[batch]
+            if head is not None:
+                q, k = (pick(part[0], head, "head")[None, None] for part in (q, k))
+            mask = None if pair.mask is None else pair.mask[batch]
+            rows.append(head_mean(q[:, :, queries], k, mask)[0])
+        mean = torch.stack(rows).mean(dim=0)
+        shape = dict(zip(("height", "width"), size))
+        maps = rearrange(mean, "query (height width) -> query height width", **shape)
+        whole = "(height width) row column -> height width row column"
+        return maps[0] if pixel is not None else rearrange(maps, whole, **shape)
+
+    def _chosen(self, layer: str | None, image: int | None) -> dict[str, Size]:
+        """The layers that a glob fits, or all for None; those that saw an image prompt."""
+        sizes = self.layers
+        if image is not None:
+            if image not in self.run.image_layers:
+                known = ", ".join(map(str, sorted(self.run.image_layers))) or "none"
+                raise IndexError(f"image prompt {image} is not among those recorded: {known}")
+            sizes = {n: s for n, s in self.run.image_layers[image].items() if n in self.layers}
+        self._fail(layer)
+        return {name: sizes[name] for name in matching(layer or "*", sizes, "cross-attention")}
+
+    def _fail(self, layer: str | None) -> None:
+        """Says why there is no map of a layer that was asked for by its name."""
+        if layer in self.failed:
+            raise ValueError(f"there is no map of {self.failed[layer]}")
+
+    def _with_word(self, word: str, half: str, picture: int | None) -> int | None:
+        """Where nobody said which row is the prompt's, the only one whose text has the word."""
+        rows = self.run.steps[0].rows
+        if any(row.role or row.picture is not None for row in rows):
+            return picture
+        having = [i for i, row in enumerate(rows) if row.text and row.text.find(word)]
+        return having[0] if len(having) == 1 else picture
+
+
+def _find(text: Text, word: str, occurrence: int | None) -> list[tuple[int, ...]]:
+    """The tokens of each occurrence of a word in a text, or of one of them."""
+    found = text.find(word)
+    if not found:
+        words = text.words + (text.second.words if text.second else ())
+        near = closest(word, words)
+        raise ValueError(f"{word!r} is not in the prompt: {', '.join(words)}{near}")
+    return found if occurrence is None else [pick(found, occurrence, "occurrence")]
+
+
+def _of_daam(sizes: dict[str, Size]) -> dict[str, Size]:
+    """Without the mid block and the layers of the lowest level."""
+    height, width = max(sizes.values(), key=math.prod)
+    lowest = height // LOWEST, width // LOWEST
+    kept = {n: s for n, s in sizes.items() if not fnmatchcase(n, "mid_block*") and s != lowest}
+    if not kept:
+        raise ValueError(f"DAAM has no map of {', '.join(sizes)}: it leaves out the lowest level")
+    return kept
+
+
+def _as_daam(
+    maps: Sequence[Float[Tensor, "head _ _"]],
+) -> Float[Tensor, "height width"]:
+    """Tang et al. 2023: all heads of all layers alike, bicubic to the largest, clamped at 0."""
+    size = max((heads.shape[-2:] for heads in maps), key=math.prod)
+    resized = [F.interpolate(heads[:, None], size, mode="bicubic").clamp(min=0) for heads in maps]
+    return torch.cat(resized).mean(dim=0)[0]
+
+
+def _only(names: list[str], what: str) -> str:
+    if len(names) > 1:
+        raise ValueError(f"choose one of the {what}s {', '.join(names)}")
+    return names[0]
+
+
+def _index(pixel: tuple[int, int], size: Size) -> int:
+    """The place of (row, column) in reading order."""
+    (row, column), (height, width) = pixel, size
+    if not (0 <= row < height and 0 <= column < width):
+        raise IndexError(f"pixel {pixel} is outside the layer's {height} x {width}")
+    return row * width + column

@@ -1,0 +1,118 @@
+"""The calls of somebody's pipeline: where each begins and ends, and what it was asked for."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import wraps
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+from torch import Tensor
+
+from ..recording import Origin
+from ..recording.identity import ROLES
+
+
+class Call:
+    """One call of a pipeline, which is one run: its texts and embeddings by role, its pictures."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self.origin = Origin()
+        self.strings = [*_strings(list(arguments.values()))]
+        named = {name: value for name, value in arguments.items() if "prompt" in name}
+        self.texts = {
+            role: [text for name in named if _role(name) == role for text in _strings(named[name])]
+            for role in ROLES
+        }
+        self.embeddings = {
+            role: [named[n] for n in named if _role(n) == role and isinstance(named[n], Tensor)]
+            for role in ROLES
+        }
+        if not (self.texts[ROLES[1]] or self.embeddings[ROLES[1]]):
+            self.texts[ROLES[1]] = [""]  # what every pipeline takes for no negative prompt
+        prompts = arguments.get("prompt")
+        given = arguments.get("prompt_embeds")
+        if prompts is None and given is not None:
+            prompts = [None] * len(given)
+        each = [prompts] if isinstance(prompts, str) else prompts or []
+        copies = next((arguments[n] for n in COPIES if arguments.get(n)), 1)
+        self.prompts = [prompt for prompt in each for _ in range(copies)]  # one a picture
+
+
+COPIES = ("num_images_per_prompt", "num_videos_per_prompt")
+
+
+def _role(name: str) -> str | None:
+    """Of an argument, by its name: "prompt", "prompt_2", "negative_prompt_embeds" ..."""
+    stem = name.removesuffix("_embeds").rstrip("_23")
+    return {"prompt": ROLES[0], "negative_prompt": ROLES[1]}.get(stem)
+
+
+def _strings(value) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
+
+
+# Who watches which pipeline: while anybody does, its class is a subclass that tells of calls.
+_WATCHERS: "WeakKeyDictionary[Any, list[ref[Watching]]]" = WeakKeyDictionary()
+
+
+class Watching:
+    """Until closed: `begin(call)` gives a context manager around each call of a pipeline.
+
+    encoding: told the strings of each encode_prompt. A pipeline whose watcher was not closed, as
+    an interrupt came between, goes back to its class at its next call.
+    """
+
+    def __init__(self, pipe, begin: Callable, encoding: Callable[[list[str]], None]) -> None:
+        self.pipe, self.begin, self.encoding, self.open = pipe, begin, encoding, False
+
+    def __enter__(self) -> "Watching":
+        self.open = True
+        _WATCHERS.setdefault(self.pipe, []).append(ref(self))
+        if not hasattr(type(self.pipe), "_unwatched"):
+            self.pipe.__class__ = _watched(type(self.pipe))
+        return self
+
+    def close(self) -> None:
+        self.open = False
+        _watchers(self.pipe)
+
+
+def _watchers(pipe) -> list[Watching]:
+    """Those that are open; without any the pipeline has its own class again."""
+    found = [watching for one in _WATCHERS.get(pipe, []) if (watching := one()) and watching.open]
+    if not found and hasattr(type(pipe), "_unwatched"):
+        pipe.__class__ = type(pipe)._unwatched
+        _WATCHERS.pop(pipe, None)
+    return found
+
+
+def _watched(kind: type) -> type:
+    """A subclass of its class, of the same name: Python looks for __call__ in the class alone."""
+
+    @wraps(kind.__call__)  # type: ignore[attr-defined]
+    def __call__(self, *args, **kwargs):
+        watchers = _watchers(self)
+        with ExitStack() as stack:
+            if watchers:
+                bound = inspect.signature(kind.__call__).bind_partial(self, *args, **kwargs)
+                bound.apply_defaults()
+            for watching in watchers:
+                stack.enter_context(watching.begin(Call(bound.arguments)))
+            return kind.__call__(self, *args, **kwargs)  # type: ignore[attr-defined]
+
+    body: dict[str, Any] = {"_unwatched": kind, "__call__": __call__, "__module__": kind.__module__}
+    if hasattr(kind, "encode_prompt"):
+
+        @wraps(kind.encode_prompt)
+        def encode_prompt(self, *args, **kwargs):
+            for watching in _watchers(self):
+                watching.encoding([*_strings([args, *kwargs.values()])])
+            return kind.encode_prompt(self, *args, **kwargs)
+
+        body["encode_prompt"] = encode_prompt
+    return type(kind.__name__, (kind,), body)
