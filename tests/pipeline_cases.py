@@ -100,6 +100,7 @@ CASES = {
     "sd": Case("sd", "-0 +0"),
     "words of two tokens": Case("sd", "-0 +0", TRIANGLE),
     "two prompts": Case("sd", "-0 -1 +0 +1", BOTH),
+    "one prompt twice": Case("sd", "-0 -1 +0 +1", [RED, RED]),
     "two pictures": Case("sd", "-0 -1 +0 +1", options=TWO),
     "two prompts, two pictures each": Case("sd", FOUR, BOTH, options=TWO),
     "guidance off": Case("sd", "+0", options=OFF),

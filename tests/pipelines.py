@@ -61,7 +61,7 @@ def sharpened(model: torch.nn.Module) -> torch.nn.Module:
     """Default weights look everywhere alike, and hide a head or a row taken for another."""
     for name, parameter in model.named_parameters():
         parameter.add_(0.05 * torch.randn_like(parameter))
-        if "to_q" in name or "to_k" in name:
+        if any(part in name for part in ("to_q", "to_k", "add_k")):
             parameter.mul_(6)
     return model.requires_grad_(False).eval()
 

@@ -26,8 +26,9 @@ AGAIN = "a red triangle above a blue triangle"  # triangle: tokens 3 and 4, 8 an
 
 
 def daam(rec, model, places: list[tuple[int, ...]], latents: int) -> torch.Tensor:
-    """Tang et al. 2022, head by head in plain loops: the sum over steps, in 64 x 64, not below 0;
-    the mean of all such maps; the mean over a word's tokens, wherever it stands."""
+    """Tang et al. 2023, in plain loops over heads: the sum over steps, in the latents' size (64 for
+    theirs), not below 0; the mean of all such maps; the mean over all tokens of the word.
+    """
     words = []
     for token in (token for place in places for token in place):
         maps = []
@@ -39,7 +40,7 @@ def daam(rec, model, places: list[tuple[int, ...]], latents: int) -> torch.Tenso
                 for step in range(len(rec.timesteps)):
                     weights = rec.weights(layer, step=step, head=head)
                     total += weights[:, token].view(height, width)
-                large = F.interpolate(total[None, None], size=(64, 64), mode="bicubic")
+                large = F.interpolate(total[None, None], size=(latents, latents), mode="bicubic")
                 maps.append(large[0, 0].clamp(min=0))
         words.append(torch.stack(maps).mean(dim=0))
     return torch.stack(words).mean(dim=0)
@@ -62,7 +63,15 @@ def test_daams_definition(kind, prompt, word, places):
     expected = daam(rec, pipe.unet, places, latents=8)
     assert expected.std() > 1e-3, "a flat map proves little"
     actual = rec.attention(word, method="daam")
-    assert actual.shape == (64, 64)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_daams_definition_in_the_size_of_its_authors():
+    pipe, options = build("sd")
+    with ux.record(pipe, attention="heads") as rec:
+        run(pipe, TRIANGLE, **options | {"width": 512, "height": 512, "num_inference_steps": 1})
+    expected = daam(rec, pipe.unet, [(3, 4)], latents=64)
+    actual = rec.attention("triangle", method="daam")
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
 
 

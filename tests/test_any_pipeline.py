@@ -4,6 +4,7 @@ import pytest
 import torch
 from kernels import Kernels
 from pipeline_cases import CASES, KEYS, Case, embedding, picture, role
+from pipelines import FISH, FROG, RED, build, run
 
 import unet_explained as ux
 
@@ -68,3 +69,84 @@ def same_maps(rec, truth: Kernels, case: Case, step: int, row: int, code: str) -
 
 def near(actual: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(actual.double(), expected, atol=2 * FLOAT16, rtol=0)
+
+
+ALIKE = {
+    "sd": ["-0 -1 +0 +1", {}],
+    "pag": ["-0 -1 +0 +1 +0#2 +1#2", {}],
+    "pix2pix": ["+0 +1 -0 -1 -0#2 -1#2", {"image": torch.ones(2, 3, 64, 64)}],
+}
+
+
+@pytest.mark.parametrize("prompts", [[RED, FISH], [RED, RED]], ids=["two prompts", "one twice"])
+@pytest.mark.parametrize("kind", ALIKE)
+def test_pictures_from_the_same_noise_are_told_apart_or_not_at_all(kind, prompts):
+    layout, more = ALIKE[kind]
+    pipe, options = build(kind)
+    noise = [torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)]
+    with ux.record(pipe, halves="both") as rec:
+        pipe(prompts, generator=noise, **options | more)
+    for row, code in zip(rec.runs[0].steps[0].batch, layout.split(), strict=True):
+        assert row.text.text == (prompts[picture(code)] if code[0] == "+" else "")
+        assert row.picture in (picture(code), None)
+        if row.picture is not None:
+            assert row.role in (role(code), None)
+
+
+def test_a_negative_prompt_that_is_another_pictures_prompt_is_not_taken_for_it():
+    case = Case("sd", "-0 -1 +0 +1", [RED, FISH], [FISH, FROG])
+    pipe, call = case.build()
+    with ux.record(pipe, halves="both") as rec:
+        call()
+    for row, code in zip(rec.runs[0].steps[0].batch, case.layouts[0], strict=True):
+        assert row.text.text == case.text(code)
+        assert row.role in (role(code), None)
+        assert row.picture in (picture(code), None)
+    assert rec.unknown
+
+
+def test_of_all_layers_and_steps_the_mean():
+    case = CASES["two prompts"]
+    pipe, call = case.build()
+    with Kernels(pipe.unet) as truth:
+        call()
+    with ux.record(pipe) as rec:
+        call()
+    maps = []
+    for layer, size in truth.sizes.items():
+        steps = [truth.mean(step, layer, 3)[:, 3].view(size) for step in (0, 1)]
+        mean = torch.stack(steps).mean(dim=0)[None, None]
+        maps.append(torch.nn.functional.interpolate(mean, size=(8, 8), mode="bilinear")[0, 0])
+    near(rec.attention("fish", picture=1), torch.stack(maps).mean(dim=0))
+    with pytest.raises(ValueError, match="picture=0 to 1"):
+        rec.attention("fish")
+
+
+def test_recorders_within_each_other_and_nothing_left_behind():
+    pipe, options = build("sd")
+    kind = type(pipe)
+    run(pipe, RED, **options)
+    before = hooks(pipe)  # transformers has its own
+    with ux.record(pipe) as outer:
+        with ux.record(pipe) as inner:
+            run(pipe, RED, **options)
+        run(pipe, FISH, **options)
+        with pytest.raises(RuntimeError, match="enough"), ux.record(pipe):
+            run(pipe, RED, callback_on_step_end=stop, **options)
+    assert [text.text for text in inner.texts] == [RED]
+    assert [[text.text for text in one.texts] for one in outer.runs] == [[RED], [FISH], [RED]]
+    assert torch.equal(outer.attention("circle", run=0), inner.attention("circle"))
+    assert type(pipe) is kind
+    assert hooks(pipe) == before
+    run(pipe, RED, **options)
+    assert len(outer.runs) == 3
+
+
+def hooks(pipe) -> list[int]:
+    """How many there are on each module."""
+    modules = (m for part in (pipe.unet, pipe.text_encoder, pipe.vae) for m in part.modules())
+    return [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules]
+
+
+def stop(pipe, step, timestep, values):
+    raise RuntimeError("enough")
