@@ -7,7 +7,9 @@ it used. That these give its weights is proved for each layer, by what it made o
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from threading import local
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,8 @@ from torch import Tensor, nn
 
 from ..model import Attention, attention_weights
 from .heatmaps import portions
-from .kept import Pair, Size
+from .hooks import Hooks
+from .pairs import Pair, Size
 
 PROJECTIONS = (
     "to_q", "to_k", "to_v", "to_qkv", "to_kv", "add_k_proj", "add_v_proj", "norm_q", "norm_k",
@@ -33,32 +36,63 @@ def is_foreign(module: nn.Module) -> bool:
     return not isinstance(module, Attention) and all(hasattr(module, part) for part in parts)
 
 
-def projections(attention: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Those of its parts that are heard, by their names in it."""
+def hear(
+    hooks: Hooks,
+    attention: nn.Module,
+    wanted: Callable[[bool], object],
+    done: Callable[["Attending"], None],
+) -> None:
+    """Hooks that tell `done` of each call, after it; wanted: whether, for one with a context."""
+    thread = local()
+
+    def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        call = Attending(module, args, kwargs)
+        thread.call = call if wanted(call.context is not None) else None
+
+    def passed(part: str, module: nn.Module, args: tuple, output: Tensor) -> None:
+        if call := getattr(thread, "call", None):
+            call.parts[part].append(output)
+
+    def merge(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if call := getattr(thread, "call", None):
+            call.merged = args[0]
+
+    def leave(module: nn.Module, args: tuple, output) -> None:
+        call, thread.call = getattr(thread, "call", None), None
+        if call:
+            done(call)
+
+    hooks.before(attention, enter)
     for name, module in attention.named_modules():
         if name in PROJECTIONS or OF_IMAGES.fullmatch(name):
-            yield name, module
+            hooks.after(module, partial(passed, name))
+    hooks.before(attention.get_submodule("to_out.0"), merge)
+    hooks.after(attention, leave)
 
 
 class Attending:
     """One call of an attention, while it runs: what it was given and what passed so far."""
 
-    def __init__(self, attention: nn.Module, size: Size, args: tuple, kwargs: dict) -> None:
+    def __init__(self, attention: nn.Module, args: tuple, kwargs: dict) -> None:
         given = dict(zip(("hidden_states", "encoder_hidden_states", "attention_mask"), args))
         given |= kwargs
         self.attention, self.heads = attention, int(attention.heads)  # type: ignore[arg-type]
         self.context, self.mask = given.get("encoder_hidden_states"), given.get("attention_mask")
         self.image_masks = given.get("ip_adapter_masks")
-        picture = given["hidden_states"]
-        self.size: Size = tuple(picture.shape[-2:]) if picture.ndim == 4 else size
+        picture = given["hidden_states"]  # some get it as pixels already
+        self.size: Size | None = tuple(picture.shape[-2:]) if picture.ndim == 4 else None
         self.parts: dict[str, list[Tensor]] = defaultdict(list)
         self.merged: Tensor | None = None  # what entered to_out: weights times values
 
     @property
+    def processor(self) -> str:
+        """The name of its class."""
+        return type(getattr(self.attention, "processor", self.attention)).__name__
+
+    @property
     def kind(self) -> tuple:
         """Of what a proof holds for each call: the processor and what it used."""
-        processor = getattr(self.attention, "processor", None)
-        return type(processor), getattr(self.attention, "scale", None), *sorted(self.parts)
+        return self.processor, getattr(self.attention, "scale", None), *sorted(self.parts)
 
     def pair(self, scale: float) -> Pair:
         """Queries, keys and mask; text: how many of the keys, from the first on, are the text's."""
@@ -77,7 +111,7 @@ class Attending:
         own = getattr(self.attention, "scale", usual)
         return [usual] if math.isclose(own, usual, rel_tol=1e-9) else [usual, own]
 
-    def misfit(self, batch: int) -> str | None:
+    def misfit(self, batch: int, size: Size) -> str | None:
         """Why these cannot be maps of a picture's pixels, before anything is computed."""
         q, k, v = (part is not None for part in self._qkv())
         if not (q and k and v) or self.merged is None:
@@ -85,8 +119,8 @@ class Attending:
         queries, keys = (part.shape for part in self._qkv()[:2])
         if queries[0] != batch:
             return f"it attends for {queries[0]} rows, the forward has {batch}"
-        if queries[2] != math.prod(self.size):
-            return f"its {queries[2]} queries are not the pixels of {self.size[0]} x {self.size[1]}"
+        if queries[2] != math.prod(size):
+            return f"its {queries[2]} queries are not the pixels of {size[0]} x {size[1]}"
         if self.context is None and keys[2] != queries[2]:
             return f"it looks at {keys[2]} keys from {queries[2]} pixels without a text"
         return None

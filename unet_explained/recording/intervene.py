@@ -6,8 +6,14 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ..model import UNet2DConditionModel
 from .hooks import Hooks, called_modules
 from .patterns import closest, matching, uncompiled
+
+ONLY_OURS = (
+    "Queries, keys and values by head (attend) and the time shift are modules of this package's "
+    "UNet alone: intervene on ux.from_diffusers(unet), which shares the tensors"
+)
 
 
 def intervene(model: nn.Module, pattern: str, change: Callable, on: str = "output") -> Hooks:
@@ -30,8 +36,13 @@ def intervene(model: nn.Module, pattern: str, change: Callable, on: str = "outpu
             "pass for example lambda x: 0 * x"
         )
     modules = dict(called_modules(unet))
-    names = matching(pattern, modules, "module with a forward")
-    places = [(name, modules[name], _argument(name, modules[name], on)) for name in names]
+    try:
+        names = matching(pattern, modules, "module with a forward")
+        places = [(name, modules[name], _argument(name, modules[name], on)) for name in names]
+    except ValueError as error:
+        if not isinstance(unet, UNet2DConditionModel):
+            raise ValueError(f"{error}. {ONLY_OURS}") from None
+        raise
     return Hooks(partial(_place, places, change))
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .identity import ROLES, Origin, Row, Text
 from .nested import changed, tensors
+from .pairs import Pair, Size
 from .patterns import pick
-
-Size = tuple[int, int]  # height, width
+from .processors import Processors
 
 
 @dataclass(frozen=True)
@@ -37,26 +37,18 @@ class Stats(NamedTuple):
     nonfinite: float  # share of the entries that are NaN or infinite
 
 
-class Pair(NamedTuple):
-    """Queries and keys of one attention, from which its weights are derived."""
-
-    q: Float[Tensor, "picture head query head_dim"]
-    k: Float[Tensor, "picture head key head_dim"]
-    mask: Float[Tensor, "picture #head #query key"] | None  # added to scores
-    text: int | None = None  # how many keys, the first, are the text's, where not all are
-
-
 class Given(NamedTuple):
     """What a forward was given: containers of its own, tensors as they are, their versions."""
 
     args: tuple
     kwargs: dict
     versions: tuple[int, ...]  # torch counts up when a tensor is written into
+    processors: Processors = ()  # of attentions that are not ours
 
     @classmethod
-    def of(cls, args: tuple, kwargs: dict) -> "Given":
+    def of(cls, args: tuple, kwargs: dict, processors: Processors = ()) -> "Given":
         args, kwargs = changed((args, kwargs), _as_it_is)
-        return cls(args, kwargs, _versions(args, kwargs))
+        return cls(args, kwargs, _versions(args, kwargs), processors)
 
     def named(self, name: str, position: int):
         """An argument of the UNet's forward; None if it was not given."""

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from .heatmaps import average, head_mean, word_map
 from .identity import Text
-from .kept import RecordedRun, Size, image_key
+from .kept import RecordedRun, image_key
+from .pairs import Size
 from .patterns import closest, matching, pick
 
 METHODS = ("mean", "daam")

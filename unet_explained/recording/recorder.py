@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from ..model import Attention, attention_weights
 from ..model.attention import BasicTransformerBlock
-from .attending import Attending, is_foreign, projections
+from .attending import Attending, hear, is_foreign
 from .axes import Trace
 from .budget import Budget, Foreseen
 from .heatmaps import head_mean
 from .hooks import Hooks, called_modules
 from .identity import ROLES, Identity, Origin, Reader, Row, current
-from .kept import Given, Pair, RecordedRun, RecordedStep, Size, Stats, Total, image_key
+from .kept import Given, RecordedRun, RecordedStep, Stats, Total, image_key
 from .nested import copied, first, moved, size_of
+from .pairs import Pair, Size
+from .processors import Processors, processors_of
 from .recording import Recording
 
 HELD = 256 * 2**20  # bytes that may wait for the forward's end, to be worked on together
@@ -34,7 +36,6 @@ class UnderWay:
     ) -> None:
         self.run, self.step, self.given, self.foreseen = run, step, given, foreseen
         self.size: Size = (0, 0)  # height and width in the transformer that now runs
-        self.attending: Attending | None = None  # the attention that now runs, if it is not ours
         self.held: list[tuple[str, Pair]] = []  # cross-attentions whose weights are not derived yet
         self.bytes = 0  # of these
         self.outputs: list[tuple[str, Tensor]] = []  # of which statistics are not taken yet
@@ -67,9 +68,9 @@ class Recorder:
         self.hooks: ref[Hooks] | None = None
         self.modules: list[nn.Module] = []  # those that hooks were put on
         self.attentions: list[nn.Module] = []
-        self.inside: list[
-            nn.Module | None
-        ] = []  # the parts of these: what LoRA and the like change
+        self.inside: list[nn.Module | None] = []  # parts of these: LoRA and the like change them
+        self.foreign: list[nn.Module] = []  # those of them that are not ours
+        self.processors: Processors = ()
         self.proofs: dict[tuple, float] = {}  # of each attention and kind of call: its scale
 
     def place(self, unet: nn.Module, hooks: Hooks) -> None:
@@ -86,6 +87,7 @@ class Recorder:
         """On all that stands in it now."""
         self.modules = list(unet.modules())
         self.attentions = [m for m in self.modules if isinstance(m, Attention) or is_foreign(m)]
+        self.foreign = [m for m in self.attentions if is_foreign(m)]
         self.inside = _parts(self.attentions)
         options, named = self.options, dict(called_modules(unet))
         looks_at = {True: options.attention, False: options.self_attention}  # by: at the prompt
@@ -100,19 +102,11 @@ class Recorder:
                         act = partial(self.see_pair, cross, f"{name}.{part}")
                         hooks.before(module.get_submodule(f"{part}.attend"), act)
             if is_foreign(module) and any(looks_at.values()):
-                self.place_at(name, module, hooks)
+                hear(hooks, module, self.wants, partial(self.see_call, name))
             if name in self.recording.kept:
                 hooks.after(module, partial(self.keep_value, name))
             if options.stats:
                 hooks.after(module, partial(self.look, name))
-
-    def place_at(self, name: str, attention: nn.Module, hooks: Hooks) -> None:
-        """An attention that is not ours is heard at its projections."""
-        hooks.before(attention, self.enter_attention)
-        for part, module in projections(attention):
-            hooks.after(module, partial(self.hear, part))
-        hooks.before(attention.get_submodule("to_out.0"), self.merge)
-        hooks.after(attention, partial(self.leave_attention, name))
 
     def renew(self, unet: nn.Module, thoroughly: bool) -> None:
         """Modules come and go (LoRA, fusing): looked for in attentions, where they mostly do, and
@@ -130,7 +124,8 @@ class Recorder:
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward starts, in the place of one of this thread that never ended."""
-        arguments = Given.of(args, kwargs)
+        self.processors = processors_of(self.foreign, self.processors)
+        arguments = Given.of(args, kwargs, self.processors)
         sample, timestep = arguments.named("sample", 0), arguments.named("timestep", 1)
         if not isinstance(sample, Tensor) or sample.ndim == 0 or timestep is None:
             return  # the model itself complains
@@ -168,36 +163,26 @@ class Recorder:
         if (now := self.now) and now.step.kept:
             self.keep_pair(now, name, _pair(*args, **kwargs), now.size, cross)
 
-    def enter_attention(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        if (now := self.now) and now.step.kept:
-            call = Attending(module, now.size, args, kwargs)
-            wanted = self.options.self_attention if call.context is None else self.options.attention
-            now.attending = call if wanted else None
+    def wants(self, context: bool) -> object:
+        """Whether a call of an attention is looked at, one with or without a context."""
+        options, now = self.options, self.now
+        return now and now.step.kept and (options.attention if context else options.self_attention)
 
-    def hear(self, part: str, module: nn.Module, args: tuple, output: Tensor) -> None:
-        if (now := self.now) and now.attending:
-            now.attending.parts[part].append(output)
-
-    def merge(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        if (now := self.now) and now.attending:
-            now.attending.merged = args[0]
-
-    def leave_attention(self, name: str, module: nn.Module, args: tuple, output) -> None:
+    def see_call(self, name: str, call: Attending) -> None:
         """The first call of each kind is proved; one that fails is named, and never drawn."""
-        if not (now := self.now) or not (call := now.attending) or name in self.recording.failed:
+        if not (now := self.now) or name in self.recording.failed:
             return
-        now.attending = None
-        proof = name, call.kind
+        size, proof = call.size or now.size, (name, call.kind)
         if proof not in self.proofs:
-            scale = call.misfit(len(now.step.batch)) or call.proved()
+            scale = call.misfit(len(now.step.batch), size) or call.proved()
             if isinstance(scale, str):
-                self.recording.failed[name] = f"{name} ({_processor(module)}): {scale}"
+                self.recording.failed[name] = f"{name} ({call.processor}): {scale}"
                 return
             self.proofs[proof] = scale
-        scale, cross = self.proofs[proof], call.context is not None
-        self.keep_pair(now, name, call.pair(scale), call.size, cross)
+        scale = self.proofs[proof]
+        self.keep_pair(now, name, call.pair(scale), size, call.context is not None)
         for number, pair in call.image_pairs(scale).items():
-            now.run.image_layers.setdefault(number, {})[name] = call.size
+            now.run.image_layers.setdefault(number, {})[name] = size
             self.hold(now, image_key(name, number), pair)
 
     def keep_pair(self, now: UnderWay, name: str, pair: Pair, size: Size, cross: bool) -> None:
@@ -325,10 +310,6 @@ def _form(pair: Pair) -> tuple:
 
 def _parts(modules: Sequence[nn.Module]) -> list[nn.Module | None]:
     return [part for module in modules for part in module._modules.values()]
-
-
-def _processor(attention: nn.Module) -> str:
-    return type(getattr(attention, "processor", attention)).__name__
 
 
 def _statistics(outputs: Float[Tensor, "output *any"]) -> Float[Tensor, "output 5"]:

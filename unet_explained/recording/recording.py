@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from .axes import Call
 from .identity import Origin, Reader, Text
-from .kept import Given, Options, RecordedRun, RecordedStep, Size, Stats
+from .kept import Given, Options, RecordedRun, RecordedStep, Stats
 from .maps import Maps
 from .nested import tensors
+from .pairs import Size
 from .patterns import closest, pick
 
 

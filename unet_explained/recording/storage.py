@@ -12,7 +12,9 @@ from torch import Tensor
 
 from .axes import Call, Seen
 from .identity import Origin, Row, Text, Word
-from .kept import Given, Options, Pair, RecordedRun, RecordedStep, Stats, Total
+from .kept import Given, Options, RecordedRun, RecordedStep, Stats, Total
+from .pairs import Pair
+from .processors import Processor
 from .recording import Recording, _gone
 
 VERSION = 2
@@ -92,12 +94,14 @@ class Packing:
 
     def _step(self, step: RecordedStep) -> dict:
         given = None if step.given is None else (step.given.args, step.given.kwargs)
+        processors = step.given.processors if step.given else ()
         stats = torch.tensor([*step.stats.values()], dtype=torch.float64)  # JSON has no NaN
         return {
             "timestep": self.value(step.timestep),
             "batch": [self._row(row) for row in step.batch],
             "kept": step.kept,
             "given": self.value(given),
+            "processors": [[one.kind, one.scale] for one in processors],
             "attention": self.value(step.attention),
             "pairs": self.value(step.pairs),
             "values": self.value(step.values),
@@ -178,13 +182,17 @@ class Unpacking:
     def _rows(self, rows: list) -> tuple[Row, ...]:
         return tuple(Row(None if text is None else self.texts[text], *rest) for text, *rest in rows)
 
-    def _step(self, timestep, batch, kept, given, attention, pairs, values, stats) -> RecordedStep:
+    def _step(
+        self, timestep, batch, kept, given, processors, attention, pairs, values, stats
+    ) -> RecordedStep:
         names, numbers = stats[0], self.value(stats[1]).tolist()
+        args, kwargs = self.value(given) or ((), {})
+        had = tuple(Processor(*one) for one in processors)
         return RecordedStep(
             self.value(timestep),
             self._rows(batch),
             tuple(kept),
-            None if given is None else Given.of(*self.value(given)),
+            None if given is None else Given.of(args, kwargs, had),
             self.value(attention),
             {name: Pair(*pair) for name, pair in self.value(pairs).items()},
             self.value(values),

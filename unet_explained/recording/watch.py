@@ -12,6 +12,7 @@ from .hooks import Hooks
 from .identity import Identity, Origin, Reader, Row, identified
 from .kept import Given, Options
 from .patterns import matching, uncompiled
+from .processors import running_with
 from .recorder import Recorder
 from .recording import Recording
 
@@ -112,7 +113,8 @@ def replayed(
     """One forward again, of these arguments, under a recorder; options as for record()."""
     origin = Origin(forwards=1)
     watch = record(unet, *patterns, **options).of(origin)
-    with watch as recording, identified(Identity(origin, rows)), torch.no_grad():
+    as_then = running_with(uncompiled(unet), given.processors)
+    with as_then, watch as recording, identified(Identity(origin, rows)), torch.no_grad():
         unet(*given.args, **given.kwargs)
     origin.finished = True
     return recording

@@ -1,0 +1,63 @@
+"""The attention processors that a forward of diffusers' UNet ran with, for running it again."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from .attending import is_foreign
+
+
+class Processor(NamedTuple):
+    """One attention's; a pipeline may set others for its call alone, and scale them as it goes."""
+
+    what: Any  # itself, or the name of its class where the record was loaded
+    scale: Any = None  # of an IP-Adapter's: one number an adapter
+
+    @property
+    def kind(self) -> str:
+        return self.what if isinstance(self.what, str) else type(self.what).__name__
+
+
+Processors = tuple[Processor, ...]  # in the order of the model's attentions
+
+
+def attentions_of(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if is_foreign(module)]
+
+
+def processors_of(attentions: Sequence[nn.Module], last: Processors | None) -> Processors:
+    """Those that are there now; the last ones if these are the same."""
+    each = (getattr(attention, "processor", None) for attention in attentions)
+    now = tuple(Processor(one, _numbers(getattr(one, "scale", None))) for one in each)
+    return last if last == now else now
+
+
+@contextmanager
+def running_with(model: nn.Module, processors: Processors) -> Iterator[None]:
+    """Inside, a model's attentions have these. ValueError if a loaded record names others."""
+    attentions = attentions_of(model)
+    found = processors_of(attentions, None)
+    other = [(old, new) for old, new in zip(processors, found) if old.kind != new.kind]
+    if len(found) != len(processors) or any(isinstance(old.what, str) for old, _ in other):
+        kinds = ", ".join(sorted({old.kind for old, _ in other})) or f"{len(processors)} attentions"
+        raise ValueError(f"this forward ran with {kinds}, which this model does not have")
+    _set(attentions, processors)
+    try:
+        yield
+    finally:
+        _set(attentions, found)
+
+
+def _set(attentions: Sequence[nn.Module], processors: Processors) -> None:
+    for attention, (what, scale) in zip(attentions, processors):
+        if not isinstance(what, str) and attention.processor is not what:
+            attention.set_processor(what)  # type: ignore[operator]
+        if scale is not None:
+            attention.processor.scale = _numbers(scale)  # type: ignore[union-attr]
+
+
+def _numbers(scale):
+    """A copy of a list of scales, which is changed in place."""
+    return [_numbers(one) for one in scale] if isinstance(scale, list) else scale
