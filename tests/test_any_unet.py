@@ -140,6 +140,17 @@ def test_a_processor_that_nobody_knows_and_that_attends_as_usual_is_recorded():
     near(rec.weights(MID, picture=0), truth.mean(0, MID, 0), FLOAT16)
 
 
+def test_another_processor_of_the_same_class_is_not_taken_on_trust():
+    model = unet()
+    with ux.record(model) as rec:
+        for change in (lambda *parts: parts, WRONG["sharper"]):
+            model.get_submodule(MID).set_processor(Custom(change))
+            called(model, inputs())
+    assert [MID in sentence for sentence in doubted(rec)] == [True]
+    with pytest.raises(ValueError, match=re.escape(MID)):
+        rec.weights(MID, picture=0, step=1)
+
+
 def unfuse(model) -> None:
     model.unfuse_qkv_projections()
 
