@@ -1,0 +1,81 @@
+"""What passes through diffusers' own UNet: values, statistics, axes, and changing them."""
+
+import pytest
+import torch
+from any_cases import called, inputs
+from pipelines import XL, unet
+
+import unet_explained as ux
+
+MID = "mid_block.attentions.0.transformer_blocks.0.attn2"
+
+
+def test_values_and_statistics_of_any_module():
+    model, seen = unet(), {}
+    handles = [
+        module.register_forward_hook(lambda m, args, out, name=name: seen.update({name: out}))
+        for name, module in model.named_modules()
+        if name in ("mid_block", "conv_out", f"{MID}.to_q")
+    ]
+    called(model, inputs())
+    for handle in handles:
+        handle.remove()
+    with ux.record(model, *seen, stats=True) as rec:
+        called(model, inputs())
+    for name, value in seen.items():
+        assert torch.equal(rec[name][0], value)
+        one = rec.stats[name][0]
+        assert one.mean == pytest.approx(float(value.mean()), abs=1e-5)
+        assert (one.min, one.max) == (float(value.min()), float(value.max()))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "on"), [("mid_block", "output"), ("conv_in", "input"), (MID, "output")]
+)
+def test_an_intervention_on_what_a_module_gives_or_takes(pattern, on):
+    model = unet()
+    module = model.get_submodule(pattern)
+    if on == "output":
+        handle = module.register_forward_hook(lambda m, args, out: 0.5 * out)
+    else:
+        handle = module.register_forward_pre_hook(lambda m, args: (0.5 * args[0], *args[1:]))
+    expected = called(model, inputs())
+    handle.remove()
+    with ux.intervene(model, pattern, lambda x: 0.5 * x, on=on), ux.record(model, pattern) as rec:
+        assert torch.equal(called(model, inputs()), expected)
+    assert rec.layers
+    assert not torch.equal(called(model, inputs()), expected)
+
+
+def test_an_intervention_on_an_argument_by_its_name():
+    model, block = unet(), "mid_block.resnets.0"
+    with ux.intervene(model, block, torch.zeros_like, on="temb"), ux.record(model, block) as rec:
+        called(model, inputs())
+    x = {}
+    resnet = model.get_submodule(block)
+    handle = resnet.register_forward_pre_hook(lambda m, args: x.update(args=args))
+    called(model, inputs())
+    handle.remove()
+    assert torch.equal(rec[block][0], resnet(x["args"][0], torch.zeros_like(x["args"][1])))
+
+
+@pytest.mark.parametrize(("pattern", "on"), [("*attend", "output"), ("*attn2", "q")])
+def test_what_only_our_unet_can_change_is_refused_with_the_way_to_it(pattern, on):
+    with pytest.raises(ValueError, match=r"ux\.from_diffusers"):
+        ux.intervene(unet(), pattern, lambda x: x, on=on)
+
+
+@pytest.mark.parametrize("config", [{}, XL], ids=["sd", "xl"])
+def test_axes_and_shapes_are_those_of_our_unet(config):
+    theirs = unet(**config)
+    ours = ux.UNet2DConditionModel.from_config(dict(theirs.config))
+    found = []
+    for model in (theirs, ours):
+        with ux.record(model) as rec:
+            called(model, inputs(config))
+        found.append({call.name: call for call in rec.calls})
+    shared = found[0].keys() & found[1].keys()
+    assert len(shared) >= 0.9 * len(found[0])
+    for name in shared:
+        their, our = (calls[name].outputs[0] for calls in found)
+        assert (name, their.axes, their.shape) == (name, our.axes, our.shape)
