@@ -91,8 +91,14 @@ class Attending:
 
     @property
     def kind(self) -> tuple:
-        """Of what a proof holds for each call: the processor and what it used."""
-        return self.processor, getattr(self.attention, "scale", None), *sorted(self.parts)
+        """Of what a proof holds for later calls: the processor and what it used."""
+        processor = id(getattr(self.attention, "processor", None))
+        return processor, getattr(self.attention, "scale", None), *sorted(self.parts)
+
+    @property
+    def known(self) -> bool:
+        """Whether one proof is enough: others' processors may change what they do as they go."""
+        return type(getattr(self.attention, "processor", None)).__module__.startswith("diffusers.")
 
     def pair(self, scale: float) -> Pair:
         """Queries, keys and mask; text: how many of the keys, from the first on, are the text's."""

@@ -48,6 +48,7 @@ class Given(NamedTuple):
     kwargs: dict
     versions: tuple[int, ...]  # torch counts up when a tensor is written into
     processors: Processors = ()  # of attentions that are not ours
+    modules: tuple[str, ...] = ()  # names of all that the model then had
 
     @classmethod
     def of(cls, args: tuple, kwargs: dict, processors: Processors = ()) -> "Given":
@@ -131,6 +132,12 @@ class Total:
         self.count += 1
 
 
+NO_TEXT = (
+    "no text encoder was seen to make this row's embeddings: say what they are of, "
+    "rec.name(embeddings, text), or pass token=, a position"
+)
+
+
 def image_key(layer: str, number: int) -> str:
     """What a layer's attention to an image prompt is kept under."""
     return f"{layer}#image{number}"
@@ -174,6 +181,8 @@ class RecordedRun:
             found.append("nobody said what its rows are given: token= is answered, a word is not")
         if any(row.text and row.role is None for row in rows):
             found.append("which of its rows is the prompt's: picture= is the batch's index")
+        if any(row.role and row.picture is None for row in rows):
+            found.append("which pictures some of its rows are of: picture= counts a half's rows")
         if any(row.text and row.text.second for row in rows):
             found.append(
                 "its text encoders read different texts: at one place stand a word of each, and a "
@@ -273,7 +282,8 @@ class RecordedRun:
 
     def text(self, half: str, picture: int | None) -> Text:
         """What a picture's row of a half was given. ValueError where nobody said it."""
-        if not any(row.text for step in self.steps for row in step.rows):
+        rows = [row for step in self.steps for row in step.rows]
+        if not any(row.text or row.content for row in rows):
             raise ValueError(
                 "nobody said here what the prompt is, so no word is known: pass token=, "
                 "its position"
@@ -281,7 +291,7 @@ class RecordedRun:
         step, row = self.having(self.steps, half, picture)[0]
         text = step.rows[row].text
         if text is None:
-            raise ValueError("this row's text is not known: pass token=, its position")
+            raise ValueError(NO_TEXT)
         return text
 
     def _places(self, rows: tuple[Row, ...], half: str) -> list[int]:

@@ -1,7 +1,7 @@
 """From what a run kept to maps: of words, tokens and images, and the weights themselves."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -50,12 +50,12 @@ class Maps:
         for name, size in sizes.items():
             key = name if image is None else image_key(name, image)
             kept = self.run.weights(key, step=step, head=head, half=half, picture=picture)
-            steps = torch.stack([word_map(one, occurrences, size) for one in kept])
-            steps = rearrange(steps, "step ... height width -> step (...) height width")
-            maps.append(steps.sum(dim=0) / len(occurrences[0]) if method == "daam" else steps)
-        if method == "daam":
-            return _as_daam(maps)
-        return average([rearrange(one, "s h y x -> (s h) y x").mean(dim=0) for one in maps])
+            if method == "daam":
+                maps.append(_by_head_and_token(kept, occurrences, size))
+            else:
+                steps = torch.stack([word_map(one, occurrences, size) for one in kept])
+                maps.append(rearrange(steps, "... height width -> (...) height width").mean(dim=0))
+        return _as_daam(maps) if method == "daam" else average(maps)
 
     def weights(self, layer: str, step, head, half, picture, image) -> Float[Tensor, "query key"]:
         """As Recording.weights."""
@@ -133,13 +133,23 @@ def _of_daam(sizes: dict[str, Size]) -> dict[str, Size]:
     return kept
 
 
-def _as_daam(
-    maps: Sequence[Float[Tensor, "head _ _"]],
-) -> Float[Tensor, "height width"]:
-    """Tang et al. 2023: all heads of all layers alike, bicubic to the largest, clamped at 0."""
+def _by_head_and_token(
+    kept: Iterable[Tensor], occurrences: Sequence[Sequence[int]], size: Size
+) -> Float[Tensor, "head token height width"]:
+    """Each token's map on its own, summed over steps."""
+    tokens = [token for occurrence in occurrences for token in occurrence]
+    total = torch.stack([one[..., tokens].float() for one in kept]).sum(dim=0)
+    total = total if total.ndim == 3 else total[None]
+    pattern = "head (height width) token -> head token height width"
+    return rearrange(total, pattern, height=size[0], width=size[1])
+
+
+def _as_daam(maps: Sequence[Float[Tensor, "head token _ _"]]) -> Float[Tensor, "height width"]:
+    """Tang et al. 2023: heads of all layers alike, bicubic to the largest size, clamped at 0, and
+    only then the mean of a word's tokens."""
     size = max((heads.shape[-2:] for heads in maps), key=math.prod)
-    resized = [F.interpolate(heads[:, None], size, mode="bicubic").clamp(min=0) for heads in maps]
-    return torch.cat(resized).mean(dim=0)[0]
+    resized = [F.interpolate(heads, size, mode="bicubic").clamp(min=0) for heads in maps]
+    return torch.cat(resized).mean(dim=(0, 1))
 
 
 def _only(names: list[str], what: str) -> str:

@@ -20,6 +20,7 @@ class Processor(NamedTuple):
         return self.what if isinstance(self.what, str) else type(self.what).__name__
 
 
+PLAIN = ("AttnProcessor", "AttnProcessor2_0", "FusedAttnProcessor2_0", "SlicedAttnProcessor")
 Processors = tuple[Processor, ...]  # in the order of the model's attentions
 
 
@@ -36,8 +37,11 @@ def processors_of(attentions: Sequence[nn.Module], last: Processors | None) -> P
 
 @contextmanager
 def running_with(model: nn.Module, processors: Processors) -> Iterator[None]:
-    """Inside, a model's attentions have these. ValueError if a loaded record names others."""
+    """Inside, a model's attentions have these. ValueError where it cannot have them."""
     attentions = attentions_of(model)
+    if not attentions and all(one.kind in PLAIN for one in processors):
+        yield  # this package's UNet, which attends as these do
+        return
     found = processors_of(attentions, None)
     other = [(old, new) for old, new in zip(processors, found) if old.kind != new.kind]
     if len(found) != len(processors) or any(isinstance(old.what, str) for old, _ in other):

@@ -71,7 +71,8 @@ class Recorder:
         self.inside: list[nn.Module | None] = []  # parts of these: LoRA and the like change them
         self.foreign: list[nn.Module] = []  # those of them that are not ours
         self.processors: Processors = ()
-        self.proofs: dict[tuple, float] = {}  # of each attention and kind of call: its scale
+        self.named: tuple[str, ...] = ()  # all modules, as Given has them
+        self.proofs: dict[tuple, tuple] = {}  # of an attention and kind of call: its scale
 
     def place(self, unet: nn.Module, hooks: Hooks) -> None:
         self.hooks = ref(hooks)
@@ -89,6 +90,7 @@ class Recorder:
         self.attentions = [m for m in self.modules if isinstance(m, Attention) or is_foreign(m)]
         self.foreign = [m for m in self.attentions if is_foreign(m)]
         self.inside = _parts(self.attentions)
+        self.named = tuple(name for name, _ in unet.named_modules())
         options, named = self.options, dict(called_modules(unet))
         looks_at = {True: options.attention, False: options.self_attention}  # by: at the prompt
         for name, module in named.items():
@@ -110,7 +112,7 @@ class Recorder:
 
     def renew(self, unet: nn.Module, thoroughly: bool) -> None:
         """Modules come and go (LoRA, fusing): looked for in attentions, where they mostly do, and
-        everywhere as a run begins, because that takes a thirtieth of a small forward."""
+        everywhere as another text comes, because that takes a thirtieth of a small forward."""
         changed = _parts(self.attentions) != self.inside
         changed = changed or (thoroughly and list(unet.modules()) != self.modules)
         if changed and self.hooks and (hooks := self.hooks()):
@@ -124,8 +126,7 @@ class Recorder:
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward starts, in the place of one of this thread that never ended."""
-        self.processors = processors_of(self.foreign, self.processors)
-        arguments = Given.of(args, kwargs, self.processors)
+        arguments = Given.of(args, kwargs)
         sample, timestep = arguments.named("sample", 0), arguments.named("timestep", 1)
         if not isinstance(sample, Tensor) or sample.ndim == 0 or timestep is None:
             return  # the model itself complains
@@ -143,7 +144,11 @@ class Recorder:
             if self.options.halves == "both" or row.role is None or row.role.startswith(ROLES[0])
         ]  # fmt: skip
         run = self.recording.run_of(origin or (self._this_thread(), tuple(sample.shape)), origin)
-        self.renew(module, thoroughly=not run.steps)
+        context = arguments.named("encoder_hidden_states", 2)
+        self.renew(module, thoroughly=context is not self.thread.__dict__.get("context"))
+        self.thread.context = context
+        self.processors = processors_of(self.foreign, self.processors)
+        arguments = arguments._replace(processors=self.processors, modules=self.named)
         step = RecordedStep(torch.as_tensor(timestep).detach().clone(), identity.rows, tuple(kept))
         self.thread.now = UnderWay(run, step, arguments, self.budget.foresee())
 
@@ -169,17 +174,19 @@ class Recorder:
         return now and now.step.kept and (options.attention if context else options.self_attention)
 
     def see_call(self, name: str, call: Attending) -> None:
-        """The first call of each kind is proved; one that fails is named, and never drawn."""
+        """What is not known to be right is proved; a layer that fails is named, never drawn."""
         if not (now := self.now) or name in self.recording.failed:
             return
         size, proof = call.size or now.size, (name, call.kind)
-        if proof not in self.proofs:
-            scale = call.misfit(len(now.step.batch), size) or call.proved()
-            if isinstance(scale, str):
-                self.recording.failed[name] = f"{name} ({call.processor}): {scale}"
+        scale, _ = self.proofs.get(proof, (None, None))
+        if scale is None or not call.known:
+            found = call.misfit(len(now.step.batch), size) or call.proved()
+            if isinstance(found, str):
+                self.recording.failed[name] = f"{name} ({call.processor}): {found}"
                 return
-            self.proofs[proof] = scale
-        scale = self.proofs[proof]
+            scale = found
+            # Held, so that its id stays its own.
+            self.proofs[proof] = scale, getattr(call.attention, "processor", None)
         self.keep_pair(now, name, call.pair(scale), size, call.context is not None)
         for number, pair in call.image_pairs(scale).items():
             now.run.image_layers.setdefault(number, {})[name] = size

@@ -234,7 +234,10 @@ class Recording:
         one, model = self._step(step, run), unet if unet is not None else self._model()
         if model is None:
             raise ValueError(f"{GONE}: pass unet=")
-        return replayed(model, _whole(one, step), one.batch, *patterns, **options)
+        given = _whole(one, step)
+        if unet is None and (why := _altered(model, given)):
+            raise ValueError(why)
+        return replayed(model, given, one.batch, *patterns, **options)
 
     def given(self, step: int, *, run: int | None = None) -> dict[str, Any]:
         """What the UNet was given at a step, by the names of its forward's arguments.
@@ -245,8 +248,10 @@ class Recording:
 
     def why_no_replay(self, step: int, *, run: int | None = None) -> str:
         """Why replay() cannot be had of a step, without unet=; "" if it can."""
-        one = self._step(step, run)
-        return GONE if self._model() is None else _lacking(one, step)
+        one, model = self._step(step, run), self._model()
+        if model is None:
+            return GONE
+        return _lacking(one, step) or _altered(model, _whole(one, step))
 
     def number(self, run: int | None = None) -> int:
         """Which of `runs` is meant: for None the only one. ValueError or IndexError if none is."""
@@ -317,6 +322,16 @@ def _lacking(one: RecordedStep, step: int) -> str:
     if one.given is None:
         return f"what step {step} was given is not kept: it did not fit the budget beside the rest"
     return f"what step {step} was given has been written into since" if one.given.changed else ""
+
+
+def _altered(model: nn.Module, given: Given) -> str:
+    """Why a model is not the one any more that was given this; "" if it is."""
+    now = {name for name, _ in model.named_modules()}
+    if not given.modules or now == set(given.modules):
+        return ""
+    other = sorted(now ^ set(given.modules))
+    which = f"{other[0]} {'came' if other[0] in now else 'went'}"
+    return f"the model has other modules than then ({len(other)} of them: {which}): pass unet="
 
 
 def _whole(one: RecordedStep, step: int) -> Given:

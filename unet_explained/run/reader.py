@@ -79,7 +79,7 @@ class PipelineReader:
         seen = getattr(self._thread, "seen", None)
         if not seen or seen[0] is not context or seen[1:3] != (_version(context), call):
             rows = self._rows(call, sample, context)
-            ours = call and (not call.strings or any(_is_of(call, row.text) for row in rows))
+            ours = call and _is_of(call, [row.text for row in rows])
             identity = Identity(call.origin if call and ours else None, rows)
             self._thread.seen = seen = context, _version(context), call, identity
         if call and call.origin.forwards is None:
@@ -269,8 +269,10 @@ def _joined(texts: list[Text], chunks: list[Match]) -> Text:
     return whole
 
 
-def _is_of(call: Call, text: Text | None) -> bool:
-    return text is None or not text.text or text.text in call.strings
+def _is_of(call: Call, texts: list[Text | None]) -> bool:
+    """Whether a forward may be the call's own: inside it others may run, of texts of their own."""
+    known = [text.text for text in texts if text and text.text]
+    return not known or any(text in call.strings for text in known)
 
 
 def _version(tensor: Tensor) -> int:

@@ -68,9 +68,9 @@ def _pictures(call: Call, texts, roles: list[str | None], sample: Tensor) -> lis
         elif own and role == ROLES[0]:
             _by_text(call, texts, own, alike, pictures)
         elif own:
-            prompt = {alike[i]: pictures[i] for i in by_role[ROLES[0]]}
             for i in own:
-                pictures[i] = prompt.get(alike[i])
+                same = {pictures[j] for j in by_role[ROLES[0]] if alike[j] == alike[i]}
+                pictures[i] = same.pop() if len(same) == 1 else None
     return pictures
 
 
