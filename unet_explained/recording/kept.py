@@ -55,10 +55,6 @@ class Given(NamedTuple):
         args, kwargs = changed((args, kwargs), _as_it_is)
         return cls(args, kwargs, _versions(args, kwargs), processors)
 
-    def named(self, name: str, position: int):
-        """An argument of the UNet's forward; None if it was not given."""
-        return self.args[position] if len(self.args) > position else self.kwargs.get(name)
-
     @property
     def by_name(self) -> dict[str, Any]:
         """All arguments by the names that the UNet's forward has for them."""

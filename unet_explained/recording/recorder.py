@@ -17,8 +17,8 @@ from .axes import Trace
 from .budget import Budget, Foreseen
 from .heatmaps import head_mean
 from .hooks import Hooks, called_modules
-from .identity import ROLES, Identity, Origin, Reader, Row, current
-from .kept import Given, RecordedRun, RecordedStep, Stats, Total, image_key
+from .identity import ROLES, Origin, Reader, Row, current
+from .kept import ARGUMENTS, Given, RecordedRun, RecordedStep, Stats, Total, image_key
 from .nested import copied, first, moved, size_of
 from .pairs import Pair, Size
 from .processors import Processors, processors_of
@@ -126,31 +126,35 @@ class Recorder:
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward starts, in the place of one of this thread that never ended."""
-        arguments = Given.of(args, kwargs)
-        sample, timestep = arguments.named("sample", 0), arguments.named("timestep", 1)
+        self.thread.now = None
+        given = dict(zip(ARGUMENTS, args)) | kwargs
+        sample, timestep = given.get("sample"), given.get("timestep")
         if not isinstance(sample, Tensor) or sample.ndim == 0 or timestep is None:
             return  # the model itself complains
-        identity = current()
-        if identity is None and self.reader:
-            identity = self.reader.identity(sample, arguments.named("encoder_hidden_states", 2))
-        if identity is None or len(identity.rows) != len(sample):
-            identity = Identity(None, (Row(),) * len(sample))
-        origin = identity.origin
+        context = given.get("encoder_hidden_states")
+        origin, rows = self.whose(sample, context)
         if self.only and origin is not self.only:
-            self.thread.now = None
             return
         kept = [
-            i for i, row in enumerate(identity.rows)
+            i for i, row in enumerate(rows)
             if self.options.halves == "both" or row.role is None or row.role.startswith(ROLES[0])
         ]  # fmt: skip
-        run = self.recording.run_of(origin or (self._this_thread(), tuple(sample.shape)), origin)
-        context = arguments.named("encoder_hidden_states", 2)
         self.renew(module, thoroughly=context is not self.thread.__dict__.get("context"))
         self.thread.context = context
         self.processors = processors_of(self.foreign, self.processors)
-        arguments = arguments._replace(processors=self.processors, modules=self.named)
-        step = RecordedStep(torch.as_tensor(timestep).detach().clone(), identity.rows, tuple(kept))
+        arguments = Given.of(args, kwargs, self.processors)._replace(modules=self.named)
+        run = self.recording.run_of(origin or (self._this_thread(), tuple(sample.shape)), origin)
+        step = RecordedStep(torch.as_tensor(timestep).detach().clone(), rows, tuple(kept))
         self.thread.now = UnderWay(run, step, arguments, self.budget.foresee())
+
+    def whose(self, sample: Tensor, context) -> tuple[Origin | None, tuple[Row, ...]]:
+        """The run that the forward is of, and its rows, as far as anybody says them."""
+        identity = current()
+        if identity is None and self.reader:
+            identity = self.reader.identity(sample, context)
+        if identity is None or len(identity.rows) != len(sample):
+            return None, (Row(),) * len(sample)
+        return identity.origin, identity.rows
 
     def _this_thread(self) -> object:
         """A key of its own; what the system calls a thread is given to the next one too."""
