@@ -8,8 +8,8 @@ from traitlets import TraitError
 
 import unet_explained as ux
 from unet_explained.recording import Identity, Origin, Recording, Row, identified, record
-from unet_explained.run.look import look_at
-from unet_explained.show.png import as_image
+from unet_explained.run.look import maps_of
+from unet_explained.run.pictures import as_image
 from unet_explained.widgets.explorer import explore
 from unet_explained.widgets.explorer_page import choice
 from unet_explained.widgets.umap import umap
@@ -161,7 +161,7 @@ def looked_at(tiny_folder):
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     pipe = ux.load(tiny_folder, device="cpu")
     options = dict(attention="heads", self_attention=True)
-    return pipe, look_at(pipe, picture, PROMPT, [900, 500, 100], **options)
+    return pipe, maps_of(pipe, picture, PROMPT, t=[900, 500, 100], **options)
 
 
 def test_of_several_pictures_one_is_named(looked_at):

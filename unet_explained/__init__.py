@@ -20,6 +20,7 @@ _HOME = {
     "summary": ".recording.shapes",
     "from_diffusers": ".run.checkpoints",
     "load": ".run.checkpoints",
+    "maps_of": ".run.look",
     "Pipeline": ".run.denoise",
     "Run": ".run.denoise",
     "Step": ".run.denoise",

@@ -11,8 +11,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..run.pictures import as_image
 from .colours import ATTENTION
-from .png import as_image
 
 GREY = 128  # of 255: what maps lie over where there is no picture
 

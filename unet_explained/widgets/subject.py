@@ -11,7 +11,7 @@ from ..recording.identity import ROLES
 from ..recording.kept import RecordedRun
 from ..recording.patterns import pick
 from ..run.denoise import Run
-from ..show.png import as_image
+from ..run.pictures import as_image
 
 
 class Subject:
