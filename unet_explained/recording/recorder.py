@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from threading import Lock, local
 from weakref import ref
@@ -234,8 +235,10 @@ class Recorder:
         groups: dict[tuple, list[tuple[str, Pair]]] = defaultdict(list)
         for name, pair in now.held:
             groups[pair.q.shape, pair.k.shape, _form(pair)].append((name, pair))
-        # Under autocast the product would not be in float32.
-        with torch.autocast(now.held[0][1].q.device.type, enabled=False):
+        # Under autocast the product would not be in float32; there is none on meta.
+        device = now.held[0][1].q.device.type
+        there = torch.amp.is_autocast_available(device)
+        with torch.autocast(device, enabled=False) if there else nullcontext():
             for layers in groups.values():
                 names, pairs = zip(*layers)
                 weights = self.weights_of(pairs, now.step.rows_slice)

@@ -85,13 +85,14 @@ def _encoded(vae: Any, image: Any) -> Float[Tensor, "1 channel height width"]:
         )
     pixels = torch.tensor(np.asarray(picture))
     pixels = rearrange(pixels, "height width channel -> 1 channel height width") / 127.5 - 1
-    dtype = vae.dtype
-    if getattr(vae.config, "force_upcast", False):  # SDXL's overflows in float16
+    dtype, wide = vae.dtype, getattr(vae.config, "force_upcast", False)
+    if wide and dtype != torch.float32:  # SDXL's overflows in float16
         vae.to(torch.float32)
     try:
         latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mean.float()
     finally:
-        vae.to(dtype)
+        if vae.dtype != dtype:
+            vae.to(dtype)
     shift = getattr(vae.config, "shift_factor", None) or 0
     return (latents - shift) * vae.config.scaling_factor
 
