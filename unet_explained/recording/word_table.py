@@ -6,7 +6,6 @@ from torch import Tensor
 
 from ..extras import need
 from .heatmaps import word_map
-from .identity import ROLES
 from .kept import RecordedRun
 
 COLUMNS = (
@@ -48,15 +47,14 @@ def _lines(run: RecordedRun):
 
 
 def _pictures(run: RecordedRun, step: int) -> list[tuple[str, int]]:
-    """The half and the number of each kept row whose text is known."""
-    counts = dict.fromkeys(ROLES, 0)
-    found = []
+    """The half and the number of each kept row of a known role and text."""
+    found = list[tuple[str, int]]()
     for row in run.steps[step].rows:
-        if row.role in counts:
-            if row.text is not None:
-                found.append((row.role, counts[row.role]))
-            counts[row.role] += 1
-    return found
+        if row.role is not None:
+            beside = sum(half == row.role for half, _ in found)
+            found.append((row.role, beside if row.picture is None else row.picture))
+    rows = (row for row in run.steps[step].rows if row.role is not None)
+    return [place for place, row in zip(found, rows) if row.text is not None]
 
 
 def measured(heat: Float[Tensor, "height width"]) -> tuple[float, float, float, float, float]:
