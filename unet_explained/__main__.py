@@ -98,7 +98,7 @@ def _add_run_options(parser: argparse.ArgumentParser, out: str) -> None:
     add = parser.add_argument
     add("--model", help="folder, hub id or .safetensors file (default: the bundled model)")
     add("--negative", default="", metavar="TEXT", help="negative prompt")
-    add("--steps", type=int, default=20, help="denoising steps (default: %(default)s)")
+    add("--steps", type=int, help="denoising steps (default: the model's own, often 20)")
     add("--guidance", type=float, help="guidance scale (default: the model's own)")
     add("--seed", type=int, default=0, help="of the start noise (default: %(default)s)")
     add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
@@ -181,10 +181,11 @@ def _record(options):
     from .run.checkpoints import load
 
     pipe = load(folder, device=options.device, dtype=options.dtype)
-    print(f"“{options.prompt}”, {options.steps} steps, seed {options.seed}")
+    steps = pipe.steps if options.steps is None else options.steps
+    print(f"“{options.prompt}”, {steps} steps, seed {options.seed}")
     with record(pipe.unet) as recording:
         run = pipe(
-            options.prompt, negative_prompt=options.negative, steps=options.steps,
+            options.prompt, negative_prompt=options.negative, steps=steps,
             guidance=options.guidance, seed=options.seed,
         )  # fmt: skip
     return recording, run

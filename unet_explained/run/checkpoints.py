@@ -12,6 +12,7 @@ from ..model import UNet2DConditionModel, UNetConfig
 from .denoise import Pipeline
 from .fast import choose, place
 from .hub import locate, read_json, variant_of, weights_in
+from .kinds import check_kind, defaults, text_encoders
 from .sums import verify
 
 # Rough colours of the latents of Stable Diffusion 1.x's and 2.x's VAE, measured by K. Turner, 2022:
@@ -26,19 +27,22 @@ SD_LATENT_RGB = (
 
 
 def load(what: str | Path | None = None, *, device=None, dtype=None) -> Pipeline:
-    """A text-to-image pipeline of the Stable Diffusion 1.x and 2.x kind, ready to run.
+    """A text-to-image pipeline, ready to run: Stable Diffusion 1.x, 2.x, turbo, LCM, SDXL.
 
     what: None (the bundled model), a folder or hub id in diffusers' layout, or a single
-    .safetensors file. device and dtype: by default CUDA in float16, else the CPU in float32.
-    Raises FileNotFoundError if it cannot be found and ValueError if it is of another kind.
+    .safetensors file. device and dtype: by default CUDA in float16, else the CPU in float32; a VAE
+    whose config says force_upcast stays in float32. guidance and steps: see run/kinds.py.
+    Raises FileNotFoundError if it cannot be found, and before weights are read ValueError if it is
+    of another kind, with the lines that run it.
     """
     device, dtype = choose(device, dtype)
     path = locate(what, half=dtype != torch.float32)
     parts = _from_single_file(path) if path.is_file() else _from_folder(path, dtype)
     parts["unet"] = place(parts["unet"], device, dtype)
-    parts["vae"] = place(parts["vae"], device, dtype)
-    # The text encoder runs once a prompt: float32 costs nothing there.
-    parts["text_encoder"] = parts["text_encoder"].to(device, torch.float32).eval()
+    parts["vae"] = place(parts["vae"], device, _vae_dtype(parts["vae"], dtype))
+    for name in ("text_encoder", "text_encoder_2"):
+        if name in parts:  # it runs once a prompt: float32 costs nothing there
+            parts[name] = parts[name].to(device, torch.float32).eval()
     known = parts.pop("latent_rgb", SD_LATENT_RGB if _is_sd(parts["vae"]) else None)
     parts["latent_rgb"] = None if known is None else torch.tensor(known)
     return Pipeline(**parts)
@@ -56,17 +60,18 @@ def _is_sd(vae) -> bool:
     return vae.config.latent_channels == 4 and vae.config.scaling_factor == 0.18215
 
 
+def _vae_dtype(vae, dtype: torch.dtype) -> torch.dtype:
+    """float32 where the VAE's file says force_upcast: SDXL's gives black pictures in float16.
+
+    diffusers takes it for said where a file does not, as Stable Diffusion 1.x's, which needs none.
+    """
+    unsaid = "force_upcast" in vae.config.get("_use_default_values", ())
+    return torch.float32 if vae.config.force_upcast and not unsaid else dtype
+
+
 def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
     verify(folder)
-    index = read_json(folder / "model_index.json")
-    needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
-    missing = [part for part in needed if not (folder / part).is_dir()]
-    if missing or index.get("text_encoder_2", [None])[0] is not None:
-        why = f"{', '.join(missing)} missing" if missing else "it has two text encoders"
-        raise ValueError(
-            f"{folder}: not a pipeline of the Stable Diffusion 1.x or 2.x kind ({why}); its UNet "
-            "alone: UNet2DConditionModel.from_pretrained, its shapes: shape_table"
-        )
+    readers = text_encoders(check_kind(folder))
     unet = _read_unet(folder / "unet", dtype)
 
     import diffusers
@@ -75,7 +80,7 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
     half = dtype != torch.float32
     options: dict[str, dict[str, Any]] = {
         part: {"variant": variant_of(folder / part, half), "local_files_only": True}
-        for part in ("text_encoder", "vae")
+        for part in (*readers, "vae")
     }
     scheduler = getattr(
         diffusers, read_json(folder / "scheduler/scheduler_config.json")["_class_name"]
@@ -84,12 +89,16 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
     # As quick as by way of the meta device, for which diffusers asks for accelerate.
     options["vae"]["low_cpu_mem_usage"] = False
     with _no_progress_bars(transformers.utils.logging):
-        text_encoder = transformers.CLIPTextModel.from_pretrained(
-            folder / "text_encoder", **options["text_encoder"]
-        )
+        kinds = transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection
+        texts: dict[str, Any] = {
+            part: kind.from_pretrained(folder / part, **options[part])
+            for part, kind in zip(readers, kinds, strict=False)
+        }
+    for name in [part.replace("text_encoder", "tokenizer") for part in readers]:
+        texts[name] = transformers.AutoTokenizer.from_pretrained(folder / name)
     return {
-        "tokenizer": transformers.AutoTokenizer.from_pretrained(folder / "tokenizer"),
-        "text_encoder": text_encoder,
+        **texts,
+        **defaults(folder),
         "unet": unet,
         "vae": diffusers.AutoencoderKL.from_pretrained(folder / "vae", **options["vae"]),
         "scheduler": scheduler.from_pretrained(folder / "scheduler"),

@@ -21,9 +21,8 @@ from ..recording.hooks import Hooks
 from ..recording.nested import tensors
 from .calls import Call, Watching
 from .rows import rows_of
-from .text import read_prompt, text_of
+from .text import NOTHING, beside, read_prompt, text_of
 
-NOTHING = Text("", (), (), ())  # of a row of zeros, SDXL's for no negative prompt
 STATES = 4  # the last hidden states that an encoder returned: pipelines take one of these
 DTYPES = torch.float32, torch.float16, torch.bfloat16
 
@@ -95,7 +94,7 @@ class PipelineReader:
                 f"expected embeddings (row, {length}, channel), as the tokenizer has places, got "
                 f"{tuple(embeddings.shape)}: of others token= is answered"
             )
-        named = _beside(
+        named = beside(
             [text_of(one.ids[0], t, [(text, text)]) for one, (_, t) in zip(found, self.encoders)]
         )
         contents = {content_of(row.to(dtype)) for row in embeddings for dtype in DTYPES}
@@ -199,7 +198,7 @@ class PipelineReader:
             found = (self._in_part(part, places, matches, counts) for part in cover)
             texts = [text for text in found if text is not None]
             if len(texts) == len(cover):
-                return _beside(texts)
+                return beside(texts)
         return None
 
     def _in_part(self, part, places: int, matches: list[Match], counts: list[int]) -> Text | None:
@@ -240,18 +239,6 @@ def _encoders(pipe) -> list[tuple[nn.Module, Any]]:
         if name.startswith("text_encoder") and isinstance(part, nn.Module) and tokenizer:
             found.append((part, tokenizer))
     return found
-
-
-def _beside(texts: list[Text]) -> Text:
-    """What two encoders read: one text, or the first, and the second at the same places."""
-    first, *rest = texts
-    if not rest or _said(rest[0]) == _said(first):
-        return first
-    return Text(first.text, first.tokens, first.places, first.spans, rest[0])
-
-
-def _said(text: Text) -> tuple:
-    return text.text, text.places
 
 
 def _joined(texts: list[Text], chunks: list[Match]) -> Text:
