@@ -133,3 +133,11 @@ def test_whether_no_negative_prompt_is_zeros_is_read_from_the_index(said, tmp_pa
     without, prompted = run.recording.given(0)["encoder_hidden_states"]
     assert (not without.any()) is said
     assert not torch.equal(without, prompted)
+
+
+def test_the_command_line_names_the_kind_and_ends_with_status_2(tmp_path, capsys):
+    from unet_explained.__main__ import main
+
+    folder = saved("inpaint", tmp_path / "pipeline")
+    assert main(["heatmap", "a cat", "--model", str(folder), "--device", "cpu"]) == 2
+    assert "a StableDiffusionInpaintPipeline" in capsys.readouterr().err
