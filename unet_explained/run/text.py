@@ -18,14 +18,19 @@ WORD = re.compile(r"\w+(?:['’-]\w+)*")
 Read = TypeVar("Read", bound=Text)
 
 
+def _no_ids() -> Int[Tensor, "1 token"]:
+    return torch.zeros(1, 0, dtype=torch.long)
+
+
 @dataclass(frozen=True)
 class Prompt(Text):
-    """A prompt as the text encoder is given it: token by token, padded to one length."""
+    """A prompt as the text encoder is given it: token by token, padded to one length.
 
-    ids: Int[Tensor, "1 token"] = field(
-        repr=False, compare=False, default_factory=lambda: torch.zeros(1, 0, dtype=torch.long)
-    )
-    ids_2: Int[Tensor, "1 token"] | None = field(repr=False, compare=False, default=None)  # SDXL's
+    ids_2: as SDXL's second text encoder is given it, whose padding is another token.
+    """
+
+    ids: Int[Tensor, "1 token"] = field(repr=False, compare=False, default_factory=_no_ids)
+    ids_2: Int[Tensor, "1 token"] = field(repr=False, compare=False, default_factory=_no_ids)
 
 
 NOTHING = Prompt("", (), (), ())  # of a row of zeros, SDXL's for no negative prompt
