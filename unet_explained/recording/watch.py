@@ -116,6 +116,6 @@ def replayed(
     watch = record(unet, *patterns, **options).of(origin)
     as_then = running_with(uncompiled(unet), given.processors)
     with as_then, watch as recording, identified(Identity(origin, rows)), torch.no_grad():
-        unet(*given.args, **given.kwargs)
+        unet(**given.by_name)
     origin.finished = True
     return recording

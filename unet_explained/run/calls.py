@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import wraps
+from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -66,6 +67,7 @@ def _strings(value) -> Iterator[str]:
 
 # Who watches which pipeline: while anybody does, its class is a subclass that tells of calls.
 _WATCHERS: "WeakKeyDictionary[Any, list[ref[Watching]]]" = WeakKeyDictionary()
+_LOCK = RLock()
 
 
 class Watching:
@@ -80,9 +82,10 @@ class Watching:
 
     def __enter__(self) -> "Watching":
         self.open = True
-        _WATCHERS.setdefault(self.pipe, []).append(ref(self))
-        if not hasattr(type(self.pipe), "_unwatched"):
-            self.pipe.__class__ = _watched(type(self.pipe))
+        with _LOCK:
+            _WATCHERS.setdefault(self.pipe, []).append(ref(self))
+            if not hasattr(type(self.pipe), "_unwatched"):
+                self.pipe.__class__ = _watched(type(self.pipe))
         return self
 
     def close(self) -> None:
@@ -92,10 +95,12 @@ class Watching:
 
 def _watchers(pipe) -> list[Watching]:
     """Those that are open; without any the pipeline has its own class again."""
-    found = [watching for one in _WATCHERS.get(pipe, []) if (watching := one()) and watching.open]
-    if not found and hasattr(type(pipe), "_unwatched"):
-        pipe.__class__ = type(pipe)._unwatched
-        _WATCHERS.pop(pipe, None)
+    with _LOCK:
+        each = [one() for one in _WATCHERS.get(pipe, [])]
+        found = [watching for watching in each if watching and watching.open]
+        if not found and hasattr(type(pipe), "_unwatched"):
+            pipe.__class__ = type(pipe)._unwatched
+            _WATCHERS.pop(pipe, None)
     return found
 
 
@@ -113,7 +118,13 @@ def _watched(kind: type) -> type:
                 stack.enter_context(watching.begin(Call(bound.arguments)))
             return kind.__call__(self, *args, **kwargs)  # type: ignore[attr-defined]
 
+    def __reduce_ex__(self, protocol):
+        """A copy or a pickle is of its own class."""
+        _, _, *rest = super(kind, self).__reduce_ex__(protocol)
+        return object.__new__, (kind,), *rest
+
     body: dict[str, Any] = {"_unwatched": kind, "__call__": __call__, "__module__": kind.__module__}
+    body["__reduce_ex__"] = __reduce_ex__
     if hasattr(kind, "encode_prompt"):
 
         @wraps(kind.encode_prompt)

@@ -219,7 +219,7 @@ def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict], No
 
     def file(given: dict) -> None:
         step = RecordedStep(given["timestep"], identity.rows, tuple(range(len(identity.rows))))
-        recording.file(run, step, Given.of((), given), inf)
+        recording.file(run, step, Given.of(given), inf)
 
     return recording, file
 
