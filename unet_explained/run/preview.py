@@ -70,7 +70,7 @@ def levels(colours: Float[Tensor, "height width rgb"]) -> np.ndarray:
 def preview(vae, latents: Float[Tensor, "picture channel height width"]) -> np.ndarray | None:
     """The first picture of latents under way, uint8 (height, width, 3), rough or small.
 
-    None for latents that are not this VAE's, or that it cannot decode.
+    None for latents that are not this VAE's, and for numbers that are not finite.
     """
     config = getattr(vae, "config", None)
     if latents.ndim != 4 or latents.shape[1] != getattr(config, "latent_channels", None):
@@ -79,7 +79,7 @@ def preview(vae, latents: Float[Tensor, "picture channel height width"]) -> np.n
     latents = latents / latents.std().clamp(min=1)  # some schedulers' noise is many times as large
     known = latent_rgb_of(vae)
     if known is not None:
-        return rough(latents, known)
+        return rough(latents, known) if latents.isfinite().all() else None
     height, width = latents.shape[-2:]
     scale = min(1, SMALL / max(height, width))
     small = resize(latents, (max(1, round(height * scale)), max(1, round(width * scale))))

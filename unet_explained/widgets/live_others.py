@@ -50,7 +50,7 @@ class OthersRun:
         # Beside embeddings a pipeline takes no prompt.
         prompts = {"prompt": None if "prompt_embeds" in options and not prompt else prompt}
         self.call = prompts | {"num_inference_steps": steps} | options
-        self.pipe, self.planned, self.seed = _apart(pipe), steps, seed
+        self.pipe, self.seed = _apart(pipe), seed
         self.parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
         self.recording: Recording | None = None
         self.size: Size | None = None  # of the latents, where they are pixels
@@ -114,11 +114,9 @@ class OthersStep:
     def look(self) -> tuple[np.ndarray, str]:
         seen = None if self.latents is None else preview(self.vae, self.latents)
         if seen is not None:
-            return seen, "the noisy picture in rough colours"
+            return seen, "the picture so far, noise and all,"
         size = (1, 1) if self.latents is None else self.latents.shape[-2:]
-        return np.full(
-            (*size, 3), GREY, np.uint8
-        ), "no preview: the VAE cannot decode what there is"
+        return np.full((*size, 3), GREY, np.uint8), "no preview, as no VAE decodes these latents,"
 
 
 class Reading(Observer):
@@ -137,8 +135,7 @@ class Reading(Observer):
             maps = self._maps(recording, self.run.run)
             self.run.notes = [*recording.unknown]
         except (IndexError, ValueError) as error:  # a view does not end a run
-            why = "; ".join(recording.unknown) or str(error)
-            self.run.notes = [f"no word maps: {why}"]
+            self.run.notes = [f"no word maps: {error}"]
         if recording.options.attention == "sum":
             self.run.notes.append("too much to keep of every step: word maps are of all so far")
         return maps
