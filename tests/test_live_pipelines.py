@@ -119,7 +119,7 @@ def test_embeddings_from_elsewhere_have_no_words_and_that_is_said():
     view = live(pipe, "", prompt_embeds=embeddings, guidance_scale=1.0, **options)
     view.wait()
     assert (view.status, view.words) == ("finished", [])
-    assert view.note.startswith("no word maps: no text encoder was seen")
+    assert view.note.startswith("no word maps: embeddings that came from no text encoder")
     assert view.frames[-1].maps.size == 0
     assert view.still().startswith(b"\x89PNG")
 
@@ -178,7 +178,19 @@ def test_the_pipeline_can_be_called_meanwhile():
     assert view.status == "running"
     view.stop()
     assert torch.equal(beside, expected)
-    assert view.words == WORDS
+    assert (view.words, view.note) == (WORDS, "")
+    assert len(view.recording.runs) == 1
+
+
+def test_two_views_of_one_pipeline_each_show_their_own():
+    pipe, _ = built("sd")
+    views = [live(pipe, prompt, steps=12, seed=4) for prompt in (RED, FISH)]
+    pictures = [view.wait().images[0] for view in views]
+    assert [view.words for view in views] == [WORDS, FISH.split()]
+    assert [view.note for view in views] == ["", ""]
+    for prompt, picture in zip((RED, FISH), pictures):
+        alone = pipe(prompt, generator=generator(4), num_inference_steps=12).images[0]
+        assert np.array_equal(picture, alone)
 
 
 def test_what_goes_wrong_in_the_pipeline_is_said(monkeypatch):

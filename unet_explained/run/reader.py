@@ -174,7 +174,7 @@ class PipelineReader:
         """Every text that was read, at every place where it may stand in a row."""
         matches, counts = list[Match](), list[Tensor]()
         _, places, channels = context.shape
-        for reading in self.readings.values():
+        for reading in [*self.readings.values()]:  # other threads may be read to meanwhile
             _, length, width = reading.states.shape
             states = reading.states.to(context)
             for channel in {0, channels - width} if width <= channels else ():
@@ -222,7 +222,7 @@ class PipelineReader:
     def _text_of(self, match: Match) -> Text:
         tokenizer = self.encoders[match.encoder][1]
         convert = getattr(self.pipe, "maybe_convert_prompt", lambda text, tokenizer: text)
-        texts = ((text, convert(text, tokenizer)) for text in reversed(self.written))
+        texts = ((text, convert(text, tokenizer)) for text in reversed([*self.written]))
         return text_of(match.ids, tokenizer, texts)
 
 

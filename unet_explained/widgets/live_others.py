@@ -16,6 +16,7 @@ from ..recording.budget import BudgetError
 from ..recording.kept import RecordedRun
 from ..recording.pairs import Size
 from ..recording.patterns import closest, uncompiled
+from ..recording.watch import Watch
 from ..run.preview import preview
 from ..run.record import record
 from ..show.plots import GREY
@@ -62,17 +63,19 @@ class OthersRun:
         try:
             return self._run(told, "mean")
         except BudgetError:
-            if self.recording and self.recording.runs:
+            if self.run is not None:
                 raise
             return self._run(told, "sum")  # foreseen in the first forward: not a step was told
 
     def _run(self, told: Callable[[Seen], None], attention: str) -> Any:
         generator = torch.Generator().manual_seed(self.seed)
-        with record(self.pipe, attention=attention) as self.recording:
-            call = self.call | {"generator": generator, TOLD: partial(self._ended, told)}
-            return self.pipe(**call)
+        with (watch := record(self.pipe, attention=attention)) as self.recording:
+            ended = partial(self._ended, told, watch)
+            return self.pipe(**self.call, generator=generator, **{TOLD: ended})
 
-    def _ended(self, told: Callable[[Seen], None], pipe, index: int, timestep, given: dict) -> dict:
+    def _ended(self, told, watch: Watch, pipe, index: int, timestep, given: dict) -> dict:
+        if self.run and self.run.origin:
+            watch.of(self.run.origin)  # not of others, who may use the UNet meanwhile
         found = given.get("latents")
         latents = found if isinstance(found, Tensor) and found.ndim == 4 else None
         self.size = None if latents is None else (latents.shape[2], latents.shape[3])
@@ -81,7 +84,7 @@ class OthersRun:
 
     @property
     def run(self) -> RecordedRun | None:
-        """What was recorded of the call itself: meanwhile others may use its UNet."""
+        """What was recorded of the call itself."""
         runs = self.recording.runs if self.recording else []
         return next((run for run in runs if run.origin), None)
 
@@ -128,21 +131,22 @@ class Reading(Observer):
 
     def maps(self) -> Tensor:
         """Of the first picture; and tells the run its words, and what there is to say of them."""
-        recording, maps = self.run.recording, NO_MAPS
-        if recording is None:
-            return maps
+        recording, run = self.run.recording, self.run.run
+        if recording is None or run is None:
+            self.run.notes = ["no word maps: no forward was heard that is the call's own"]
+            return NO_MAPS
         try:
-            maps = self._maps(recording, self.run.run)
-            self.run.notes = [*recording.unknown]
+            maps = self._maps(recording, run)
+            failed = (f"no map of {why}" for why in recording.failed.values())
+            self.run.notes = [*run.unknown, *failed]
         except (IndexError, ValueError) as error:  # a view does not end a run
-            self.run.notes = [f"no word maps: {error}"]
+            why = error if self.run.words else "; ".join(run.unknown) or error
+            maps, self.run.notes = NO_MAPS, [f"no word maps: {why}"]
         if recording.options.attention == "sum":
             self.run.notes.append("too much to keep of every step: word maps are of all so far")
         return maps
 
-    def _maps(self, recording: Recording, run: RecordedRun | None) -> Tensor:
-        if run is None:
-            raise ValueError("no forward was heard that is the call's own")
+    def _maps(self, recording: Recording, run: RecordedRun) -> Tensor:
         text = run.text("conditional", 0)
         self.run.words = list(text.words)
         if self.run.size not in (None, (run.counts["height"], run.counts["width"])):
