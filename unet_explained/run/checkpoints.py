@@ -12,17 +12,8 @@ from ..model import UNet2DConditionModel, UNetConfig
 from .denoise import Pipeline
 from .fast import choose, place
 from .hub import locate, read_json, variant_of, weights_in
+from .preview import latent_rgb_of
 from .sums import verify
-
-# Rough colours of the latents of Stable Diffusion 1.x's and 2.x's VAE, measured by K. Turner, 2022:
-# discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204
-SD_LATENT_RGB = (
-    (0.298, 0.207, 0.208),
-    (0.187, 0.286, 0.173),
-    (-0.158, 0.189, 0.264),
-    (-0.184, -0.271, -0.473),
-    (0.0, 0.0, 0.0),
-)
 
 
 def load(what: str | Path | None = None, *, device=None, dtype=None) -> Pipeline:
@@ -39,8 +30,9 @@ def load(what: str | Path | None = None, *, device=None, dtype=None) -> Pipeline
     parts["vae"] = place(parts["vae"], device, dtype)
     # The text encoder runs once a prompt: float32 costs nothing there.
     parts["text_encoder"] = parts["text_encoder"].to(device, torch.float32).eval()
-    known = parts.pop("latent_rgb", SD_LATENT_RGB if _is_sd(parts["vae"]) else None)
-    parts["latent_rgb"] = None if known is None else torch.tensor(known)
+    measured = parts.pop("latent_rgb", None)
+    known = latent_rgb_of(parts["vae"]) if measured is None else torch.tensor(measured)
+    parts["latent_rgb"] = known
     return Pipeline(**parts)
 
 
@@ -50,10 +42,6 @@ def load_unet(what: str | Path, *, device=None, dtype=None) -> UNet2DConditionMo
     folder = locate(what, half=dtype != torch.float32)
     folder = folder / "unet" if (folder / "unet").is_dir() else folder
     return place(_read_unet(folder, dtype), device, dtype)
-
-
-def _is_sd(vae) -> bool:
-    return vae.config.latent_channels == 4 and vae.config.scaling_factor == 0.18215
 
 
 def _from_folder(folder: Path, dtype: torch.dtype) -> dict:

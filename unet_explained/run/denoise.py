@@ -11,7 +11,6 @@ from weakref import ref
 
 import numpy as np
 import torch
-from einops import einsum, rearrange
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.identity import ROLES
 from ..recording.kept import Given, Options, RecordedStep
 from ..recording.patterns import uncompiled
+from .preview import decoded, levels, rough
 from .text import Prompt, embed, read_prompt, warn_of_unknown_words
 
 
@@ -184,30 +184,16 @@ class Pipeline:
         scale = torch.tensor([(guidance - 1) * 1000], device=self.unet.device)
         return waves(scale).to(self.unet.dtype)
 
-    @torch.no_grad()
     def decode(self, latents: Float[Tensor, "1 channel height width"]) -> Image.Image:
         """Latents to a picture, eight times as high and wide for Stable Diffusion's VAE."""
-        weight = next(self.vae.parameters())
-        scaled = (latents / self.vae.config.scaling_factor).to(weight)
-        pixels = self.vae.decode(scaled).sample.float() / 2 + 0.5
-        pixels = rearrange(
-            pixels.clamp(0, 1) * 255, "1 channel height width -> height width channel"
-        )
-        return Image.fromarray(pixels.round().to("cpu", torch.uint8).numpy())
+        return Image.fromarray(levels(decoded(self.vae, latents)))
 
-    @torch.no_grad()
     def glimpse(self, latents: Float[Tensor, "1 channel height width"]) -> np.ndarray | None:
         """Rough colours, uint8 (height, width, 3): a linear map of each latent pixel, latent_rgb.
 
         Its last row is the colour of latents of zero; -1 is black and 1 is white.
         """
-        if self.latent_rgb is None:
-            return None
-        *factors, zero = self.latent_rgb.to(latents)
-        pattern = "channel height width, channel rgb -> height width rgb"
-        colours = einsum(latents[0], torch.stack(factors), pattern)
-        levels = ((colours + zero).clamp(-1, 1) + 1) * 127.5
-        return levels.round().to("cpu", torch.uint8).numpy()
+        return None if self.latent_rgb is None else rough(latents, self.latent_rgb)
 
 
 def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict], None]]:
