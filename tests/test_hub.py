@@ -86,11 +86,11 @@ def test_a_cache_that_holds_the_unet_alone_serves_the_unet(hub, repositories):
         ux.load(ID, device="cpu", local_files_only=True)
 
 
-def test_for_shapes_the_config_is_fetched(hub, tiny_config):
+def test_for_shapes_the_config_is_fetched(hub):
     table = ux.shape_table(ID, batch=1)
     assert hub.asked == UNET[:1]
     assert table.title == ID
-    assert table.rows == ux.shape_table({**tiny_config, "sample_size": 8}, batch=1).rows
+    assert table.inputs[0].shape == (1, 4, 8, 8)
     assert ux.umap(ID).title == ID
     assert hub.asked == UNET[:1]
     find_config("people/shards", Search())
@@ -112,6 +112,20 @@ def test_of_a_pipeline_of_another_kind_its_index_is_fetched(hub):
         with pytest.raises(ValueError, match=r"people/xl: .*two text encoders"):
             ux.load("people/xl", device="cpu")
     assert hub.asked == ["model_index.json"]
+
+
+def test_of_a_unet_that_is_not_covered_its_config_is_fetched(hub, repositories):
+    for name in ("unet", "whole"):
+        shutil.copytree(repositories / ID, repositories / "people" / name)
+        config = repositories / "people" / name / "unet/config.json"
+        options = json.loads(config.read_text()) | {"dual_cross_attention": True}
+        config.write_text(json.dumps(options))
+    with pytest.raises(ValueError, match=r"people/unet: .*dual_cross_attention=True"):
+        ux.UNet2DConditionModel.from_pretrained("people/unet")
+    assert hub.asked == UNET[:1]
+    with pytest.raises(ValueError, match=r"people/whole: .*dual_cross_attention=True"):
+        ux.load("people/whole", device="cpu")
+    assert hub.asked == [UNET[0], "model_index.json", UNET[0]]
 
 
 def test_fp16_variants_are_found_unasked_and_in_shards(hub, tiny_folder):
@@ -181,7 +195,9 @@ GATED = {"X-Error-Code": "GatedRepo"}
         (ID, (403, {}), None, "may not read it"),
         (ID, None, (403, GATED), rf"licence must be accepted first, at http://.*/{ID}"),
         (ID, None, (401, GATED), rf"licence must be accepted first, at http://.*/{ID}"),
-        (ID, None, (404, {"X-Error-Code": "EntryNotFound"}), "broke off at unet/config.json"),
+        (ID, None, (404, {"X-Error-Code": "EntryNotFound"}), "failed to give unet/config.json"),
+        (ID, (503, {}), None, "failed to give the list of its files .*try again"),
+        (ID, (200, {}), None, "failed to give the list of its files .*JSONDecodeError"),
         ("people/empty", None, None, "has no diffusion_pytorch_model"),
     ],
 )  # fmt: skip
@@ -209,7 +225,7 @@ def test_a_hub_that_dies_in_the_middle_of_a_file(hub, monkeypatch, tiny_folder):
     hub.dies_at = 2000
     # The library tries six times, a second apart.
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
-    with pytest.raises(FileNotFoundError, match=rf"broke off at {UNET[1]} .*try again"):
+    with pytest.raises(FileNotFoundError, match=rf"failed to give {UNET[1]} .*try again"):
         ux.UNet2DConditionModel.from_pretrained(ID)
     hub.dies_at = None
     assert same(ux.UNet2DConditionModel.from_pretrained(ID), tiny_folder / "unet")

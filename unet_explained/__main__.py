@@ -26,6 +26,7 @@ examples
   python -m unet_explained --steps 10 --seed 3     the tour, with its options
   python -m unet_explained shapes sd15 --depth 2   Stable Diffusion 1.5's shapes
   python -m unet_explained shapes sdxl --stage mid
+  python -m unet_explained shapes stabilityai/stable-diffusion-xl-base-1.0
   python -m unet_explained heatmap "a blue fish left of an orange house"
   python -m unet_explained heatmap "a cat on a mat" --model path/or/hub-id
   python -m unet_explained lab                     step through it in JupyterLab

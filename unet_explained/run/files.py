@@ -1,8 +1,8 @@
-"""Which files of a checkpoint are needed, by their names alone. Imports nothing heavy."""
+"""Which files of a checkpoint are needed, by their names. Imports nothing heavy at first."""
 
 import json
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 
@@ -18,7 +18,6 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index{}.json",
 )
 PARTS = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
-NETWORKS = ("text_encoder", "unet", "vae")
 
 
 class Lacking(FileNotFoundError):
@@ -81,8 +80,13 @@ def config_files(names, read, search: Search) -> list[str]:
 
 
 def unet_files(names, read, search: Search) -> list[str]:
-    """A UNet's config and weights."""
-    return _network(_unet_prefix(names, search), names, read, search)
+    """A UNet's config and weights; ValueError for a config that is not covered."""
+    config, *weights = _network(_unet_prefix(names, search), names, read, search)
+    if config in names:
+        from ..model import UNetConfig
+
+        UNetConfig.load(read(config))  # before the weights are fetched
+    return [config, *weights]
 
 
 def pipeline_files(names, read, search: Search) -> list[str]:
@@ -98,7 +102,8 @@ def pipeline_files(names, read, search: Search) -> list[str]:
         if name.startswith(("tokenizer/", "scheduler/")) and name.endswith((".json", ".txt"))
     ]
     own = [name for name in names if name == "unet_explained.json"]
-    networks = [_network(f"{part}/", names, read, search) for part in NETWORKS]
+    networks = [_network(f"{part}/", names, read, search) for part in ("text_encoder", "vae")]
+    networks.append(unet_files(names, read, replace(search, subfolder=None)))
     # The large files last: a cache that lacks them was broken off, and shows it.
     return ["model_index.json", *own, *settings, *chain(*networks)]
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -85,7 +86,7 @@ def _from_hub(hub_id: str, needs: Needs, search: Search, cached: str) -> Path:
         connected()
         wanted = _needed(needs, repository.names(), repository.read, search)
         return [repository.get(name).parents[name.count("/")] for name in wanted][-1]
-    except (OSError, HTTPError) as error:
+    except (OSError, HTTPError, JSONDecodeError) as error:
         raise FileNotFoundError(
             f"{looked}, and {ENDPOINT} did not give it. {_why(error, repository, ENDPOINT)}"
         ) from error
@@ -159,12 +160,14 @@ def _why(error: Exception, repository: _Repository, endpoint: str) -> str:
             f"No connection ({said}): check the network, or download it where there is one and "
             "pass its folder; the bundled model needs none"
         )
-    return f"It broke off at {repository.asked} ({said}): try again later; what is whole is kept"
+    return f"It failed to give {repository.asked} ({said}): try again later, what came is kept"
 
 
 def _connecting(endpoint: str) -> Callable[[], None]:
-    """Starts to connect to the hub, or to the proxy before it. Call what it gives to wait: OSError
-    if there is no connection within PROBE_SECONDS."""
+    """Starts to connect to the hub, or to the proxy before it, and gives the function that waits.
+
+    Which raises OSError if there is no connection within PROBE_SECONDS.
+    """
     host, port = _first_stop(endpoint)
     trouble: list[OSError] = [TimeoutError(f"none to {host}:{port} within {PROBE_SECONDS} s")]
 
