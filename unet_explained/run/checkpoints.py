@@ -56,8 +56,8 @@ def load_unet(
 ) -> UNet2DConditionModel:
     """The UNet alone, of any checkpoint whose config is covered: folder or hub id.
 
-    Of a hub id the UNet alone is fetched. Options as load() has them; without a subfolder the UNet
-    is in unet/ or at the top.
+    Of a hub id the UNet alone is fetched. Options as load() has them; the UNet is in unet/ or at
+    the top, of the subfolder if one is given.
     """
     device, dtype = choose(device, _one_dtype(dtype, torch_dtype))
     wanted = search_of(dtype != torch.float32, search)

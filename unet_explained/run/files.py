@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 
@@ -76,12 +76,12 @@ def weights_in(
 
 def config_files(names, read, search: Search) -> list[str]:
     """A UNet's config."""
-    return [_unet_prefix(names, search) + "config.json"]
+    return [_unet_prefix(names) + "config.json"]
 
 
 def unet_files(names, read, search: Search) -> list[str]:
     """A UNet's config and weights; ValueError for a config that is not covered."""
-    config, *weights = _network(_unet_prefix(names, search), names, read, search)
+    config, *weights = _network(_unet_prefix(names), names, read, search)
     if config in names:
         from ..model import UNetConfig
 
@@ -103,7 +103,7 @@ def pipeline_files(names, read, search: Search) -> list[str]:
     ]
     own = [name for name in names if name == "unet_explained.json"]
     networks = [_network(f"{part}/", names, read, search) for part in ("text_encoder", "vae")]
-    networks.append(unet_files(names, read, replace(search, subfolder=None)))
+    networks.append(unet_files(names, read, search))
     # The large files last: a cache that lacks them was broken off, and shows it.
     return ["model_index.json", *own, *settings, *chain(*networks)]
 
@@ -120,9 +120,9 @@ def other_kind(index: dict, parts: Collection[str]) -> str | None:
     )
 
 
-def _unet_prefix(names: Collection[str], search: Search) -> str:
-    """A UNet lies where subfolder says, else in unet/, else at the top."""
-    return "unet/" if search.subfolder is None and "unet/config.json" in names else ""
+def _unet_prefix(names: Collection[str]) -> str:
+    """A UNet lies in unet/, or at the top."""
+    return "unet/" if "unet/config.json" in names else ""
 
 
 def _network(prefix: str, names, read, search: Search) -> list[str]:

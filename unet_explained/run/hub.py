@@ -49,19 +49,18 @@ def find_pipeline(what: str | Path | None, search: Search) -> Path:
 
 def find_unet(what: str | Path, search: Search) -> Path:
     """The folder of a UNet's config and weights; or the file, if what is one."""
-    return _unet_in(_locate(what, unet_files, search), search)
+    return _unet_in(_locate(what, unet_files, search))
 
 
 def find_config(what: Any, search: Search) -> Any:
     """The folder of a UNet's config where what is a hub id; whatever else it is comes back."""
     if not isinstance(what, str | Path) or not _is_id(what):
         return what
-    return _unet_in(_locate(what, config_files, search), search)
+    return _unet_in(_locate(what, config_files, search))
 
 
-def _unet_in(folder: Path, search: Search) -> Path:
-    whole = search.subfolder is None and (folder / "unet" / "config.json").is_file()
-    return folder / "unet" if whole else folder
+def _unet_in(folder: Path) -> Path:
+    return folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
 
 
 def _is_id(what: str | Path) -> bool:

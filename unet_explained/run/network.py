@@ -160,7 +160,9 @@ def _why(error: Exception, repository: _Repository, endpoint: str) -> str:
             f"No connection ({said}): check the network, or download it where there is one and "
             "pass its folder; the bundled model needs none"
         )
-    return f"It failed to give {repository.asked} ({said}): try again later; files that came whole stay"
+    return (
+        f"It failed to give {repository.asked} ({said}): try again; files that are whole are kept"
+    )
 
 
 def _connecting(endpoint: str) -> Callable[[], None]:
