@@ -102,6 +102,12 @@ class UNet2DConditionModel(nn.Module):
 
         return load_unet(path, **options)
 
+    def save_pretrained(self, folder, **options) -> None:
+        """Into a folder, as diffusers writes it and from_pretrained reads; see run.convert.save."""
+        from ..run.convert import save
+
+        save(self, folder, **options)
+
     @property
     def dtype(self) -> torch.dtype:
         return self.conv_in.weight.dtype

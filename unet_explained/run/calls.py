@@ -1,6 +1,7 @@
 """The calls of somebody's pipeline: where each begins and ends, and what it was asked for."""
 
 import inspect
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import wraps
@@ -18,6 +19,7 @@ class Call:
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self.origin = Origin()
+        self.read: set[tuple[str, ...]] = set()  # tokens of what it encoded before its forwards
         self.strings = [*_strings(list(arguments.values()))]
         named = {name: value for name, value in arguments.items() if "prompt" in name}
         self.texts = {
@@ -34,7 +36,8 @@ class Call:
         given = arguments.get("prompt_embeds")
         if prompts is None and given is not None:
             prompts = [None] * len(given)
-        each = [prompts] if isinstance(prompts, str) else prompts or []
+        each = [prompts] if isinstance(prompts, str) else prompts
+        each = each if isinstance(each, list | tuple) else []  # of others the pipeline complains
         copies = next((arguments[n] for n in COPIES if arguments.get(n)), 1)
         self.prompts = [prompt for prompt in each for _ in range(copies)]  # one a picture
 
@@ -46,6 +49,11 @@ def _role(name: str) -> str | None:
     """Of an argument, by its name: "prompt", "prompt_2", "negative_prompt_embeds" ..."""
     stem = name.removesuffix("_embeds").rstrip("_23")
     return {"prompt": ROLES[0], "negative_prompt": ROLES[1]}.get(stem)
+
+
+def plain(text: str) -> str:
+    """What tokenizers may take for the same text, and pipelines make the same."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def _strings(value) -> Iterator[str]:

@@ -52,26 +52,6 @@ def load_unet(what: str | Path, *, device=None, dtype=None) -> UNet2DConditionMo
     return place(_read_unet(folder, dtype), device, dtype)
 
 
-def from_diffusers(unet) -> UNet2DConditionModel:
-    """diffusers' UNet2DConditionModel as ours, which shares its tensors.
-
-    Raises ValueError for a config that is not covered, and for a UNet whose modules were changed
-    (LoRA, fused projections).
-    """
-    config = UNetConfig.load(unet.config)
-    with torch.device("meta"):
-        ours = UNet2DConditionModel(config)
-    tensors = {**dict(unet.named_parameters()), **dict(unet.named_buffers())}
-    wanted = set(ours.state_dict())
-    if other := sorted(wanted ^ set(tensors)):
-        raise ValueError(
-            f"this UNet has other parameters than its config says, {len(other)} of them, as "
-            f"{other[0]}: undo LoRA (unload_lora_weights) and fusing (unfuse_qkv_projections) first"
-        )
-    ours.load_state_dict(tensors, assign=True)
-    return ours.train(unet.training)
-
-
 def _is_sd(vae) -> bool:
     return vae.config.latent_channels == 4 and vae.config.scaling_factor == 0.18215
 
