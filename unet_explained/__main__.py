@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 
     shapes_parser = commands.add_parser("shapes", help=COMMANDS["shapes"])
     shapes_parser.add_argument(
-        "what", help="a preset (sd15, sd21, sdxl, bundled, ...), or a config.json or its folder"
+        "what",
+        help="a preset (sd15, sd21, sdxl, bundled, ...), a config.json or its folder, or a hub id",
     )
     for name, text in (
         ("batch", "samples in a batch (2: classifier-free guidance)"),
@@ -132,8 +133,12 @@ def tour(options) -> None:
 
 
 def shapes(options) -> None:
-    """The shape table of a preset or config, as text or CSV."""
-    from .recording.shapes import shape_table
+    """The shape table of a preset, a config or a hub id, as text or CSV."""
+    from .run.files import Search
+    from .run.hub import find_config
+
+    find_config(options.what, Search())  # what cannot be had is said before anything heavy loads
+    from .run.shapes import shape_table
 
     names = ("batch", "height", "width", "tokens", "depth", "stage")
     asked = {name: getattr(options, name) for name in names}
@@ -173,9 +178,11 @@ def lab(options) -> int:
 def _record(options):
     """Load, run and record as asked; what is missing is found before anything heavy loads."""
     need("matplotlib", "ipywidgets")
-    from .run.hub import locate
+    from .run.files import Search
+    from .run.hub import find_pipeline
 
-    folder = locate(options.model, half=options.dtype in ("float16", "bfloat16"))
+    half = options.dtype in ("float16", "bfloat16")
+    folder = find_pipeline(options.model, Search(half=half))
     print(f"loading {options.model or 'the bundled model'} ...", flush=True)
     from .recording import record
     from .run.checkpoints import load

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from ..model import UNet2DConditionModel, UNetConfig
 from .denoise import Pipeline
 from .fast import choose, place
-from .hub import locate, read_json, variant_of, weights_in
+from .files import Search, no_weights, other_kind, read_json, search_of, weights_in
+from .hub import find_pipeline, find_unet
 from .sums import verify
 
 # Rough colours of the latents of Stable Diffusion 1.x's and 2.x's VAE, measured by K. Turner, 2022:
@@ -25,16 +26,22 @@ SD_LATENT_RGB = (
 )
 
 
-def load(what: str | Path | None = None, *, device=None, dtype=None) -> Pipeline:
+def load(
+    what: str | Path | None = None, *, device=None, dtype=None, torch_dtype=None, **search
+) -> Pipeline:
     """A text-to-image pipeline of the Stable Diffusion 1.x and 2.x kind, ready to run.
 
     what: None (the bundled model), a folder or hub id in diffusers' layout, or a single
-    .safetensors file. device and dtype: by default CUDA in float16, else the CPU in float32.
+    .safetensors file. device and dtype (torch_dtype is the same): by default CUDA in float16, else
+    the CPU in float32. search: subfolder, variant, use_safetensors, revision, token, cache_dir,
+    local_files_only, as diffusers has them. An id is looked for in the hub's cache, then on the
+    hub; of a pipeline of another kind nothing but its model_index.json is fetched.
     Raises FileNotFoundError if it cannot be found and ValueError if it is of another kind.
     """
-    device, dtype = choose(device, dtype)
-    path = locate(what, half=dtype != torch.float32)
-    parts = _from_single_file(path) if path.is_file() else _from_folder(path, dtype)
+    device, dtype = choose(device, _one_dtype(dtype, torch_dtype))
+    wanted = search_of(dtype != torch.float32, search)
+    path = find_pipeline(what, wanted)
+    parts = _from_single_file(path) if path.is_file() else _from_folder(path, wanted)
     parts["unet"] = place(parts["unet"], device, dtype)
     parts["vae"] = place(parts["vae"], device, dtype)
     # The text encoder runs once a prompt: float32 costs nothing there.
@@ -44,37 +51,46 @@ def load(what: str | Path | None = None, *, device=None, dtype=None) -> Pipeline
     return Pipeline(**parts)
 
 
-def load_unet(what: str | Path, *, device=None, dtype=None) -> UNet2DConditionModel:
-    """The UNet alone, of any checkpoint whose config is covered: folder or hub id."""
-    device, dtype = choose(device, dtype)
-    folder = locate(what, half=dtype != torch.float32)
-    folder = folder / "unet" if (folder / "unet").is_dir() else folder
-    return place(_read_unet(folder, dtype), device, dtype)
+def load_unet(
+    what: str | Path, *, device=None, dtype=None, torch_dtype=None, **search
+) -> UNet2DConditionModel:
+    """The UNet alone, of any checkpoint whose config is covered: folder or hub id.
+
+    Of a hub id the UNet alone is fetched. Options as load() has them; without a subfolder the UNet
+    is in unet/ or at the top.
+    """
+    device, dtype = choose(device, _one_dtype(dtype, torch_dtype))
+    wanted = search_of(dtype != torch.float32, search)
+    return place(_read_unet(find_unet(what, wanted), wanted), device, dtype)
+
+
+def _one_dtype(dtype, torch_dtype):
+    """diffusers' older name and its newer one mean the same."""
+    if dtype is not None and torch_dtype is not None:
+        raise TypeError("dtype= and torch_dtype= are the same option: pass one of them")
+    return torch_dtype if dtype is None else dtype
 
 
 def _is_sd(vae) -> bool:
     return vae.config.latent_channels == 4 and vae.config.scaling_factor == 0.18215
 
 
-def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
+def _from_folder(folder: Path, search: Search) -> dict:
     verify(folder)
     index = read_json(folder / "model_index.json")
-    needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
-    missing = [part for part in needed if not (folder / part).is_dir()]
-    if missing or index.get("text_encoder_2", [None])[0] is not None:
-        why = f"{', '.join(missing)} missing" if missing else "it has two text encoders"
-        raise ValueError(
-            f"{folder}: not a pipeline of the Stable Diffusion 1.x or 2.x kind ({why}); its UNet "
-            "alone: UNet2DConditionModel.from_pretrained, its shapes: shape_table"
-        )
-    unet = _read_unet(folder / "unet", dtype)
+    if why := other_kind(index, [part.name for part in folder.iterdir() if part.is_dir()]):
+        raise ValueError(f"{folder}: {why}")
+    unet = _read_unet(folder / "unet", search)
 
     import diffusers
     import transformers
 
-    half = dtype != torch.float32
     options: dict[str, dict[str, Any]] = {
-        part: {"variant": variant_of(folder / part, half), "local_files_only": True}
+        part: {
+            "variant": weights_in(_names(folder / part), search, unet=False)[1],
+            "use_safetensors": search.use_safetensors,
+            "local_files_only": True,
+        }
         for part in ("text_encoder", "vae")
     }
     scheduler = getattr(
@@ -128,12 +144,11 @@ def _from_single_file(path: Path) -> dict:
     return {"unet": unet} | {name: getattr(reference, name) for name in names}
 
 
-def _read_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+def _read_unet(folder: Path, search: Search) -> UNet2DConditionModel:
     unet = _empty_unet(UNetConfig.load(folder))
-    names = [file.name for file in folder.iterdir()]
-    chosen = weights_in(names, half=dtype != torch.float32)
+    chosen, _ = weights_in(_names(folder), search)
     if chosen is None:
-        raise FileNotFoundError(f"{folder}: expected diffusion_pytorch_model.safetensors or .bin")
+        raise FileNotFoundError(no_weights(_names(folder), search, folder))
     state: dict[str, torch.Tensor] = {}
     for file in _shards(folder / chosen):
         state |= _read_state(file)
@@ -142,6 +157,10 @@ def _read_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
         if keys:
             raise ValueError(f"{folder / chosen} {what} {len(keys)} tensors, as {keys[0]}")
     return unet.requires_grad_(True)
+
+
+def _names(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
 
 
 def _shards(file: Path) -> list[Path]:
