@@ -110,6 +110,10 @@ NOT_FITTING = {
         lambda s: s.update({f"model.diffusion_model.{n}": s.pop(n) for n in list(s)}),
         r"lacks \d+ tensors.*too much: \d+ tensors.*single file",
     ),
+    "whole numbers": (
+        lambda s: s.update({"conv_in.bias": s["conv_in.bias"].int()}),
+        r"conv_in\.bias is torch\.int32, expected floating point",
+    ),
     "shapes": (
         lambda s: s.update({"conv_in.weight": torch.ones(16, 9, 3, 3)}),
         r"1 tensors of other shapes, as conv_in\.weight: \(16, 9, 3, 3\), and \(16, 4, 3, 3\)",

@@ -86,7 +86,8 @@ _brief.maxstring = _brief.maxother = _brief.maxlong = 80
 
 def brief(value) -> str:
     """A value as a message shows it, however long or deep it is."""
-    return _brief.repr(value)
+    text = _brief.repr(value)
+    return text if len(text) <= 400 else f"{text[:400]}..."
 
 
 def is_read_past(name: str, value) -> bool:

@@ -188,6 +188,9 @@ def _read_unet(folder: Path, search: Search) -> UNet2DConditionModel:
         compare(files[0], {n: shape for file in files for n, shape in header(file).items()}, wanted)
     state = {name: tensor for file in files for name, tensor in _read_state(file).items()}
     compare(files[0], {name: tuple(tensor.shape) for name, tensor in state.items()}, wanted)
+    for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"{files[0]}: {name} is {tensor.dtype}, expected floating point")
     unet.load_state_dict(state, assign=True)
     return unet.requires_grad_(True)
 

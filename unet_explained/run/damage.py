@@ -14,7 +14,7 @@ def expect_finite(path: Path, model: nn.Module) -> None:
     """Raises ValueError for the first parameter with a NaN or Inf: pictures would be black."""
     for name, tensor in model.named_parameters():
         if not _is_finite(tensor.detach()):
-            odd = int((~tensor.isfinite()).sum())
+            odd = int((~tensor.detach().float().isfinite()).sum())
             raise ValueError(
                 f"{path}: {name} has {odd} numbers of {tensor.numel()} that are NaN or "
                 f"Inf{AGAIN}, or pass allow_nonfinite=True to go on"
@@ -23,6 +23,7 @@ def expect_finite(path: Path, model: nn.Module) -> None:
 
 def _is_finite(tensor: Tensor) -> bool:
     """In one pass, without a copy: the extremes of a tensor with a NaN are NaN."""
+    tensor = tensor.float() if tensor.itemsize == 1 else tensor  # float8 has no order in torch
     return tensor.numel() == 0 or all(math.isfinite(end) for end in tensor.aminmax())
 
 
