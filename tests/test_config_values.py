@@ -21,7 +21,7 @@ AVERAGED = {
     "decay": 0.9999, "inv_gamma": 1.0, "min_decay": 0.0, "optimization_step": 37000,
     "power": 0.6666666666666666, "update_after_step": 0, "use_ema_warmup": False,
 }  # fmt: skip
-# 5,000 by one command: UNET_EXAMPLES=5000 python -m pytest -n 0 -k mutated
+# More of them by one command: UNET_EXAMPLES=5000 python -m pytest -n 0 -k mutated
 EXAMPLES = int(os.environ.get("UNET_EXAMPLES", "200"))
 
 
