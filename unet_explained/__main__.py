@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             warnings.showwarning = _say_warning
             return options.command(options) or 0
     except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"unet_explained: {error}", file=sys.stderr)
+        print(f"unet_explained: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
@@ -181,9 +181,11 @@ def _record(options):
     need("matplotlib", "ipywidgets")
     from .run.files import Search
     from .run.hub import find_pipeline
+    from .run.weights import look_over
 
     half = options.dtype in ("float16", "bfloat16")
     folder = find_pipeline(options.model, Search(half=half))
+    look_over(folder, Search(half=half))
     print(f"loading {options.model or 'the bundled model'} ...", flush=True)
     from .recording import record
     from .run.checkpoints import load

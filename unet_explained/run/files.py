@@ -1,10 +1,11 @@
 """Which files of a checkpoint are needed, by their names. Imports nothing heavy at first."""
 
-import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
+
+from ..json_file import read_object
 
 # One file or set of files a component, best first; "{}" is empty or a variant, as ".fp16".
 WEIGHT_FILES = (
@@ -152,4 +153,4 @@ def names_in(folder: Path) -> list[str]:
 
 def read_json(path: Path) -> dict:
     """A JSON file's content, or an empty dict where there is no such file."""
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_object(path) if path.is_file() else {}
