@@ -19,9 +19,10 @@ from .budget import Budget, Foreseen
 from .heatmaps import head_mean
 from .hooks import Hooks, called_modules
 from .identity import ROLES, Origin, Reader, Row, current
-from .kept import ARGUMENTS, Given, RecordedRun, RecordedStep, Stats, Total, image_key
+from .kept import Given, RecordedRun, RecordedStep, Stats, Total, image_key
 from .nested import copied, first, moved, size_of
 from .pairs import Pair, Size
+from .patterns import arguments_of
 from .processors import Processors, processors_of
 from .recording import Recording
 
@@ -67,6 +68,7 @@ class Recorder:
         self.thread = local()  # .now is the forward that this thread is in
         self.filing = Lock()
         self.hooks: ref[Hooks] | None = None
+        self.arguments: list[str] = []  # of the model's forward, by their order
         self.modules: list[nn.Module] = []  # those that hooks were put on
         self.attentions: list[nn.Module] = []
         self.inside: list[nn.Module | None] = []  # parts of these: LoRA and the like change them
@@ -76,7 +78,7 @@ class Recorder:
         self.proofs: dict[tuple, tuple] = {}  # of an attention and kind of call: its scale
 
     def place(self, unet: nn.Module, hooks: Hooks) -> None:
-        self.hooks = ref(hooks)
+        self.hooks, self.arguments = ref(hooks), arguments_of(unet)
         hooks.before(unet, self.begin)
         self.place_inside(unet, hooks)
         if "" in self.recording.kept:
@@ -128,7 +130,7 @@ class Recorder:
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward starts, in the place of one of this thread that never ended."""
         self.thread.now = None
-        given = dict(zip(ARGUMENTS, args)) | kwargs
+        given = dict(zip(self.arguments, args)) | kwargs
         sample, timestep = given.get("sample"), given.get("timestep")
         if not isinstance(sample, Tensor) or sample.ndim == 0 or timestep is None:
             return  # the model itself complains
@@ -143,7 +145,7 @@ class Recorder:
         self.renew(module, thoroughly=context is not self.thread.__dict__.get("context"))
         self.thread.context = context
         self.processors = processors_of(self.foreign, self.processors)
-        arguments = Given.of(args, kwargs, self.processors)._replace(modules=self.named)
+        arguments = Given.of(given, self.processors)._replace(modules=self.named)
         run = self.recording.run_of(origin or (self._this_thread(), tuple(sample.shape)), origin)
         step = RecordedStep(torch.as_tensor(timestep).detach().clone(), rows, tuple(kept))
         self.thread.now = UnderWay(run, step, arguments, self.budget.foresee())

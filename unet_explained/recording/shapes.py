@@ -44,10 +44,11 @@ class ShapeTable:
     def given(self) -> str:
         """The sizes and the dtype that all other sizes follow from, in words."""
         inputs = {tensor.name: tensor for tensor in self.inputs}
-        sample, prompt = inputs["sample"], inputs["encoder_hidden_states"]
-        batch, _, height, width = sample.shape
-        tokens, dtype = prompt.shape[1], str(sample.dtype).removeprefix("torch.")
-        return f"batch {batch}, latents {height}x{width}, {tokens} tokens, {dtype}"
+        sample, prompt = inputs["sample"], inputs.get("encoder_hidden_states")
+        batch, *_, height, width = sample.shape
+        tokens = f", {prompt.shape[1]} tokens" if prompt else ""
+        dtype = str(sample.dtype).removeprefix("torch.")
+        return f"batch {batch}, latents {height}x{width}{tokens}, {dtype}"
 
     def to_pandas(self):
         """A DataFrame with a line for every row: numbers are plain numbers, axes are text."""

@@ -1,5 +1,7 @@
 """Every word's map in numbers: a line for each run, picture, layer, step and word."""
 
+from collections.abc import Collection
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -23,12 +25,12 @@ def word_table(recording):
         (number, *line)
         for number, run in enumerate(recording.runs)
         if run.origin is not None
-        for line in _lines(run)
+        for line in _lines(run, recording.failed)
     ]
     return pandas.DataFrame(lines, columns=list(COLUMNS))
 
 
-def _lines(run: RecordedRun):
+def _lines(run: RecordedRun, failed: Collection[str]):
     whole = run.options.attention == "sum"
     timesteps = [None] if whole else run.timesteps
     for step, timestep in enumerate(timesteps):
@@ -36,6 +38,8 @@ def _lines(run: RecordedRun):
         for half, picture in _pictures(run, step):
             text, said = run.text(half, picture), list[str]()
             for layer, size in run.layers.items():
+                if layer in failed or not (whole or layer in run.steps[step].attention):
+                    continue  # some pipelines leave layers out at some steps
                 weights = next(run.weights(layer, step=at, half=half, picture=picture)).float()
                 weights = weights.mean(dim=0) if weights.ndim == 3 else weights
                 said.clear()
@@ -47,14 +51,16 @@ def _lines(run: RecordedRun):
 
 
 def _pictures(run: RecordedRun, step: int) -> list[tuple[str, int]]:
-    """The half and the number of each kept row of a known role and text."""
-    found = list[tuple[str, int]]()
-    for row in run.steps[step].rows:
-        if row.role is not None:
-            beside = sum(half == row.role for half, _ in found)
-            found.append((row.role, beside if row.picture is None else row.picture))
-    rows = (row for row in run.steps[step].rows if row.role is not None)
-    return [place for place, row in zip(found, rows) if row.text is not None]
+    """The half and the number of each kept row whose text is known."""
+    rows, found = run.steps[step].rows, list[tuple[str, int]]()
+    for half in dict.fromkeys(row.role for row in rows if row.role):
+        own = [row for row in rows if row.role == half]
+        numbered = any(row.picture is not None for row in own)
+        for place, row in enumerate(own):
+            picture = row.picture if numbered else place
+            if row.text is not None and picture is not None:
+                found.append((half, picture))
+    return found
 
 
 def measured(heat: Float[Tensor, "height width"]) -> tuple[float, float, float, float, float]:

@@ -11,7 +11,6 @@ from weakref import ref
 
 import numpy as np
 import torch
-from einops import einsum, rearrange
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from ..recording.identity import ROLES
 from ..recording.kept import Given, Options, RecordedStep
 from ..recording.patterns import uncompiled
 from .advance import advance, rehearse
-from .latents import unnormalised
+from .preview import decoded, levels, rough
 from .text import NOTHING, Prompt, read_prompt, warn_of_unknown_words
 from .told import told
 
@@ -79,6 +78,10 @@ class Run:
         return self.recording.replay(step, *patterns, **options)
 
 
+# Options of diffusers' pipelines, by the names that they have here.
+OURS = {"num_inference_steps": "steps", "guidance_scale": "guidance", "generator": "seed"}
+
+
 @dataclass
 class Pipeline:
     """Text to picture with every part in reach: tokenizer, text encoder, UNet, VAE, scheduler."""
@@ -118,13 +121,18 @@ class Pipeline:
         height: int | None = None,
         width: int | None = None,
         latents: Float[Tensor, "1 channel height width"] | None = None,
+        **theirs,
     ) -> Generator[Step, None, Run]:
         """A generator of Step that returns the Run.
 
         height and width are in pixels; latents: the start noise, of unit variance, instead of the
         seed's; steps and guidance None: the pipeline's own (classifier-free, Ho and Salimans 2022).
-        Raises ValueError or TypeError, before any work, for what does not fit.
+        Raises ValueError or TypeError, before any work, for what does not fit; diffusers' names for
+        these options are answered with this package's.
         """
+        for name in theirs:
+            known = f"write {OURS[name]}=" if name in OURS else "see help(Pipeline.denoise)"
+            raise TypeError(f"{name}= is no option of this pipeline: {known}")
         steps = self.steps if steps is None else steps
         _expect(isinstance(steps, int) and steps > 0, f"steps: expected 1 or more, got {steps!r}")
         rehearse(self.scheduler, steps)
@@ -210,30 +218,16 @@ class Pipeline:
         scale = torch.tensor([(guidance - 1) * 1000], device=self.unet.device)
         return waves(scale).to(self.unet.dtype)
 
-    @torch.no_grad()
     def decode(self, latents: Float[Tensor, "1 channel height width"]) -> Image.Image:
         """Latents to a picture, eight times as high and wide for Stable Diffusion's VAE."""
-        weight = next(self.vae.parameters())
-        encoded = unnormalised(self.vae, latents).to(weight)
-        pixels = self.vae.decode(encoded).sample.float() / 2 + 0.5
-        pixels = rearrange(
-            pixels.clamp(0, 1) * 255, "1 channel height width -> height width channel"
-        )
-        return Image.fromarray(pixels.round().to("cpu", torch.uint8).numpy())
+        return Image.fromarray(levels(decoded(self.vae, latents)))
 
-    @torch.no_grad()
     def glimpse(self, latents: Float[Tensor, "1 channel height width"]) -> np.ndarray | None:
         """Rough colours, uint8 (height, width, 3): a linear map of each latent pixel, latent_rgb.
 
         Its last row is the colour of latents of zero; -1 is black and 1 is white.
         """
-        if self.latent_rgb is None:
-            return None
-        *factors, zero = self.latent_rgb.to(latents)
-        pattern = "channel height width, channel rgb -> height width rgb"
-        colours = einsum(latents[0], torch.stack(factors), pattern)
-        levels = ((colours + zero).clamp(-1, 1) + 1) * 127.5
-        return levels.round().to("cpu", torch.uint8).numpy()
+        return None if self.latent_rgb is None else rough(latents, self.latent_rgb)
 
 
 def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict], None]]:
@@ -245,7 +239,7 @@ def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict], No
 
     def file(given: dict) -> None:
         step = RecordedStep(given["timestep"], identity.rows, tuple(range(len(identity.rows))))
-        recording.file(run, step, Given.of((), given), inf)
+        recording.file(run, step, Given.of(given), inf)
 
     return recording, file
 

@@ -1,9 +1,9 @@
 """What kind of pipeline a folder holds, by its small files alone, before any weight is read."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from .hub import read_json
+from ..json_file import read_json
 
 PARTS = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
 TWICE = ("tokenizer_2", "text_encoder_2")  # SDXL's second reader of the prompt
@@ -37,13 +37,15 @@ CALLS = {
 }
 
 
-def check_kind(folder: Path) -> str:
-    """The class of a pipeline that ux.load runs; ValueError, with what does run it, for another."""
+def check_kind(folder: Path) -> None:
+    """ValueError, with what does run it, for a pipeline that ux.load does not run."""
     index = read_json(folder / "model_index.json")
     there = [part.name for part in folder.iterdir() if part.is_dir()]
-    if why := other_kind(index, there, folder) or other_network(folder):
+    why = other_kind(index, there, folder) or other_network(
+        lambda name: read_json(folder / name), len(text_encoders(index["_class_name"])), folder
+    )
+    if why:
         raise ValueError(f"{folder}: {why}")
-    return index["_class_name"]
 
 
 def other_kind(index: dict, parts: Collection[str], where: str | Path) -> str | None:
@@ -64,27 +66,31 @@ def other_kind(index: dict, parts: Collection[str], where: str | Path) -> str | 
         missing = [part for part in needed if part not in parts or _is_null(index.get(part))]
         return f"of this {name} there is no {', no '.join(missing)}" if missing else None
     why = f"a {name}, and ux.load runs only {', '.join(GUIDANCE)}"
-    if index.get("unet", [None, None])[1] != "UNet2DConditionModel":
+    unet = index.get("unet")
+    if not isinstance(unet, list) or unet[1:] != ["UNet2DConditionModel"]:
         return f"{why}; this one has no UNet2DConditionModel, which is all that is opened here"
     return f"{why}. {_lines(name, where)}"
 
 
-def other_network(folder: Path) -> str | None:
-    """Why a UNet, by its config, needs more than its pipeline's class says that it is given."""
-    unet, vae = (read_json(folder / part / "config.json") for part in ("unet", "vae"))
+def other_network(read: Callable[[str], dict], encoders: int, where: str | Path) -> str | None:
+    """Why a UNet, by its config, needs more than its pipeline's class says that it is given.
+
+    read: of JSON files by name; encoders: how many read the prompt.
+    """
+    unet, vae = (read(f"{part}/config.json") for part in ("unet", "vae"))
     takes, latents = unet.get("in_channels", 4), vae.get("latent_channels", 4)
     told = {name: unet.get(name) for name in ("class_embed_type", "num_class_embeds")}
     told = {name: value for name, value in told.items() if value is not None}
-    twice, added = (folder / TWICE[1]).is_dir(), unet.get("addition_embed_type")
+    added = unet.get("addition_embed_type")
     if takes != latents:
         why = f"takes {takes} channels, and latents have {latents}"
     elif told:
         why = f"is told more than a prompt: {told}"
-    elif added != ("text_time" if twice else None):
-        why = f"has addition_embed_type {added!r}, and there are {1 + twice} text encoders"
+    elif added != ("text_time" if encoders == 2 else None):
+        why = f"has addition_embed_type {added!r}, and there are {encoders} text encoders"
     else:
         return None
-    lines = _lines("DiffusionPipeline", folder, "..., with what else it needs")
+    lines = _lines("DiffusionPipeline", where, "..., with what else it needs")
     return f"its unet/config.json is not that of a text-to-image pipeline: it {why}. {lines}"
 
 
@@ -123,7 +129,7 @@ def _told_by(scheduler: dict, unet: dict) -> tuple[float, int] | None:
 
 def _is_null(part) -> bool:
     """In an index, [null, null] is a part that the pipeline goes without."""
-    return part is not None and part[0] is None
+    return isinstance(part, list) and part[:1] == [None]
 
 
 def _lines(name: str, where: str | Path, call: str | None = None) -> str:
