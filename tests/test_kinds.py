@@ -140,4 +140,6 @@ def test_the_command_line_names_the_kind_and_ends_with_status_2(tmp_path, capsys
 
     folder = saved("inpaint", tmp_path / "pipeline")
     assert main(["heatmap", "a cat", "--model", str(folder), "--device", "cpu"]) == 2
-    assert "a StableDiffusionInpaintPipeline" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "a StableDiffusionInpaintPipeline" in shown
+    assert "\n    with ux.record(pipe) as rec:\n        out = pipe(" in shown

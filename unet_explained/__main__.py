@@ -49,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
             warnings.showwarning = _say_warning
             return options.command(options) or 0
     except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"unet_explained: {' '.join(str(error).split())}", file=sys.stderr)
+        said, *code = str(error).split("\n    ")  # one line, and below it what is to be typed
+        said = f"unet_explained: {' '.join(said.split())}"
+        print("\n    ".join([said, *code]), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
