@@ -229,3 +229,19 @@ def is_of(step, truth: Kernels, forward: int, layer: str) -> bool:
     expected = truth.forwards[forward][layer][0].mean(dim=1)
     kept = step.attention[layer].double()
     return kept.shape == expected.shape and torch.allclose(kept, expected, atol=2e-3, rtol=0)
+
+
+def test_a_unet_whose_weights_come_only_while_they_are_needed():
+    accelerate = pytest.importorskip("accelerate")
+    pipe, options = build("sd")
+    with ux.record(pipe) as plain:
+        expected = run(pipe, RED, **options)
+    accelerate.cpu_offload(pipe.unet, execution_device="cpu")
+    assert next(pipe.unet.parameters()).is_meta
+    with ux.record(pipe) as rec:
+        assert torch.equal(run(pipe, RED, **options), expected)
+    assert rec.unknown == []
+    again = rec.replay(1)
+    for layer in plain.layers:
+        assert torch.equal(rec.weights(layer), plain.weights(layer))
+        assert torch.equal(again.weights(layer), plain.weights(layer, step=1))
