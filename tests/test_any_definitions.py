@@ -8,6 +8,8 @@ from pipelines import RED, UNET, build, run, unet
 
 import unet_explained as ux
 
+pytestmark = pytest.mark.slow  # many small runs: half a minute and more together
+
 FOUR_LEVELS = {"block_out_channels": (16, 32, 32, 32), "attention_head_dim": [2, 2, 4, 4]}
 KINDS = {
     "two levels": UNET,

@@ -12,6 +12,8 @@ from pipelines import FISH, FROG, RED, build, run
 
 import unet_explained as ux
 
+pytestmark = pytest.mark.slow  # many small runs: half a minute and more together
+
 START = " ".join([RED] * 6)  # 48 tokens
 
 

@@ -8,6 +8,8 @@ from pipelines import FISH, FROG, RED, build, run
 
 import unet_explained as ux
 
+pytestmark = pytest.mark.slow  # many small runs: half a minute and more together
+
 FLOAT16 = 2e-3  # an entry, as it is kept
 
 

@@ -15,6 +15,8 @@ from pipelines import sharpened, unet
 
 import unet_explained as ux
 
+pytestmark = pytest.mark.slow  # many small runs: half a minute and more together
+
 FLOAT16, FLOAT32 = 2e-3, 1e-5  # how a weight is kept
 MID = "mid_block.attentions.0.transformer_blocks.0.attn2"
 

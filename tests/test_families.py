@@ -13,6 +13,8 @@ from pipelines import FISH, RED
 
 import unet_explained as ux
 
+pytestmark = pytest.mark.slow  # many small runs: half a minute and more together
+
 SCHEDULERS = {
     "DDIMScheduler": {"clip_sample": False},
     "DDPMScheduler": {"clip_sample": False},

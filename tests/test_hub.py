@@ -18,6 +18,8 @@ import unet_explained as ux
 from unet_explained.run.files import Search
 from unet_explained.run.hub import find_config, find_unet
 
+pytestmark = pytest.mark.slow  # many small runs: half a minute and more together
+
 ID = "people/tiny-1.0"
 UNET = ["unet/config.json", "unet/diffusion_pytorch_model.safetensors"]
 CONFIG = "from unet_explained.run import files, hub; print(hub.find_config({!r}, files.Search()))"
