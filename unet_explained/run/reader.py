@@ -4,11 +4,12 @@ Rows of encoder_hidden_states are bit copies of what the text encoders returned:
 for among it, position by position.
 """
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import local
+from threading import Lock, local
 from typing import Any
 from weakref import ref
 
@@ -33,6 +34,9 @@ class PipelineReader:
         self.readings = Readings(self.encoders, self._heard)
         self.named: dict[str, Text] = {}  # by content
         self.written: dict[str, None] = {}  # what may have been read, as it was written
+        # Its own: a fast tokenizer refuses two threads at once, and the pipeline's may be at work.
+        self._tokenizers = [copy.deepcopy(tokenizer) for _, tokenizer in self.encoders]
+        self._reading = Lock()
         self._thread = local()
         self._call: ContextVar[Call | None] = ContextVar("call", default=None)
 
@@ -134,10 +138,13 @@ class PipelineReader:
 
     def _text_of(self, call: Call | None, encoder: int, ids: Int[Tensor, "token"]) -> Text:
         """As it was written in this call, or else last."""
-        tokenizer = self.encoders[encoder][1]
         convert = getattr(self.pipe, "maybe_convert_prompt", lambda text, tokenizer: text)
         written = dict.fromkeys([*(call.strings if call else ()), *reversed([*self.written])])
-        return text_of(ids, tokenizer, ((text, convert(text, tokenizer)) for text in written))
+        with self._reading:
+            own, theirs = self._tokenizers[encoder], self.encoders[encoder][1]
+            if len(own) != len(theirs):  # a textual inversion came
+                own = self._tokenizers[encoder] = copy.deepcopy(theirs)
+            return text_of(ids, own, ((text, convert(text, own)) for text in written))
 
 
 def content_of(row: Float[Tensor, "token channel"]) -> str:
