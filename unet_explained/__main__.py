@@ -26,6 +26,7 @@ examples
   python -m unet_explained --steps 10 --seed 3     the tour, with its options
   python -m unet_explained shapes sd15 --depth 2   Stable Diffusion 1.5's shapes
   python -m unet_explained shapes sdxl --stage mid
+  python -m unet_explained shapes stabilityai/stable-diffusion-xl-base-1.0
   python -m unet_explained heatmap "a blue fish left of an orange house"
   python -m unet_explained heatmap "a cat on a mat" --model path/or/hub-id
   python -m unet_explained lab                     step through it in JupyterLab
@@ -48,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
             warnings.showwarning = _say_warning
             return options.command(options) or 0
     except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"unet_explained: {error}", file=sys.stderr)
+        said, *code = str(error).split("\n    ")  # one line, and below it what is to be typed
+        said = f"unet_explained: {' '.join(said.split())}"
+        print("\n    ".join([said, *code]), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
@@ -70,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
 
     shapes_parser = commands.add_parser("shapes", help=COMMANDS["shapes"])
     shapes_parser.add_argument(
-        "what", help="a preset (sd15, sd21, sdxl, bundled, ...), or a config.json or its folder"
+        "what",
+        help="a preset (sd15, sd21, sdxl, bundled, ...), a config.json or its folder, or a hub id",
     )
     for name, text in (
         ("batch", "samples in a batch (2: classifier-free guidance)"),
@@ -98,7 +102,7 @@ def _add_run_options(parser: argparse.ArgumentParser, out: str) -> None:
     add = parser.add_argument
     add("--model", help="folder, hub id or .safetensors file (default: the bundled model)")
     add("--negative", default="", metavar="TEXT", help="negative prompt")
-    add("--steps", type=int, default=20, help="denoising steps (default: %(default)s)")
+    add("--steps", type=int, help="denoising steps (default: the model's own, often 20)")
     add("--guidance", type=float, help="guidance scale (default: the model's own)")
     add("--seed", type=int, default=0, help="of the start noise (default: %(default)s)")
     add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
@@ -132,8 +136,12 @@ def tour(options) -> None:
 
 
 def shapes(options) -> None:
-    """The shape table of a preset or config, as text or CSV."""
-    from .recording.shapes import shape_table
+    """The shape table of a preset, a config or a hub id, as text or CSV."""
+    from .run.files import Search
+    from .run.hub import find_config
+
+    find_config(options.what, Search())  # what cannot be had is said before anything heavy loads
+    from .run.shapes import shape_table
 
     names = ("batch", "height", "width", "tokens", "depth", "stage")
     asked = {name: getattr(options, name) for name in names}
@@ -173,18 +181,23 @@ def lab(options) -> int:
 def _record(options):
     """Load, run and record as asked; what is missing is found before anything heavy loads."""
     need("matplotlib", "ipywidgets")
-    from .run.hub import locate
+    from .run.files import Search
+    from .run.hub import find_pipeline
+    from .run.weights import look_over
 
-    folder = locate(options.model, half=options.dtype in ("float16", "bfloat16"))
+    half = options.dtype in ("float16", "bfloat16")
+    folder = find_pipeline(options.model, Search(half=half))
+    look_over(folder, Search(half=half))
     print(f"loading {options.model or 'the bundled model'} ...", flush=True)
     from .recording import record
     from .run.checkpoints import load
 
     pipe = load(folder, device=options.device, dtype=options.dtype)
-    print(f"“{options.prompt}”, {options.steps} steps, seed {options.seed}")
+    steps = pipe.steps if options.steps is None else options.steps
+    print(f"“{options.prompt}”, {steps} steps, seed {options.seed}")
     with record(pipe.unet) as recording:
         run = pipe(
-            options.prompt, negative_prompt=options.negative, steps=options.steps,
+            options.prompt, negative_prompt=options.negative, steps=steps,
             guidance=options.guidance, seed=options.seed,
         )  # fmt: skip
     return recording, run

@@ -119,8 +119,8 @@ def table_of_recording(recording) -> ShapeTable:
     """The table of the first forward that a Recording saw; ValueError if it saw none."""
     if not recording.calls:
         raise ValueError(
-            "no shapes were recorded: run the model inside `with record(...)`, or of a Run read "
-            "run.replay(0).shapes"
+            "nothing was recorded of its shapes: run the model inside `with record(...)`, or of a "
+            "Run read run.replay(0).shapes"
         )
     return _table("recorded forward", recording.calls)
 

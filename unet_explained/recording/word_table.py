@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..extras import need
 from .heatmaps import word_map
-from .identity import ROLES
 from .kept import RecordedRun
 
 COLUMNS = (
@@ -54,7 +53,7 @@ def _lines(run: RecordedRun, failed: Collection[str]):
 def _pictures(run: RecordedRun, step: int) -> list[tuple[str, int]]:
     """The half and the number of each kept row whose text is known."""
     rows, found = run.steps[step].rows, list[tuple[str, int]]()
-    for half in ROLES:
+    for half in dict.fromkeys(row.role for row in rows if row.role):
         own = [row for row in rows if row.role == half]
         numbered = any(row.picture is not None for row in own)
         for place, row in enumerate(own):

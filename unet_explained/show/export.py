@@ -7,17 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
+from ..run.pictures import as_image
 from .plots import Picture, draw_map, recorded_text, word_maps
+
+DPI = 128  # a power of two: inches times this are whole pixels again
 
 
 def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
     """Into a new folder: 01-word.png over the picture, 01-word.npz (`heat`), metadata.json.
 
-    image: a picture that numpy reads, uint8 (height, width, 3). where: as for
+    image: a picture of any size that PIL or numpy reads, or a file's name. where: as for
     Recording.attention. Written aside and renamed. Raises FileExistsError for a folder that is
-    there, and what Recording.attention raises, before anything is written.
+    there, ValueError for what is no picture, and what Recording.attention raises, before anything
+    is written.
     """
-    folder, pixels = Path(folder).expanduser(), np.asarray(image)
+    folder, pixels = Path(folder).expanduser(), np.asarray(as_image(image))
     if folder.exists():
         raise FileExistsError(f"{folder} is there already: name a new folder")
     text, maps = recorded_text(recording, where), word_maps(recording, **where)
@@ -28,7 +32,7 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
         new.mkdir()
         for number, (word, heat) in enumerate(zip(text.spans, maps, strict=True), 1):
             name = f"{number:02}-" + re.sub(r"[^\w-]", "_", word.text)
-            _overlay(pixels, heat, top).savefig(new / f"{name}.png", dpi=100)
+            _overlay(pixels, heat, top).savefig(new / f"{name}.png", dpi=DPI)
             np.savez_compressed(new / f"{name}.npz", heat=heat)
             words.append({"word": word.text, "tokens": word.tokens, "file": name})
         about = {"prompt": text.text, "where": where, "scale": [0.0, top], "words": words}
@@ -40,7 +44,7 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
 def _overlay(image: np.ndarray, heat: np.ndarray, top: float) -> Picture:
     """One map over the picture, as large as the picture."""
     height, width = image.shape[:2]
-    figure = Picture(figsize=(width / 100, height / 100))
+    figure = Picture(figsize=(width / DPI, height / DPI))
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set_axis_off()
     draw_map(axis, image, heat, top)

@@ -100,7 +100,7 @@ function render({ model, el }) {
     const [height, width] = content.preview;
     const small = raster(height, width, (i) => [preview[3 * i], preview[3 * i + 1], preview[3 * i + 2], 255]);
     enlarge(shaped(picture, small), small);
-    pictureName.textContent = `the picture, as foreseen at t = ${Math.round(content.timestep)}`;
+    pictureName.textContent = `${content.about} at t = ${Math.round(content.timestep)}`;
     paintMap(small, maps, content);
     content.modules.forEach((name, i) => {
       const { shape, title } = boxes.get(name) ?? {};

@@ -1,42 +1,48 @@
 """A run that draws itself: preview, word maps and activity of each step, while it runs."""
 
 import ctypes
+import inspect
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Event, Thread
 from time import perf_counter
+from typing import Any
 
 import torch
 from traitlets import Bytes, Dict, Int, List, Unicode
 
 from ..model.config import UNetConfig
+from ..recording import Recording
 from ..recording.listen import Stopped, stoppable
-from ..recording.shapes import shape_table
-from ..run.denoise import Pipeline, Run
-from ..run.text import read_prompt
+from ..recording.patterns import uncompiled
+from ..recording.shapes import ShapeTable, shape_table
+from ..run.denoise import Pipeline
 from ..show.png import image_png
-from .live_frames import Frame, Observer, film_strip
+from .live_frames import Frame, Observer, Seen, film_strip
+from .live_others import TOLD, OthersRun
+from .live_own import OwnRun
 from .umap_layout import drawing_of
 from .widget import Asked, View
 
 BEHIND = 3  # frames that the page may not have shown yet: while there are more, none is made
 SHARE = 0.025  # of the time since the run's beginning that the view may have cost
 PATIENCE = 1.0  # seconds after which a page that says nothing is taken for gone
+FEWER = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
 
 
-def live(pipe: Pipeline, prompt: str, *, steps: int = 20, seed: int = 0, **options) -> "Live":
+def live(pipe: Any, prompt: str, *, steps: int = 20, seed: int = 0, **options) -> "Live":
     """Starts a run in a thread of its own and returns a view of it, with Start and Stop.
 
-    options: as for pipe.denoise(). A frame is dropped where drawing it would cost the run more than
-    a few per cent of its time, or where the page is behind. view.wait() gives the Run. Raises
-    TypeError or ValueError, before any work, for what does not fit.
+    pipe: of ux.load(), or a diffusers pipeline with a UNet2DConditionModel that takes
+    callback_on_step_end. options: as for pipe.denoise(), or for the diffusers pipeline's call
+    (image=, height=, guidance_scale= ...); of several pictures the first is drawn. A frame is
+    dropped where drawing it would cost the run more than a few per cent of its time, or where the
+    page is behind. view.wait() gives the Run, or what the pipeline returns; view.recording is its
+    record, of a diffusers pipeline with every step's maps. Raises TypeError or ValueError, before
+    any work, for what does not fit.
     """
-    if not isinstance(pipe, Pipeline):
-        raise TypeError(
-            f"pipe: expected a pipeline (ux.load()), got {type(pipe).__name__}; "
-            "of a finished run, ux.explore(run) shows the maps"
-        )
     view = Live(pipe, steps, options)
     view.start(prompt, seed)
     return view
@@ -73,30 +79,37 @@ class Live(View):
     picture = Bytes().tag(sync=True)  # PNG, once the run is finished
     drawing = Dict().tag(sync=True)  # the U, as umap draws it
 
-    def __init__(self, pipe: Pipeline, steps: int, options: dict) -> None:
-        super().__init__(drawing=_drawing(pipe.unet.config), total=steps)
+    def __init__(self, pipe: Any, steps: int, options: dict) -> None:
+        self._runner = _runner_of(pipe)
+        drawing, self._layers = _drawn(UNetConfig.load(uncompiled(pipe.unet).config))
+        super().__init__(drawing=drawing, total=steps)
         self.pipe, self.steps, self.options = pipe, steps, options
         self.frames: list[Frame] = []
-        self.run: Run | None = None
         self.pace = Pace()
+        self.result: Any = None  # the Run, or what the pipeline returned
+        self._run: OwnRun | OthersRun | None = None
+        self._warned: list[str] = []
         self._error: BaseException | None = None
         self._stop, self._thread = Event(), Thread()
 
+    @property
+    def recording(self) -> Recording | None:
+        """Of the run, as far as there is one: of a diffusers pipeline while it still goes on."""
+        return self._run.recording if self._run else None
+
     def start(self, prompt: str, seed: int = 0) -> None:
-        """Begins a run; one that is under way is stopped first. Errors as pipe.denoise()."""
+        """Begins a run; one that is under way is stopped first. Errors as live()."""
         self.stop()
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            options = dict(steps=self.steps, seed=seed, **self.options)
-            steps = self.pipe.denoise(prompt, **options)
-            words = read_prompt(prompt, self.pipe.tokenizer).words
-        self._stop, self.frames, self.run, self._error = Event(), [], None, None
-        self.pace = Pace()
-        note = "; ".join(dict.fromkeys(str(warning.message) for warning in warned))
+            run = self._runner(self.pipe, prompt, steps=self.steps, seed=seed, **self.options)
+        self._stop, self.frames, self.result, self._error = Event(), [], None, None
+        self._run, self.pace = run, Pace()
+        self._warned = list(dict.fromkeys(str(warning.message) for warning in warned))
         with self.hold_sync():
-            self.prompt, self.seed, self.words, self.picture = prompt, seed, list(words), b""
-            self.note, self.count, self.status = note, 0, "running"
-        self._thread = Thread(target=self._work, args=(steps, self._stop), daemon=True)
+            self.prompt, self.seed, self.words, self.picture = prompt, seed, run.words, b""
+            self.note, self.count, self.status = "; ".join(self._warned), 0, "running"
+        self._thread = Thread(target=self._work, args=(run, self._stop), daemon=True)
         end_idle_workers()
         self._thread.start()
 
@@ -106,20 +119,24 @@ class Live(View):
         if self._thread.is_alive():
             self._thread.join()
 
-    def wait(self) -> Run:
+    def wait(self) -> Any:
         """Waits for the end. Raises what went wrong, or RuntimeError for a run that was stopped."""
         self._thread.join()
         if self._error is not None:
             raise self._error
-        if self.run is None:
+        if self.result is None:
             raise RuntimeError("the run was stopped before its end: press Start, or call start()")
-        return self.run
+        return self.result
 
-    def _work(self, steps, stop: Event) -> None:
+    def _work(self, run: OwnRun | OthersRun, stop: Event) -> None:
+        names = [box["name"] for box in self.drawing["boxes"]]
         try:
-            with stoppable(self.pipe.unet, stop.is_set), stoppable(self.pipe.vae, stop.is_set):
-                run = self._denoise(steps)
-                picture = image_png(run.image)
+            with ExitStack() as stack:
+                for part in run.parts:
+                    stack.enter_context(stoppable(part, stop.is_set))
+                with run.observer(names, self._layers) as observer:
+                    result = run(partial(self._told, run, observer, perf_counter()))
+                picture = run.picture(result)
         except Stopped:
             self.status = "stopped"
         except Exception as error:  # of a thread nobody would see it
@@ -127,29 +144,22 @@ class Live(View):
             with self.hold_sync():
                 self.status, self.note = "failed", f"{type(error).__name__}: {error}"
         else:
-            self.run = run
+            self.result = result
             with self.hold_sync():
-                self.picture, self.status = picture, "finished"
+                self.picture = image_png(picture) if picture else b""
+                self.status = "finished"
 
-    def _denoise(self, steps) -> Run:
+    def _told(self, run: OwnRun | OthersRun, observer: Observer, began: float, step: Seen) -> None:
         """Draws the steps that it costs little to draw, the first and the last in any case."""
-        words = read_prompt(self.prompt, self.pipe.tokenizer).spans
-        names = [box["name"] for box in self.drawing["boxes"]]
-        began, index, last = perf_counter(), 0, -1
-        with Observer(self.pipe.unet, names, words) as observer:
-            while True:
-                ends = index in (0, last)
-                observer.wanted = ends or self.pace.allows(perf_counter() - began)
-                try:
-                    step = next(steps)
-                except StopIteration as end:
-                    return end.value
-                start, last = perf_counter(), step.total - 1
-                if observer.wanted:
-                    left = (start - began) / (index + 1) * (last - index)
-                    self._show(observer.frame(step, left))
-                self.pace.spent += observer.spent + perf_counter() - start
-                observer.spent, index = 0.0, index + 1
+        start, last = perf_counter(), step.total - 1
+        if observer.wanted:
+            left = (start - began) / (step.index + 1) * (last - step.index)
+            frame = observer.frame(step, left)
+            self.words, self.note = run.words, "; ".join([*self._warned, *run.notes])
+            self._show(frame)
+        self.pace.spent += observer.spent + perf_counter() - start
+        observer.spent = 0.0
+        observer.wanted = step.index + 1 == last or self.pace.allows(perf_counter() - began)
 
     def _show(self, frame: Frame) -> None:
         self.frames.append(frame)
@@ -179,9 +189,42 @@ class Live(View):
         return film_strip(self.frames, self.words, self.prompt)
 
 
+def _runner_of(pipe: Any) -> type[OwnRun] | type[OthersRun]:
+    """What runs a pipeline; TypeError for one that cannot be followed."""
+    if isinstance(pipe, Pipeline):
+        return OwnRun
+    unet = getattr(pipe, "unet", None)
+    kinds = [kind.__name__ for kind in type(getattr(unet, "_orig_mod", unet)).__mro__]
+    lacks = ""
+    if "UNet2DConditionModel" not in kinds or not hasattr(pipe, "components"):
+        lacks = "has no UNet2DConditionModel"
+    elif TOLD not in inspect.signature(pipe.__call__).parameters:
+        lacks = f"takes no {TOLD}: record it, `with ux.record(pipe) as rec`, and ux.explore(rec)"
+    if lacks:
+        raise TypeError(
+            "pipe: expected a pipeline of this package, ux.load(), or one of diffusers with a "
+            f"UNet2DConditionModel that can be followed; this {type(pipe).__name__} {lacks}. Of a "
+            "finished run, ux.explore(run) shows the maps"
+        )
+    return OthersRun
+
+
 @lru_cache(maxsize=8)  # most pipelines are run more than once
-def _drawing(config: UNetConfig) -> dict:
-    return drawing_of(shape_table(config))
+def _drawn(config: UNetConfig) -> tuple[dict, tuple[str, ...]]:
+    """The U, and the cross-attentions whose maps are drawn."""
+    table = shape_table(config)
+    return drawing_of(table), tuple(_layers(table))
+
+
+def _layers(table: ShapeTable) -> list[str]:
+    """Those of the way up, where the bundled model's maps point best; all if it has none small."""
+    shapes = {row.name: row.tensor.shape for row in table.rows}
+    height, width = shapes["conv_in"][-2:]
+    found = [name for name in shapes if name.endswith(".attn2")]
+    return [
+        name for name in found
+        if name.startswith("up_blocks") and FEWER * shapes[name][1] <= height * width
+    ] or found  # fmt: skip
 
 
 def end_idle_workers() -> None:

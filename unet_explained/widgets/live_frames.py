@@ -1,25 +1,36 @@
 """What is drawn of one step of a running denoising: observed between the modules, sent as bytes."""
 
-from contextlib import AbstractContextManager, ExitStack
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..recording import Word
-from ..recording.heatmaps import average, head_mean, word_map
+from ..recording.heatmaps import average, word_map
 from ..recording.listen import listening
 from ..recording.nested import activity
-from ..run.denoise import Step
+from ..recording.pairs import Size
 from ..show.plots import Picture, draw_map, entitle, grid
-from ..show.png import figure_png, thumbnail
+from ..show.png import figure_png
 
-LAYERS = "up_blocks.*attn2.attend"  # the way up: where the bundled model's maps point best
-SHARE = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
-SIDE = 256  # of a preview that had to be decoded
+NO_MAPS = torch.zeros(0, 1, 1)
+
+
+class Seen(Protocol):
+    """A step that has ended, of whatever pipeline."""
+
+    index: int
+    total: int
+    timestep: float
+
+    def look(self) -> tuple[np.ndarray, str]:
+        """The picture so far, uint8 (height, width, 3), and in words what it is."""
 
 
 @dataclass(frozen=True)
@@ -43,72 +54,63 @@ class Frame:
         return levels / 255 * self.content["top"]
 
 
-class Observer(AbstractContextManager):
+class Observer(AbstractContextManager, ABC):
     """Hears some modules of a UNet while `wanted`, and makes a Frame of what it heard."""
 
-    def __init__(self, unet: nn.Module, names: list[str], words: tuple[Word, ...]) -> None:
-        self.unet, self.words = unet, words
-        layers = [name for name, _ in unet.named_modules() if fnmatchcase(name, LAYERS)]
-        self.names = [*names, *layers]
-        self.wanted, self.spent = False, 0.0
+    def __init__(self, unet: nn.Module, names: list[str]) -> None:
+        self.wanted, self.spent = True, 0.0
         self._parts: dict[str, Tensor] = {}
-        self._maps: list[Tensor] = []
-        self._stack = ExitStack()
+        self._hooks = listening(unet, names, self._heard)
 
     def __enter__(self) -> "Observer":
-        self._stack.enter_context(listening(self.unet, self.names, self._hear))
+        self._hooks.__enter__()
         return self
 
     def __exit__(self, *error) -> None:
-        self._stack.close()
+        self._hooks.close()
 
     @torch.no_grad()
-    def _hear(self, name: str, args: tuple, output) -> None:
-        if not self.wanted:
-            return
-        start = perf_counter()
-        if name == "conv_in":
-            self._size = output.shape[-2:]
-        if name.endswith("attend"):
-            self._keep_maps(args)
-        else:
-            self._parts[name] = activity(output)
-        self.spent += perf_counter() - start
+    def _heard(self, name: str, args: tuple, output) -> None:
+        if self.wanted:
+            start = perf_counter()
+            self.hear(name, args, output)
+            self.spent += perf_counter() - start
 
-    def _keep_maps(self, args: tuple) -> None:
-        """The words' maps, of the half that has the prompt: the last of the batch."""
-        (height, width), queries = self._size, args[0].shape[2]
-        shrunk = round((height * width / queries) ** 0.5)
-        if shrunk**2 < SHARE or (height % shrunk or width % shrunk) or not self.words:
-            return
-        q, k, *_ = args
-        weights = head_mean(q[-1:], k[-1:])[0]
-        size = height // shrunk, width // shrunk
-        self._maps.append(torch.stack([word_map(weights, [w.tokens], size) for w in self.words]))
+    def hear(self, name: str, args: tuple, output) -> None:
+        self._parts[name] = activity(output)
 
-    def frame(self, step: Step, left: float) -> Frame:
+    @abstractmethod
+    def maps(self) -> Float[Tensor, "word height width"]:
+        """Of each word, at the last step; none where the words are not known."""
+
+    def frame(self, step: Seen, left: float) -> Frame:
         """left: seconds that the run will still take."""
-        preview = step.glimpse()
-        if preview is None:
-            preview = np.asarray(thumbnail(step.preview(), SIDE))
+        preview, about = step.look()
         content = {
             "step": step.index,
             "total": step.total,
             "timestep": step.timestep,
             "left": left,
+            "about": about,
             "preview": list(preview.shape[:2]),
         }
-        maps, top = _levels(self._word_maps())
-        self._maps = []
+        maps, top = _levels(self.maps())
         activity, strongest = _levels(torch.stack(list(self._parts.values())).cpu())
         content |= {"maps": list(maps.shape), "top": top}
         content |= {"modules": list(self._parts), "strongest": strongest}
         return Frame(content, [preview.tobytes(), maps.tobytes(), activity.tobytes()])
 
-    def _word_maps(self) -> Tensor:
-        if not self._maps:
-            return torch.zeros(0, 1, 1)
-        return torch.stack([average(layers) for layers in zip(*self._maps)]).cpu()
+
+def maps_by_word(
+    weights: Float[Tensor, "query key"], words: tuple[Word, ...], size: Size
+) -> Float[Tensor, "word height width"]:
+    """Of one layer."""
+    return torch.stack([word_map(weights, [word.tokens], size) for word in words])
+
+
+def average_by_word(layers: list[Tensor]) -> Float[Tensor, "word height width"]:
+    """The mean of such maps of several layers, in the size of the largest."""
+    return torch.stack([average(maps) for maps in zip(*layers)]).cpu() if layers else NO_MAPS
 
 
 def _levels(values: Tensor) -> tuple[np.ndarray, float]:

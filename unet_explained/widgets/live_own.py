@@ -1,0 +1,87 @@
+"""A run of this package's pipeline, as a live view follows it."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+from torch import Tensor, nn
+
+from ..recording import Recording, Word
+from ..recording.heatmaps import head_mean
+from ..run.denoise import Pipeline, Run, Step
+from ..run.text import read_prompt
+from ..show.png import thumbnail
+from .live_frames import Observer, Seen, average_by_word, maps_by_word
+
+SIDE = 256  # of a preview that had to be decoded
+
+
+class OwnRun:
+    """A run of this package's pipeline. notes: what a person should know of it."""
+
+    def __init__(self, pipe: Pipeline, prompt: str, **options) -> None:
+        self.steps = pipe.denoise(prompt, **options)
+        self.spans = read_prompt(prompt, pipe.tokenizer).spans
+        self.words = [word.text for word in self.spans]
+        self.parts: list[nn.Module] = [pipe.unet, pipe.vae]  # in which it can be stopped
+        self.recording: Recording | None = None
+        self.notes: list[str] = []
+
+    def __call__(self, told: Callable[[Seen], None]) -> Run:
+        """To its end; told: called after each step."""
+        while True:
+            try:
+                step = next(self.steps)
+            except StopIteration as end:
+                self.recording = end.value.recording
+                return end.value
+            told(OwnStep(step))
+
+    def observer(self, names: list[str], layers: Sequence[str]) -> Observer:
+        """layers: the cross-attentions whose maps are drawn."""
+        return Listener(self.parts[0], names, layers, self.spans)
+
+    def picture(self, result: Run) -> Image.Image:
+        return result.image
+
+
+class OwnStep:
+    """A step of it."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.index, self.total, self.timestep = step.index, step.total, step.timestep
+
+    def look(self) -> tuple[np.ndarray, str]:
+        seen = self.step.glimpse()
+        if seen is None:
+            seen = np.asarray(thumbnail(self.step.preview(), SIDE))
+        return seen, "the picture, as foreseen"
+
+
+class Listener(Observer):
+    """Derives the words' maps of what passes in our UNet, at the steps that are drawn alone."""
+
+    def __init__(
+        self, unet: nn.Module, names: list[str], layers: Sequence[str], words: tuple[Word, ...]
+    ) -> None:
+        super().__init__(unet, [*names, *(f"{layer}.attend" for layer in layers if words)])
+        self.words = words
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        self._maps: list[Tensor] = []
+
+    def hear(self, name: str, args: tuple, output) -> None:
+        if name.endswith(".attend"):
+            q, k, *_ = args
+            self._pairs.append((q[-1:], k[-1:]))  # the half that has the prompt
+            return
+        # After attentions, what ends next is the transformer around them, which has their size.
+        for q, k in self._pairs:
+            height, width = output.shape[-2:]
+            self._maps.append(maps_by_word(head_mean(q, k)[0], self.words, (height, width)))
+        self._pairs = []
+        super().hear(name, args, output)
+
+    def maps(self) -> Tensor:
+        maps, self._maps = self._maps, []
+        return average_by_word(maps)
