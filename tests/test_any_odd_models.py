@@ -11,6 +11,7 @@ from kernels import Kernels
 from pipelines import FISH, RED, build, run, unet
 
 import unet_explained as ux
+from unet_explained.recording.nested import is_on
 
 
 def unconditional() -> diffusers.UNet2DModel:
@@ -123,6 +124,31 @@ def test_a_wrong_call_fails_as_it_would_unrecorded(wrong):
         recorded.__enter__()
     recorded.__exit__()
     assert kinds[0] is kinds[1]
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_forward_again_runs_under_the_autocast_of_then(loaded, tmp_path):
+    pipe, options = build("sd")
+    with torch.autocast("cpu", torch.bfloat16), ux.record(pipe, "conv_out") as rec:
+        run(pipe, RED, **options)
+    if loaded:
+        rec = ux.Recording.load(rec.save(tmp_path / "record"))
+    again = rec.replay(0, "conv_out", unet=pipe.unet)["conv_out"][0]
+    assert again.dtype == torch.bfloat16
+    assert torch.equal(again, rec["conv_out"][0])
+    plain, options = build("sd")
+    with ux.record(plain, "conv_out") as rec:
+        run(plain, RED, **options)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(rec.replay(0, "conv_out")["conv_out"][0], rec["conv_out"][0])
+
+
+def test_a_second_gpu_is_another_place():
+    first, second = torch.device("cuda", 0), torch.device("cuda", 1)
+    assert is_on(first, torch.device("cuda"))
+    assert is_on(first, first)
+    assert not is_on(first, second)
+    assert not is_on(torch.device("cpu"), torch.device("cuda"))
 
 
 class Plain(torch.nn.Module):

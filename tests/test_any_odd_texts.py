@@ -1,6 +1,7 @@
 """Texts that a hasty reader would take for others, or would choke on."""
 
 import copy
+import itertools
 import threading
 
 import diffusers
@@ -85,6 +86,15 @@ def test_a_negative_prompt_that_is_the_prompt_in_upper_case_is_ambiguous():
     pipe, options = build("sd")
     with ux.record(pipe, halves="both") as rec:
         run(pipe, RED, negative_prompt=RED.upper(), **options)
+    assert [role for _, role in rows_of(rec)] == [None, None]
+    assert rec.unknown
+
+
+def test_prompts_that_differ_beyond_what_is_read_are_the_same():
+    pipe, options = build("sd")
+    long = " ".join([RED] * 12)
+    with ux.record(pipe, halves="both") as rec:
+        run(pipe, f"{long} and a fish", negative_prompt=f"{long} and a frog", **options)
     assert [role for _, role in rows_of(rec)] == [None, None]
     assert rec.unknown
 
@@ -179,17 +189,19 @@ def test_threads_that_encode_and_denoise_at_the_same_time():
     pipe, options = build("sd")
     with ux.record(pipe, attention=None) as rec:
         stop, failed = threading.Event(), []
+        given = [ids(pipe, f"a red circle {number}") for number in range(300)]
 
+        @torch.no_grad()
         def encode():
-            number = 0
-            while not stop.is_set():
-                number += 1
-                pipe.encode_prompt(f"a red circle {number}", "cpu", 1, False)
+            for one in itertools.cycle(given):
+                pipe.text_encoder(one)
+                if stop.is_set():
+                    break
 
         def denoise():
-            # Parts that cannot be shared by threads, with or without a recorder.
-            own = ("scheduler", "tokenizer")
-            parts = pipe.components | {name: copy.deepcopy(getattr(pipe, name)) for name in own}
+            # What threads cannot share, with or without a recorder.
+            own = {name: copy.deepcopy(getattr(pipe, name)) for name in ("scheduler", "tokenizer")}
+            parts = pipe.components | own
             other = diffusers.StableDiffusionPipeline(**parts)
             other.set_progress_bar_config(disable=True)
             try:

@@ -44,6 +44,7 @@ class Given(NamedTuple):
     versions: tuple[int, ...]  # torch counts up when a tensor is written into
     processors: Processors = ()  # of attentions that are not ours
     modules: tuple[str, ...] = ()  # names of all that the model then had
+    autocast: torch.dtype | None = None  # what it ran in, if that was switched on
 
     @classmethod
     def of(cls, by_name: dict[str, Any], processors: Processors = ()) -> "Given":

@@ -43,7 +43,7 @@ def size_of(value) -> int:
 
 def moved(value, device: torch.device):
     """The same value with each tensor on a device: all travel in one copy, waited for once."""
-    away = [tensor for tensor in tensors(value) if tensor.device.type != device.type]
+    away = [tensor for tensor in tensors(value) if not is_on(tensor.device, device)]
     if not away:
         return value
     parts = [tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in away]
@@ -51,11 +51,16 @@ def moved(value, device: torch.device):
     arrived = iter(torch.cat(parts).to(device).split([len(part) for part in parts]))
 
     def arrive(tensor: Tensor) -> Tensor:
-        if tensor.device.type == device.type:
+        if is_on(tensor.device, device):
             return tensor
         return next(arrived)[: tensor.nbytes].view(tensor.dtype).reshape(tensor.shape)
 
     return changed(value, arrive)
+
+
+def is_on(there: torch.device, asked: torch.device) -> bool:
+    """Whether a tensor is where it is asked for: without an index, on any device of its type."""
+    return there.type == asked.type and asked.index in (None, there.index)
 
 
 def first(value) -> Tensor | None:

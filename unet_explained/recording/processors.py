@@ -1,9 +1,10 @@
-"""The attention processors that a forward of diffusers' UNet ran with, for running it again."""
+"""What a forward ran with beside its arguments, for running it again: processors, autocast."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from .attending import is_foreign
@@ -22,6 +23,20 @@ class Processor(NamedTuple):
 
 PLAIN = ("AttnProcessor", "AttnProcessor2_0", "FusedAttnProcessor2_0", "SlicedAttnProcessor")
 Processors = tuple[Processor, ...]  # in the order of the model's attentions
+
+
+def autocast_of(device_type: str) -> torch.dtype | None:
+    """What torch.autocast casts to in this thread; None where it is off."""
+    known = torch.amp.is_autocast_available(device_type)  # on meta there is none
+    on = known and torch.is_autocast_enabled(device_type)
+    return torch.get_autocast_dtype(device_type) if on else None
+
+
+def autocast_as(device_type: str, dtype: torch.dtype | None) -> AbstractContextManager:
+    """The same again, on or off."""
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, dtype, enabled=dtype is not None)
 
 
 def attentions_of(model: nn.Module) -> list[nn.Module]:

@@ -23,7 +23,7 @@ from .kept import Given, RecordedRun, RecordedStep, Stats, Total, image_key
 from .nested import copied, first, moved, size_of
 from .pairs import Pair, Size
 from .patterns import arguments_of
-from .processors import Processors, processors_of
+from .processors import Processors, autocast_of, processors_of
 from .recording import Recording
 
 HELD = 256 * 2**20  # bytes that may wait for the forward's end, to be worked on together
@@ -145,7 +145,9 @@ class Recorder:
         self.renew(module, thoroughly=context is not self.thread.__dict__.get("context"))
         self.thread.context = context
         self.processors = processors_of(self.foreign, self.processors)
-        arguments = Given.of(given, self.processors)._replace(modules=self.named)
+        arguments = Given.of(given, self.processors)._replace(
+            modules=self.named, autocast=autocast_of(sample.device.type)
+        )
         run = self.recording.run_of(origin or (self._this_thread(), tuple(sample.shape)), origin)
         step = RecordedStep(torch.as_tensor(timestep).detach().clone(), rows, tuple(kept))
         self.thread.now = UnderWay(run, step, arguments, self.budget.foresee())

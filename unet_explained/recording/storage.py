@@ -98,6 +98,7 @@ class Packing:
     def _step(self, step: RecordedStep) -> dict:
         given = None if step.given is None else step.given.by_name
         processors = step.given.processors if step.given else ()
+        cast = step.given.autocast if step.given else None
         stats = torch.tensor([*step.stats.values()], dtype=torch.float64)  # JSON has no NaN
         return {
             "timestep": self.value(step.timestep),
@@ -105,6 +106,7 @@ class Packing:
             "kept": step.kept,
             "given": self.value(given),
             "processors": [[one.kind, one.scale] for one in processors],
+            "autocast": cast and _short(cast),
             "attention": self.value(step.attention),
             "pairs": self.value(step.pairs),
             "values": self.value(step.values),
@@ -190,15 +192,16 @@ class Unpacking:
         return tuple(Row(None if text is None else self.texts[text], *rest) for text, *rest in rows)
 
     def _step(
-        self, timestep, batch, kept, given, processors, attention, pairs, values, stats
+        self, timestep, batch, kept, given, processors, autocast, attention, pairs, values, stats
     ) -> RecordedStep:
         names, numbers = stats[0], self.value(stats[1]).tolist()
         had = tuple(Processor(*one) for one in processors)
+        cast = autocast and getattr(torch, autocast)
         return RecordedStep(
             self.value(timestep),
             self._rows(batch),
             tuple(kept),
-            None if given is None else Given.of(self.value(given), had),
+            None if given is None else Given.of(self.value(given), had)._replace(autocast=cast),
             self.value(attention),
             {name: Pair(*pair) for name, pair in self.value(pairs).items()},
             self.value(values),

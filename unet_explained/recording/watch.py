@@ -12,7 +12,7 @@ from .hooks import Hooks
 from .identity import Identity, Origin, Reader, Row, identified
 from .kept import Given, Options
 from .patterns import matching, uncompiled
-from .processors import running_with
+from .processors import autocast_as, running_with
 from .recorder import Recorder
 from .recording import Recording
 
@@ -115,7 +115,8 @@ def replayed(
     origin = Origin(forwards=1)
     watch = record(unet, *patterns, **options).of(origin)
     as_then = running_with(uncompiled(unet), given.processors)
-    with as_then, watch as recording, identified(Identity(origin, rows)), torch.no_grad():
+    cast = autocast_as(given.by_name["sample"].device.type, given.autocast)
+    with as_then, cast, watch as recording, identified(Identity(origin, rows)), torch.no_grad():
         unet(**given.by_name)
     origin.finished = True
     return recording

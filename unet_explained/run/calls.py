@@ -3,9 +3,8 @@
 import inspect
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import wraps
-from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -67,7 +66,6 @@ def _strings(value) -> Iterator[str]:
 
 # Who watches which pipeline: while anybody does, its class is a subclass that tells of calls.
 _WATCHERS: "WeakKeyDictionary[Any, list[ref[Watching]]]" = WeakKeyDictionary()
-_LOCK = RLock()
 
 
 class Watching:
@@ -82,10 +80,8 @@ class Watching:
 
     def __enter__(self) -> "Watching":
         self.open = True
-        with _LOCK:
-            _WATCHERS.setdefault(self.pipe, []).append(ref(self))
-            if not hasattr(type(self.pipe), "_unwatched"):
-                self.pipe.__class__ = _watched(type(self.pipe))
+        _WATCHERS.setdefault(self.pipe, []).append(ref(self))
+        _watch(self.pipe)
         return self
 
     def close(self) -> None:
@@ -95,13 +91,25 @@ class Watching:
 
 def _watchers(pipe) -> list[Watching]:
     """Those that are open; without any the pipeline has its own class again."""
-    with _LOCK:
-        each = [one() for one in _WATCHERS.get(pipe, [])]
-        found = [watching for watching in each if watching and watching.open]
-        if not found and hasattr(type(pipe), "_unwatched"):
-            pipe.__class__ = type(pipe)._unwatched
-            _WATCHERS.pop(pipe, None)
+    if not (found := _open(pipe)) and hasattr(type(pipe), "_unwatched"):
+        pipe.__class__ = type(pipe)._unwatched
+        if _open(pipe):  # of a thread that came meanwhile; an interrupt would leave a lock locked
+            _watch(pipe)
     return found
+
+
+def _open(pipe) -> list[Watching]:
+    each = _WATCHERS.get(pipe, [])
+    for one in [*each]:
+        if not ((watching := one()) and watching.open):
+            with suppress(ValueError):  # another thread did it
+                each.remove(one)
+    return [watching for one in [*each] if (watching := one())]
+
+
+def _watch(pipe) -> None:
+    if not hasattr(type(pipe), "_unwatched"):
+        pipe.__class__ = _watched(type(pipe))
 
 
 def _watched(kind: type) -> type:

@@ -35,20 +35,19 @@ def rows_of(
 def belongs(call: Call, rows: Sequence[Row]) -> bool:
     """Whether a forward may be the call's own: inside it others may run, of texts of their own."""
     known = [row for row in rows if row.text and row.text.text]
-    strings = set(map(plain, call.strings))
     return not known or any(
-        row.role or plain(row.text.text) in strings or row.text.tokens in call.read
+        row.role or _among(row.text, call.strings) or row.text.tokens in call.read
         for row in known if row.text
     )  # fmt: skip
 
 
 def _roles(call: Call, texts, context: Tensor) -> list[str | None]:
     """By what the call was given: a text or embeddings of one role alone."""
-    found, said = [], {role: set(map(plain, call.texts[role])) for role in ROLES}
+    found = []
     for text, row in zip(texts, context):
         roles = [
             role for role in ROLES
-            if (text and plain(text.text) in said[role]) or _is_among(row, call.embeddings[role])
+            if (text and _among(text, call.texts[role])) or _is_among(row, call.embeddings[role])
         ]  # fmt: skip
         if text and not text.tokens and not roles:
             roles = [ROLES[1]]  # zeros
@@ -87,7 +86,7 @@ def _by_text(call: Call, texts, own: list[int], alike: list[int], pictures: list
     for text in dict.fromkeys(texts[i] for i in own):
         rows = [i for i in own if texts[i] == text]
         groups = list(dict.fromkeys(alike[i] for i in rows))
-        asked = [n for n, said in enumerate(call.prompts) if text and said and _same(said, text)]
+        asked = [n for n, said in enumerate(call.prompts) if text and said and _among(text, [said])]
         if None in call.prompts and len(groups) == len(call.prompts):
             asked = list(range(len(groups)))
         if len(groups) == len(asked):
@@ -98,8 +97,12 @@ def _by_text(call: Call, texts, own: list[int], alike: list[int], pictures: list
                 pictures[i] = number
 
 
-def _same(said: str, text: Text) -> bool:
-    return plain(said) == plain(text.text)
+def _among(text: Text, written: Sequence[str]) -> bool:
+    """Whether it is one of these; of one that is cut off, what comes after that does not count."""
+    end = max((last for _, last in text.places), default=0)
+    if text.text[end:].strip():
+        return any(plain(one[:end]) == plain(text.text[:end]) for one in written)
+    return any(plain(one) == plain(text.text) for one in written)
 
 
 def _first_alike(sample: Tensor) -> list[int]:
