@@ -56,6 +56,9 @@ def share(rounds: int) -> str:
             recorded = copy.deepcopy(ours)
             stack.enter_context(ux.record(recorded, **options))
             works[f"ours, recorded: {name}"] = lambda model=recorded: model(*inputs)
+        watched = copy.deepcopy(theirs)
+        stack.enter_context(ux.record(watched))
+        works["diffusers, recorded: the default"] = lambda: watched(*inputs)
         works["the first forward of a record"] = first
         times = interleaved(works, rounds)
         counts = {}

@@ -7,13 +7,14 @@ import torch
 from unet_explained.bundled.captions import describe
 from unet_explained.bundled.draw import render
 from unet_explained.bundled.world import sample_scene
-from unet_explained.lessons.grading import grade_maps, look_at
+from unet_explained.lessons.grading import grade_maps
 from unet_explained.lessons.measure import measure
+from unet_explained.run.look import maps_of
 
 
 def test_a_known_picture_is_looked_at_once_for_each_timestep(tiny_pipe):
     picture = render(sample_scene(Random(0)), 64)
-    recording = look_at(tiny_pipe, picture, "a red circle", (900, 100))
+    recording = maps_of(tiny_pipe, picture, "a red circle", t=(900, 100))
     assert recording.timesteps == [[900, 100]]
     late, early = (recording.attention("circle", picture=index) for index in (0, 1))
     assert late.shape == (8, 8)

@@ -12,7 +12,7 @@ from model_reference import FAMILIES, OPTIONS, options_of, pair
 from torch import nn
 
 from unet_explained.model import PRESETS, Attention, UNet2DConditionModel, UNetConfig
-from unet_explained.model.config import NOT_COVERED
+from unet_explained.model.options import NOT_COVERED
 
 # Millions of parameters, tensors of the state dict, attention layers.
 CHECKPOINTS = {

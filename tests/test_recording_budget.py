@@ -7,8 +7,9 @@ import pytest
 import torch
 from recording_helpers import of_a_run
 
+import unet_explained as ux
 from unet_explained.model import UNet2DConditionModel
-from unet_explained.recording import record
+from unet_explained.recording import Identity, Origin, Row, identified, record
 from unet_explained.recording.budget import BudgetError, text, to_bytes
 from unet_explained.recording.nested import size_of
 
@@ -155,3 +156,21 @@ def test_sizes_in_words():
     assert to_bytes(text(5_301_000_000, up=True)) >= 5_301_000_000
     with pytest.raises(ValueError, match="500MB"):
         to_bytes("2 GiB")
+
+
+def test_thirty_steps_of_sdxl_at_1024_fit_the_budget_or_are_refused_at_the_first():
+    """Counted on the meta device, with the real sizes: one picture, guided, the default record."""
+    with torch.device("meta"):
+        unet = ux.UNet2DConditionModel(ux.UNetConfig.load("sdxl")).half()
+        given = torch.zeros(2, 4, 128, 128).half(), torch.zeros(()), torch.zeros(2, 77, 2048).half()
+        beside = {"text_embeds": torch.zeros(2, 1280).half(), "time_ids": torch.zeros(2, 6)}
+    identity = Identity(Origin(30), (Row(role="unconditional"), Row(role="conditional")))
+    with torch.no_grad(), record(unet, device="meta") as rec, identified(identity):
+        unet(*given, added_cond_kwargs=beside)
+    queries = {name: height * width for name, (height, width) in rec.layers.items()}
+    assert len(queries) == 70
+    assert size_of(rec.runs[0].steps[0].attention) == sum(queries.values()) * 77 * 2
+    small = record(unet, device="meta", budget="400MB")
+    told = pytest.raises(BudgetError, match=r'473\.1 MB.*Pass attention="sum"')
+    with told, torch.no_grad(), small, identified(identity):
+        unet(*given, added_cond_kwargs=beside)

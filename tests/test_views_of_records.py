@@ -8,8 +8,8 @@ from traitlets import TraitError
 
 import unet_explained as ux
 from unet_explained.recording import Identity, Origin, Recording, Row, identified, record
-from unet_explained.run.look import look_at
-from unet_explained.show.png import as_image
+from unet_explained.run.look import maps_of
+from unet_explained.run.pictures import as_image
 from unet_explained.widgets.explorer import explore
 from unet_explained.widgets.explorer_page import choice
 from unet_explained.widgets.umap import umap
@@ -157,15 +157,15 @@ def test_without_a_picture_there_are_the_maps_alone(tiny_pipe):
 
 @pytest.fixture(scope="module")
 def looked_at(tiny_folder):
-    """One forward on three pictures at timesteps of their own: all the prompt's rows."""
+    """One forward on three pictures at timesteps of their own, with its maps and without."""
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    pipe = ux.load(tiny_folder, device="cpu")
-    options = dict(attention="heads", self_attention=True)
-    return pipe, look_at(pipe, picture, PROMPT, [900, 500, 100], **options)
+    pipe, times = ux.load(tiny_folder, device="cpu"), [900, 500, 100]
+    kept = maps_of(pipe, picture, PROMPT, t=times, attention="heads", self_attention=True)
+    return pipe, kept, maps_of(pipe, picture, PROMPT, t=times, attention=None)
 
 
 def test_of_several_pictures_one_is_named(looked_at):
-    _, rec = looked_at
+    _, rec, bare = looked_at
     for view in (explore, umap):
         with pytest.raises(ValueError, match="3 pictures were kept: pass picture=0 to 2"):
             view(rec)
@@ -175,6 +175,8 @@ def test_of_several_pictures_one_is_named(looked_at):
         view = explore(rec, picture=picture)
         assert view.about["timesteps"] == [timestep]
         assert_map(maps(view)[2], rec.attention("red", picture=picture))
+        again = maps(explore(bare, picture=picture), step=0, layer=LAYER, head=3)
+        assert again == pytest.approx(maps(view, step=0, layer=LAYER, head=3), abs=1 / 255)
         content, (data,) = view.answer({"self": LOOK["self"] | {"step": 0}})
         looked = rec.self_attention(
             layer=LAYER.replace("attn2", "attn1"), pixel=(1, 1), picture=picture
@@ -186,13 +188,12 @@ def test_of_several_pictures_one_is_named(looked_at):
 
 
 def test_features_are_those_of_the_picture_in_its_row(looked_at):
-    pipe, rec = looked_at
+    _, rec, _ = looked_at
     name = "down_blocks.0.resnets.1"
     outputs = rec.replay(0, name)[name][0]
     for picture in range(3):
         content, _ = umap(rec, picture=picture).answer({"features": name, "step": 0, "first": 2})
         assert content["texts"][1] == f"channel 2, to ±{outputs[picture][2].abs().max():.3g}"
-    assert pipe
 
 
 def test_a_loop_that_says_nothing_is_shown_by_tokens(unet, inputs):
@@ -204,12 +205,13 @@ def test_a_loop_that_says_nothing_is_shown_by_tokens(unet, inputs):
     told = view.about["texts"]["conditional"]
     assert (told["label"], told["prompt"]) == ("nobody said which half this is", None)
     assert [word["text"] for word in told["words"]] == [f"token {i}" for i in range(77)]
-    assert {word["kind"] for word in told["words"]} == {"token"}
+    assert [word["kind"] for word in told["words"]] == ["first"] + ["token"] * 76
     assert_map(maps(view)[5], rec.attention(token=5, picture=1))
     assert view.title == "Which pixels look at which token"
     assert view.still().startswith(b"\x89PNG")
-    with pytest.raises(Asked, match="nobody said which half is which"):
-        view.answer({"maps": choice(half="unconditional", step=0)})
+    for step in (None, 0):
+        with pytest.raises(Asked, match="nobody said which half is which"):
+            view.answer({"maps": choice(half="unconditional", step=step)})
     drawn = umap(rec, picture=1)
     content, files = drawn.answer({"attention": "mid_block", "step": 0})
     assert (drawn.title, content["kind"], len(files)) == ("a recorded run", "tokens", 77)

@@ -17,7 +17,7 @@ from unet_explained.bundled.world import KINDS, Scene, Thing, held_out_pair, rel
 from unet_explained.recording import Recording, record
 from unet_explained.recording.heatmaps import iou, pointing_game
 from unet_explained.run.denoise import Pipeline
-from unet_explained.run.look import look_at
+from unet_explained.run.look import maps_of
 from unet_explained.run.text import embed, read_prompt
 
 from .autoencoder import to_pictures, to_tensor
@@ -48,7 +48,7 @@ def score_caption(pipe: Pipeline, index: int, steps: int) -> tuple[dict, Image]:
     ]
     row["layers"] = list(recording.layers)
     row["sampled"] = list(_pointing(recording, caption, right))
-    looked = look_at(pipe, render(scene, 512), caption.text, TIMES)
+    looked = maps_of(pipe, render(scene, 512), caption.text, t=TIMES)
     truth = list(masks(scene, SIDE))
     row["rendered"] = {
         str(time): list(_pointing(looked, caption, truth, picture))

@@ -26,6 +26,7 @@ examples
   python -m unet_explained --steps 10 --seed 3     the tour, with its options
   python -m unet_explained shapes sd15 --depth 2   Stable Diffusion 1.5's shapes
   python -m unet_explained shapes sdxl --stage mid
+  python -m unet_explained shapes stabilityai/stable-diffusion-xl-base-1.0
   python -m unet_explained heatmap "a blue fish left of an orange house"
   python -m unet_explained heatmap "a cat on a mat" --model path/or/hub-id
   python -m unet_explained lab                     step through it in JupyterLab
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             warnings.showwarning = _say_warning
             return options.command(options) or 0
     except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"unet_explained: {error}", file=sys.stderr)
+        print(f"unet_explained: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
@@ -70,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
 
     shapes_parser = commands.add_parser("shapes", help=COMMANDS["shapes"])
     shapes_parser.add_argument(
-        "what", help="a preset (sd15, sd21, sdxl, bundled, ...), or a config.json or its folder"
+        "what",
+        help="a preset (sd15, sd21, sdxl, bundled, ...), a config.json or its folder, or a hub id",
     )
     for name, text in (
         ("batch", "samples in a batch (2: classifier-free guidance)"),
@@ -132,8 +134,12 @@ def tour(options) -> None:
 
 
 def shapes(options) -> None:
-    """The shape table of a preset or config, as text or CSV."""
-    from .recording.shapes import shape_table
+    """The shape table of a preset, a config or a hub id, as text or CSV."""
+    from .run.files import Search
+    from .run.hub import find_config
+
+    find_config(options.what, Search())  # what cannot be had is said before anything heavy loads
+    from .run.shapes import shape_table
 
     names = ("batch", "height", "width", "tokens", "depth", "stage")
     asked = {name: getattr(options, name) for name in names}
@@ -173,9 +179,13 @@ def lab(options) -> int:
 def _record(options):
     """Load, run and record as asked; what is missing is found before anything heavy loads."""
     need("matplotlib", "ipywidgets")
-    from .run.hub import locate
+    from .run.files import Search
+    from .run.hub import find_pipeline
+    from .run.weights import look_over
 
-    folder = locate(options.model, half=options.dtype in ("float16", "bfloat16"))
+    half = options.dtype in ("float16", "bfloat16")
+    folder = find_pipeline(options.model, Search(half=half))
+    look_over(folder, Search(half=half))
     print(f"loading {options.model or 'the bundled model'} ...", flush=True)
     from .recording import record
     from .run.checkpoints import load

@@ -10,12 +10,12 @@ from ..bundled.draw import masks, render
 from ..bundled.world import Scene
 from ..recording.heatmaps import iou, pointing_game
 from ..run.denoise import Pipeline
-from ..run.look import look_at
+from ..run.look import maps_of
 
 
 def grade_maps(pipe: Pipeline, scene: Scene, caption: Caption, timestep: int) -> Iterator[dict]:
     """For each thing and each layer, and for all layers' mean: does its noun's map find it?"""
-    recording = look_at(pipe, render(scene, 512), caption.text, [timestep])
+    recording = maps_of(pipe, render(scene, 512), caption.text, t=timestep)
     truth = torch.from_numpy(masks(scene, 64))
     for index, noun, occurrence in spoken(caption, "noun"):
         read = partial(recording.attention, noun, occurrence=occurrence)

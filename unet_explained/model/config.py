@@ -9,70 +9,39 @@ from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 
-# Options with a choice of values, and those this package covers.
-ALLOWED = {
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-    "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    "act_fn": ("silu", "swish", "mish", "gelu", "relu"),
-    "resnet_time_scale_shift": ("default", "scale_shift"),
-    "class_embed_type": (None, "timestep", "identity", "projection", "simple_projection"),
-    "addition_embed_type": (None, "text_time"),
-    "downsample_padding": (0, 1),
-}
-
-PER_LEVEL = (
-    "down_block_types", "up_block_types", "only_cross_attention", "layers_per_block",
-    "cross_attention_dim", "attention_head_dim", "transformer_layers_per_block",
-    "reverse_transformer_layers_per_block",
-)  # fmt: skip
-
-# Options of the reference that this package does not cover, each with the values that mean "off".
-NOT_COVERED = {
-    "num_attention_heads": (None,),
-    "dual_cross_attention": (False, None),
-    "encoder_hid_dim": (None,),
-    "encoder_hid_dim_type": (None,),
-    "attention_type": ("default", None),
-    "class_embeddings_concat": (False, None),
-    "cross_attention_norm": (None,),
-    "mid_block_only_cross_attention": (None, False),
-    "time_embedding_type": ("positional", None),
-    "time_embedding_dim": (None,),
-    "time_embedding_act_fn": (None,),
-    "timestep_post_act": (None,),
-    "addition_embed_type_num_heads": (64, None),
-}
+from ..json_file import read_object
+from .options import brief, check, is_read_past
 
 
 @dataclass(frozen=True)
 class UNetConfig:
     """The architecture of one UNet2DConditionModel; a per-level option is one value or a tuple."""
 
-    sample_size: int | tuple | None = None  # the latents it was trained on; any size may be run
+    sample_size: int | tuple[int, int] | None = (
+        None  # the latents it was trained on; any size may be run
+    )
     in_channels: int = 4
     out_channels: int = 4
     center_input_sample: bool = False  # 2 * sample - 1 before anything else
     flip_sin_to_cos: bool = True  # [cos, sin] instead of [sin, cos]
-    freq_shift: int = 0  # frequencies are divided by half the width minus this
-    down_block_types: tuple = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    freq_shift: float = 0  # frequencies are divided by half the width minus this
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
     mid_block_type: str | None = "UNetMidBlock2DCrossAttn"  # None: no mid block at all
-    up_block_types: tuple = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
-    only_cross_attention: bool | tuple = False  # attn1 looks at the prompt too
-    block_out_channels: tuple = (320, 640, 1280, 1280)  # one entry a level
-    layers_per_block: int | tuple = 2  # resnets in a down block; an up block has one more
+    up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    only_cross_attention: bool | tuple[bool, ...] = False  # attn1 looks at the prompt too
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)  # one entry a level
+    layers_per_block: int | tuple[int, ...] = 2  # resnets in a down block; an up block has one more
     downsample_padding: int = 1  # 0 pads one row below and one column right instead
     mid_block_scale_factor: float = 1.0  # divides the output of the mid block's resnets
     dropout: float = 0.0  # in the resnets only, as in the reference
     act_fn: str = "silu"
     norm_num_groups: int | None = 32  # None: no norm and no activation before conv_out
     norm_eps: float = 1e-5
-    cross_attention_dim: int | tuple = 1280  # width of the text embedding
-    transformer_layers_per_block: int | tuple = 1  # BasicTransformerBlocks in a Transformer2DModel
-    reverse_transformer_layers_per_block: tuple | None = (
-        None  # the same for up blocks, bottom first
-    )
-    attention_head_dim: int | tuple = 8  # the NUMBER of heads: a misnomer kept by every checkpoint
+    cross_attention_dim: int | tuple[int, ...] = 1280  # width of the text embedding
+    # BasicTransformerBlocks in each Transformer2DModel, and the same for up blocks, bottom first
+    transformer_layers_per_block: int | tuple[int | tuple[int, ...], ...] = 1
+    reverse_transformer_layers_per_block: tuple[int | tuple[int, ...], ...] | None = None
+    attention_head_dim: int | tuple[int, ...] = 8  # the NUMBER of heads: a misnomer, but the name
     use_linear_projection: bool = False  # proj_in and proj_out: Linear instead of a 1x1 convolution
     class_embed_type: str | None = None  # None, timestep, identity, projection, simple_projection
     num_class_embeds: int | None = None  # rows of a learnt table, when class_embed_type is None
@@ -91,7 +60,7 @@ class UNetConfig:
     def __post_init__(self):
         for field in fields(self):
             object.__setattr__(self, field.name, _as_tuple(getattr(self, field.name)))
-        _check(self)
+        check(self)
 
     @property
     def levels(self) -> int:
@@ -130,10 +99,12 @@ class UNetConfig:
             count = self.at("layers_per_block", level) + (side == "up")
         if not isinstance(depth, tuple):
             return (depth,) * count
-        if side != "mid" and len(depth) != count:
-            value = getattr(self, option)
-            raise ValueError(f"{option}={value!r}: level {level} ({side}) takes {count} depths")
-        return depth[:count]
+        if len(depth) < count and side == "up" and option == "transformer_layers_per_block":
+            option = "reverse_transformer_layers_per_block"  # which would say what this list cannot
+        if len(depth) < count:
+            value = brief(getattr(self, option))
+            raise ValueError(f"{option}={value}: level {level} ({side}) takes {count} depths")
+        return depth[:count]  # the reference passes over what a list has too much, too
 
     def to_dict(self) -> dict:
         """As written into config.json; diffusers reads it too."""
@@ -143,7 +114,8 @@ class UNetConfig:
     def load(cls, what) -> "UNetConfig":
         """From a UNetConfig, a preset's name, a dict, or a config.json or the folder it lies in.
 
-        Raises ValueError for an unknown name and for any option that is not covered.
+        Raises ValueError for an unknown name, for a file that holds no config (with its line) and
+        for any option that is not covered. What tells of training alone is read past.
         """
         if isinstance(what, cls):
             return what
@@ -156,14 +128,12 @@ class UNetConfig:
         known = {field.name: field.default for field in fields(cls)}
         kind = options.get("_class_name", "UNet2DConditionModel")
         if kind not in ("UNet2DConditionModel", "FlaxUNet2DConditionModel"):
+            kind = kind[:80] if isinstance(kind, str) else brief(kind)
             raise ValueError(f"expected the config of a UNet2DConditionModel, got that of a {kind}")
         for name, value in options.items():
-            if name in known or name.startswith("_"):
-                continue
-            if name in NOT_COVERED and value in NOT_COVERED[name]:
-                continue
-            if name in NOT_COVERED or value is not None:
-                raise ValueError(f"config option {name}={value!r} is not covered by this package")
+            if name not in known and not is_read_past(name, value):
+                option = f"{name[:80]}={brief(value)}"
+                raise ValueError(f"config option {option} is not covered by this package")
         given = {name: options[name] for name in known if name in options}
         # A null stands for the default wherever null has no meaning of its own.
         null_is_meant = ("mid_block_type", "norm_num_groups")
@@ -184,43 +154,9 @@ def _preset(name: str) -> dict:
 def _read(path: Path) -> dict:
     for file in (path, path / "config.json", path / "unet" / "config.json"):
         if file.is_file():
-            return json.loads(file.read_text())
+            return read_object(file)
     near = get_close_matches(str(path), PRESETS, n=3) or sorted(PRESETS)
     raise ValueError(f"{str(path)!r} is no preset ({', '.join(near)}), config.json or its folder")
-
-
-def _check(config: UNetConfig) -> None:
-    def expect(fits, option, expected):
-        if not fits:
-            value = getattr(config, option)
-            raise ValueError(f"{option}={value!r} is not covered: expected {expected}")
-
-    for option, allowed in ALLOWED.items():
-        value = getattr(config, option)
-        chosen = value if isinstance(value, tuple) else (value,)
-        expect(set(chosen) <= set(allowed), option, f"one of {allowed}")
-    for option in PER_LEVEL:
-        value = getattr(config, option)
-        fits = not isinstance(value, tuple) or len(value) == config.levels
-        expect(fits, option, f"{config.levels} entries, one for each of block_out_channels")
-    for level, channels in enumerate(config.block_out_channels):
-        fits = channels % config.groups(channels) == 0
-        expect(fits, "norm_num_groups", f"a divisor of {channels} channels (level {level})")
-        heads = config.at("attention_head_dim", level)
-        fits = not config.attending_sides(level) or channels % heads == 0
-        expect(fits, "attention_head_dim", f"a divisor of {channels} channels (level {level})")
-
-    depths = config.transformer_layers_per_block
-    nested = isinstance(depths, tuple) and any(isinstance(depth, tuple) for depth in depths)
-    added = config.addition_embed_type is not None
-    projected = config.class_embed_type in ("projection", "simple_projection")
-    for option, needed in (
-        ("reverse_transformer_layers_per_block", nested),
-        ("projection_class_embeddings_input_dim", added or projected),
-        ("addition_time_embed_dim", added),
-    ):
-        fits = not needed or getattr(config, option) is not None
-        expect(fits, option, "a value, because another option asks for it")
 
 
 # Published checkpoints as differences from the defaults above: what their config files say.

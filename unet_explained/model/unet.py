@@ -97,10 +97,21 @@ class UNet2DConditionModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path, **options) -> "UNet2DConditionModel":
-        """Trained weights from a folder or hub id; options as in run.checkpoints.load_unet."""
+        """Trained weights from a folder or hub id, of which the UNet alone is fetched.
+
+        Options: device, dtype or torch_dtype (by default CUDA in float16, else the CPU in float32),
+        subfolder (without it unet/ or the top), variant, use_safetensors, revision, token,
+        cache_dir, local_files_only. Raises FileNotFoundError for what is not found.
+        """
         from ..run.checkpoints import load_unet
 
         return load_unet(path, **options)
+
+    def save_pretrained(self, folder, **options) -> None:
+        """Into a folder, as diffusers writes it and from_pretrained reads; see run.convert.save."""
+        from ..run.convert import save
+
+        save(self, folder, **options)
 
     @property
     def dtype(self) -> torch.dtype:

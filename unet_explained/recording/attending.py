@@ -66,7 +66,8 @@ def hear(
     for name, module in attention.named_modules():
         if name in PROJECTIONS or OF_IMAGES.fullmatch(name):
             hooks.after(module, partial(passed, name))
-    hooks.before(attention.get_submodule("to_out.0"), merge)
+    out = attention.get_submodule("to_out")
+    hooks.before(next(out.children(), out), merge)
     hooks.after(attention, leave)
 
 
@@ -79,8 +80,10 @@ class Attending:
         self.attention, self.heads = attention, int(attention.heads)  # type: ignore[arg-type]
         self.context, self.mask = given.get("encoder_hidden_states"), given.get("attention_mask")
         self.image_masks = given.get("ip_adapter_masks")
-        picture = given["hidden_states"]  # some get it as pixels already
-        self.size: Size | None = tuple(picture.shape[-2:]) if picture.ndim == 4 else None
+        picture = given.get("hidden_states")  # some get it as pixels already
+        self.size: Size | None = None
+        if isinstance(picture, Tensor) and picture.ndim == 4:
+            self.size = picture.shape[-2], picture.shape[-1]
         self.parts: dict[str, list[Tensor]] = defaultdict(list)
         self.merged: Tensor | None = None  # what entered to_out: weights times values
 
@@ -91,9 +94,10 @@ class Attending:
 
     @property
     def kind(self) -> tuple:
-        """Of what a proof holds for later calls: the processor and what it used."""
+        """Of what a proof holds for later calls: the processor, what it used and of what size."""
         processor = id(getattr(self.attention, "processor", None))
-        return processor, getattr(self.attention, "scale", None), *sorted(self.parts)
+        sizes = ((name, tuple(parts[-1].shape)) for name, parts in sorted(self.parts.items()))
+        return processor, getattr(self.attention, "scale", None), self.mask is None, *sizes
 
     @property
     def known(self) -> bool:

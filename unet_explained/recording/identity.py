@@ -1,7 +1,7 @@
 """Whose forward this is: who runs a UNet says it around each call; who records it asks."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -110,12 +110,19 @@ def current() -> Identity | None:
     return _CURRENT.get()
 
 
-class Reader(Protocol):
-    """Says whose the forwards of somebody else's loop are; open as long as the recorder is."""
+class Open(Protocol):
+    """A context manager that may be closed more than once."""
 
-    def __enter__(self) -> "Reader": ...
+    def __enter__(self) -> object: ...
 
     def close(self) -> None: ...
+
+
+class Reader(Protocol):
+    """Says whose the forwards of somebody else's loop are."""
+
+    def watching(self) -> Sequence["Open"]:
+        """What a recorder opens and closes with itself, and alone holds."""
 
     def identity(self, sample: Tensor, context: Tensor | None) -> Identity | None:
         """Of the forward that now begins in this thread."""

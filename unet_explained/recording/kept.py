@@ -1,6 +1,5 @@
 """What a recording is made of, filled by the recorder; and where in it a picture's part stands."""
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -9,14 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..model import UNet2DConditionModel
 from .identity import ROLES, Origin, Row, Text
 from .nested import changed, tensors
 from .pairs import Pair, Size
 from .patterns import pick
 from .processors import Processors
-
-_, *ARGUMENTS = inspect.signature(UNet2DConditionModel.forward).parameters  # the reference's too
 
 
 @dataclass(frozen=True)
@@ -44,33 +40,27 @@ class Stats(NamedTuple):
 class Given(NamedTuple):
     """What a forward was given: containers of its own, tensors as they are, their versions."""
 
-    args: tuple
-    kwargs: dict
+    by_name: dict[str, Any]  # all arguments, by the names that the model's forward has for them
     versions: tuple[int, ...]  # torch counts up when a tensor is written into
     processors: Processors = ()  # of attentions that are not ours
     modules: tuple[str, ...] = ()  # names of all that the model then had
 
     @classmethod
-    def of(cls, args: tuple, kwargs: dict, processors: Processors = ()) -> "Given":
-        args, kwargs = changed((args, kwargs), _as_it_is)
-        return cls(args, kwargs, _versions(args, kwargs), processors)
-
-    @property
-    def by_name(self) -> dict[str, Any]:
-        """All arguments by the names that the UNet's forward has for them."""
-        return dict(zip(ARGUMENTS, self.args)) | self.kwargs
+    def of(cls, by_name: dict[str, Any], processors: Processors = ()) -> "Given":
+        by_name = changed(by_name, _as_it_is)
+        return cls(by_name, _versions(by_name), processors)
 
     @property
     def counts(self) -> dict[str, int]:
         """batch, height and width of the latents, and tokens, as shape_table takes them."""
         shape, context = self.by_name["sample"].shape, self.by_name.get("encoder_hidden_states")
-        tokens = context.shape[1] if isinstance(context, Tensor) else 0
+        tokens = context.shape[1] if isinstance(context, Tensor) and context.ndim > 1 else 0
         return dict(batch=shape[0], height=shape[-2], width=shape[-1], tokens=tokens)
 
     @property
     def changed(self) -> bool:
         """Whether something was written into it since."""
-        return self.versions != _versions(self.args, self.kwargs)
+        return self.versions != _versions(self.by_name)
 
 
 def _as_it_is(tensor: Tensor) -> Tensor:
@@ -78,9 +68,8 @@ def _as_it_is(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
-def _versions(args: tuple, kwargs: dict) -> tuple[int, ...]:
-    given = tensors((args, kwargs))
-    return tuple(0 if tensor.is_inference() else tensor._version for tensor in given)
+def _versions(given: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(0 if tensor.is_inference() else tensor._version for tensor in tensors(given))
 
 
 @dataclass

@@ -75,7 +75,10 @@ class Maps:
         size = layers[name]
         queries = slice(None) if pixel is None else [_index(pixel, size)]
         rows = []
-        for one, row in self.run.having(self.run.at(step), half, picture):
+        steps = [one for one in self.run.at(step) if name in one.pairs]
+        if not steps:
+            raise ValueError(f"{name} was not called in {'any step' if step is None else 'it'}")
+        for one, row in self.run.having(steps, half, picture):
             pair, batch = one.pairs[name], [row]
             q, k = pair.q[batch], pair.k[batch]
             if head is not None:

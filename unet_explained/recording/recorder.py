@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from threading import Lock, local
 from weakref import ref
@@ -18,9 +19,10 @@ from .budget import Budget, Foreseen
 from .heatmaps import head_mean
 from .hooks import Hooks, called_modules
 from .identity import ROLES, Origin, Reader, Row, current
-from .kept import ARGUMENTS, Given, RecordedRun, RecordedStep, Stats, Total, image_key
+from .kept import Given, RecordedRun, RecordedStep, Stats, Total, image_key
 from .nested import copied, first, moved, size_of
 from .pairs import Pair, Size
+from .patterns import arguments_of
 from .processors import Processors, processors_of
 from .recording import Recording
 
@@ -66,6 +68,7 @@ class Recorder:
         self.thread = local()  # .now is the forward that this thread is in
         self.filing = Lock()
         self.hooks: ref[Hooks] | None = None
+        self.arguments: list[str] = []  # of the model's forward, by their order
         self.modules: list[nn.Module] = []  # those that hooks were put on
         self.attentions: list[nn.Module] = []
         self.inside: list[nn.Module | None] = []  # parts of these: LoRA and the like change them
@@ -75,7 +78,7 @@ class Recorder:
         self.proofs: dict[tuple, tuple] = {}  # of an attention and kind of call: its scale
 
     def place(self, unet: nn.Module, hooks: Hooks) -> None:
-        self.hooks = ref(hooks)
+        self.hooks, self.arguments = ref(hooks), arguments_of(unet)
         hooks.before(unet, self.begin)
         self.place_inside(unet, hooks)
         if "" in self.recording.kept:
@@ -127,7 +130,7 @@ class Recorder:
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward starts, in the place of one of this thread that never ended."""
         self.thread.now = None
-        given = dict(zip(ARGUMENTS, args)) | kwargs
+        given = dict(zip(self.arguments, args)) | kwargs
         sample, timestep = given.get("sample"), given.get("timestep")
         if not isinstance(sample, Tensor) or sample.ndim == 0 or timestep is None:
             return  # the model itself complains
@@ -142,7 +145,7 @@ class Recorder:
         self.renew(module, thoroughly=context is not self.thread.__dict__.get("context"))
         self.thread.context = context
         self.processors = processors_of(self.foreign, self.processors)
-        arguments = Given.of(args, kwargs, self.processors)._replace(modules=self.named)
+        arguments = Given.of(given, self.processors)._replace(modules=self.named)
         run = self.recording.run_of(origin or (self._this_thread(), tuple(sample.shape)), origin)
         step = RecordedStep(torch.as_tensor(timestep).detach().clone(), rows, tuple(kept))
         self.thread.now = UnderWay(run, step, arguments, self.budget.foresee())
@@ -234,8 +237,10 @@ class Recorder:
         groups: dict[tuple, list[tuple[str, Pair]]] = defaultdict(list)
         for name, pair in now.held:
             groups[pair.q.shape, pair.k.shape, _form(pair)].append((name, pair))
-        # Under autocast the product would not be in float32.
-        with torch.autocast(now.held[0][1].q.device.type, enabled=False):
+        # Under autocast the product would not be in float32; there is none on meta.
+        device = now.held[0][1].q.device.type
+        there = torch.amp.is_autocast_available(device)
+        with torch.autocast(device, enabled=False) if there else nullcontext():
             for layers in groups.values():
                 names, pairs = zip(*layers)
                 weights = self.weights_of(pairs, now.step.rows_slice)

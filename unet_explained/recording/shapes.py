@@ -44,10 +44,11 @@ class ShapeTable:
     def given(self) -> str:
         """The sizes and the dtype that all other sizes follow from, in words."""
         inputs = {tensor.name: tensor for tensor in self.inputs}
-        sample, prompt = inputs["sample"], inputs["encoder_hidden_states"]
-        batch, _, height, width = sample.shape
-        tokens, dtype = prompt.shape[1], str(sample.dtype).removeprefix("torch.")
-        return f"batch {batch}, latents {height}x{width}, {tokens} tokens, {dtype}"
+        sample, prompt = inputs["sample"], inputs.get("encoder_hidden_states")
+        batch, *_, height, width = sample.shape
+        tokens = f", {prompt.shape[1]} tokens" if prompt else ""
+        dtype = str(sample.dtype).removeprefix("torch.")
+        return f"batch {batch}, latents {height}x{width}{tokens}, {dtype}"
 
     def to_pandas(self):
         """A DataFrame with a line for every row: numbers are plain numbers, axes are text."""
@@ -118,8 +119,8 @@ def table_of_recording(recording) -> ShapeTable:
     """The table of the first forward that a Recording saw; ValueError if it saw none."""
     if not recording.calls:
         raise ValueError(
-            "no shapes were recorded: run the model inside `with record(...)`, or of a Run read "
-            "run.replay(0).shapes"
+            "nothing was recorded of its shapes: run the model inside `with record(...)`, or of a "
+            "Run read run.replay(0).shapes"
         )
     return _table("recorded forward", recording.calls)
 

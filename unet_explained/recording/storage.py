@@ -96,7 +96,7 @@ class Packing:
         }
 
     def _step(self, step: RecordedStep) -> dict:
-        given = None if step.given is None else (step.given.args, step.given.kwargs)
+        given = None if step.given is None else step.given.by_name
         processors = step.given.processors if step.given else ()
         stats = torch.tensor([*step.stats.values()], dtype=torch.float64)  # JSON has no NaN
         return {
@@ -193,13 +193,12 @@ class Unpacking:
         self, timestep, batch, kept, given, processors, attention, pairs, values, stats
     ) -> RecordedStep:
         names, numbers = stats[0], self.value(stats[1]).tolist()
-        args, kwargs = self.value(given) or ((), {})
         had = tuple(Processor(*one) for one in processors)
         return RecordedStep(
             self.value(timestep),
             self._rows(batch),
             tuple(kept),
-            None if given is None else Given.of(args, kwargs, had),
+            None if given is None else Given.of(self.value(given), had),
             self.value(attention),
             {name: Pair(*pair) for name, pair in self.value(pairs).items()},
             self.value(values),

@@ -75,9 +75,10 @@ class Watch:
     def __init__(
         self, unet: nn.Module, recording: Recording, budget: Budget, reader: Reader | None
     ) -> None:
-        self._recording, self._reader, self._trace = recording, reader, Trace(unet)
+        self._recording, self._trace = recording, Trace(unet)
         self._recorder = Recorder(recording, budget, ref(self._trace), reader)
         self._hooks = Hooks(partial(self._recorder.place, unet))
+        self._parts = [self._trace, self._hooks, *(reader.watching() if reader else ())]
         self._used = False
 
     def of(self, origin: Origin) -> "Watch":
@@ -94,17 +95,17 @@ class Watch:
         if self._used:
             raise RuntimeError("a recorder is used once: call record() again")
         self._used = True
-        for part in self._parts:
-            part.__enter__()
+        try:
+            for part in self._parts:
+                part.__enter__()
+        except BaseException:
+            self.__exit__()
+            raise
         return self._recording
 
     def __exit__(self, *error) -> None:
         for part in reversed(self._parts):
             part.close()
-
-    @property
-    def _parts(self) -> list[Hooks | Reader]:
-        return [self._trace, self._hooks, *([self._reader] if self._reader else [])]
 
 
 def replayed(
@@ -115,6 +116,6 @@ def replayed(
     watch = record(unet, *patterns, **options).of(origin)
     as_then = running_with(uncompiled(unet), given.processors)
     with as_then, watch as recording, identified(Identity(origin, rows)), torch.no_grad():
-        unet(*given.args, **given.kwargs)
+        unet(**given.by_name)
     origin.finished = True
     return recording

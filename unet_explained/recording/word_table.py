@@ -1,12 +1,13 @@
 """Every word's map in numbers: a line for each run, picture, layer, step and word."""
 
+from collections.abc import Collection
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..extras import need
 from .heatmaps import word_map
-from .identity import ROLES
 from .kept import RecordedRun
 
 COLUMNS = (
@@ -24,12 +25,12 @@ def word_table(recording):
         (number, *line)
         for number, run in enumerate(recording.runs)
         if run.origin is not None
-        for line in _lines(run)
+        for line in _lines(run, recording.failed)
     ]
     return pandas.DataFrame(lines, columns=list(COLUMNS))
 
 
-def _lines(run: RecordedRun):
+def _lines(run: RecordedRun, failed: Collection[str]):
     whole = run.options.attention == "sum"
     timesteps = [None] if whole else run.timesteps
     for step, timestep in enumerate(timesteps):
@@ -37,6 +38,8 @@ def _lines(run: RecordedRun):
         for half, picture in _pictures(run, step):
             text, said = run.text(half, picture), list[str]()
             for layer, size in run.layers.items():
+                if layer in failed or not (whole or layer in run.steps[step].attention):
+                    continue  # some pipelines leave layers out at some steps
                 weights = next(run.weights(layer, step=at, half=half, picture=picture)).float()
                 weights = weights.mean(dim=0) if weights.ndim == 3 else weights
                 said.clear()
@@ -49,13 +52,14 @@ def _lines(run: RecordedRun):
 
 def _pictures(run: RecordedRun, step: int) -> list[tuple[str, int]]:
     """The half and the number of each kept row whose text is known."""
-    counts = dict.fromkeys(ROLES, 0)
-    found = []
-    for row in run.steps[step].rows:
-        if row.role in counts:
-            if row.text is not None:
-                found.append((row.role, counts[row.role]))
-            counts[row.role] += 1
+    rows, found = run.steps[step].rows, list[tuple[str, int]]()
+    for half in dict.fromkeys(row.role for row in rows if row.role):
+        own = [row for row in rows if row.role == half]
+        numbered = any(row.picture is not None for row in own)
+        for place, row in enumerate(own):
+            picture = row.picture if numbered else place
+            if row.text is not None and picture is not None:
+                found.append((half, picture))
     return found
 
 

@@ -1,9 +1,11 @@
 """The calls of somebody's pipeline: where each begins and ends, and what it was asked for."""
 
 import inspect
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import wraps
+from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -18,6 +20,7 @@ class Call:
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self.origin = Origin()
+        self.read: set[tuple[str, ...]] = set()  # tokens of what it encoded before its forwards
         self.strings = [*_strings(list(arguments.values()))]
         named = {name: value for name, value in arguments.items() if "prompt" in name}
         self.texts = {
@@ -34,7 +37,8 @@ class Call:
         given = arguments.get("prompt_embeds")
         if prompts is None and given is not None:
             prompts = [None] * len(given)
-        each = [prompts] if isinstance(prompts, str) else prompts or []
+        each = [prompts] if isinstance(prompts, str) else prompts
+        each = each if isinstance(each, list | tuple) else []  # of others the pipeline complains
         copies = next((arguments[n] for n in COPIES if arguments.get(n)), 1)
         self.prompts = [prompt for prompt in each for _ in range(copies)]  # one a picture
 
@@ -48,6 +52,11 @@ def _role(name: str) -> str | None:
     return {"prompt": ROLES[0], "negative_prompt": ROLES[1]}.get(stem)
 
 
+def plain(text: str) -> str:
+    """What tokenizers may take for the same text, and pipelines make the same."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
 def _strings(value) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -58,6 +67,7 @@ def _strings(value) -> Iterator[str]:
 
 # Who watches which pipeline: while anybody does, its class is a subclass that tells of calls.
 _WATCHERS: "WeakKeyDictionary[Any, list[ref[Watching]]]" = WeakKeyDictionary()
+_LOCK = RLock()
 
 
 class Watching:
@@ -72,9 +82,10 @@ class Watching:
 
     def __enter__(self) -> "Watching":
         self.open = True
-        _WATCHERS.setdefault(self.pipe, []).append(ref(self))
-        if not hasattr(type(self.pipe), "_unwatched"):
-            self.pipe.__class__ = _watched(type(self.pipe))
+        with _LOCK:
+            _WATCHERS.setdefault(self.pipe, []).append(ref(self))
+            if not hasattr(type(self.pipe), "_unwatched"):
+                self.pipe.__class__ = _watched(type(self.pipe))
         return self
 
     def close(self) -> None:
@@ -84,10 +95,12 @@ class Watching:
 
 def _watchers(pipe) -> list[Watching]:
     """Those that are open; without any the pipeline has its own class again."""
-    found = [watching for one in _WATCHERS.get(pipe, []) if (watching := one()) and watching.open]
-    if not found and hasattr(type(pipe), "_unwatched"):
-        pipe.__class__ = type(pipe)._unwatched
-        _WATCHERS.pop(pipe, None)
+    with _LOCK:
+        each = [one() for one in _WATCHERS.get(pipe, [])]
+        found = [watching for watching in each if watching and watching.open]
+        if not found and hasattr(type(pipe), "_unwatched"):
+            pipe.__class__ = type(pipe)._unwatched
+            _WATCHERS.pop(pipe, None)
     return found
 
 
@@ -105,7 +118,13 @@ def _watched(kind: type) -> type:
                 stack.enter_context(watching.begin(Call(bound.arguments)))
             return kind.__call__(self, *args, **kwargs)  # type: ignore[attr-defined]
 
+    def __reduce_ex__(self, protocol):
+        """A copy or a pickle is of its own class."""
+        _, _, *rest = super(kind, self).__reduce_ex__(protocol)
+        return object.__new__, (kind,), *rest
+
     body: dict[str, Any] = {"_unwatched": kind, "__call__": __call__, "__module__": kind.__module__}
+    body["__reduce_ex__"] = __reduce_ex__
     if hasattr(kind, "encode_prompt"):
 
         @wraps(kind.encode_prompt)

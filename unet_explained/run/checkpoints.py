@@ -1,6 +1,5 @@
 """Loading: the bundled model, a folder in diffusers' layout, a hub id, a single file."""
 
-import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,24 +7,45 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from ..json_file import AGAIN
 from ..model import UNet2DConditionModel, UNetConfig
+from .damage import expect_finite, named
 from .denoise import Pipeline
 from .fast import choose, place
-from .hub import locate, read_json, variant_of, weights_in
+from .files import Search, other_kind, read_json, search_of, weights_in
+from .hub import find_pipeline, find_unet
 from .preview import latent_rgb_of
 from .sums import verify
+from .weights import compare, files_of, header, look_over
 
 
-def load(what: str | Path | None = None, *, device=None, dtype=None) -> Pipeline:
+def load(
+    what: str | Path | None = None,
+    *,
+    device=None,
+    dtype=None,
+    torch_dtype=None,
+    allow_nonfinite: bool = False,
+    **search,
+) -> Pipeline:
     """A text-to-image pipeline of the Stable Diffusion 1.x and 2.x kind, ready to run.
 
     what: None (the bundled model), a folder or hub id in diffusers' layout, or a single
-    .safetensors file. device and dtype: by default CUDA in float16, else the CPU in float32.
-    Raises FileNotFoundError if it cannot be found and ValueError if it is of another kind.
+    .safetensors file. device and dtype (torch_dtype is the same): by default CUDA in float16, else
+    the CPU in float32. search: subfolder, variant, use_safetensors, revision, token, cache_dir,
+    local_files_only, as diffusers has them. An id is looked for in the hub's cache, then on the
+    hub; of a pipeline of another kind nothing but its model_index.json is fetched.
+    Raises FileNotFoundError if it cannot be found and ValueError if it is of another kind or
+    damaged; weights that are NaN or Inf are damage, unless allow_nonfinite is true.
     """
-    device, dtype = choose(device, dtype)
-    path = locate(what, half=dtype != torch.float32)
-    parts = _from_single_file(path) if path.is_file() else _from_folder(path, dtype)
+    device, dtype = choose(device, _one_dtype(dtype, torch_dtype))
+    wanted = search_of(dtype != torch.float32, search)
+    path = find_pipeline(what, wanted)
+    look_over(path, wanted)
+    parts = _from_single_file(path) if path.is_file() else _from_folder(path, wanted)
+    if not allow_nonfinite:
+        for part in ("unet", "text_encoder", "vae"):
+            expect_finite(path if path.is_file() else path / part, parts[part])
     parts["unet"] = place(parts["unet"], device, dtype)
     parts["vae"] = place(parts["vae"], device, dtype)
     # The text encoder runs once a prompt: float32 costs nothing there.
@@ -36,75 +56,87 @@ def load(what: str | Path | None = None, *, device=None, dtype=None) -> Pipeline
     return Pipeline(**parts)
 
 
-def load_unet(what: str | Path, *, device=None, dtype=None) -> UNet2DConditionModel:
-    """The UNet alone, of any checkpoint whose config is covered: folder or hub id."""
-    device, dtype = choose(device, dtype)
-    folder = locate(what, half=dtype != torch.float32)
-    folder = folder / "unet" if (folder / "unet").is_dir() else folder
-    return place(_read_unet(folder, dtype), device, dtype)
+def load_unet(
+    what: str | Path,
+    *,
+    device=None,
+    dtype=None,
+    torch_dtype=None,
+    allow_nonfinite: bool = False,
+    **search,
+) -> UNet2DConditionModel:
+    """The UNet alone, of any checkpoint whose config is covered: folder or hub id.
 
-
-def from_diffusers(unet) -> UNet2DConditionModel:
-    """diffusers' UNet2DConditionModel as ours, which shares its tensors.
-
-    Raises ValueError for a config that is not covered, and for a UNet whose modules were changed
-    (LoRA, fused projections).
+    Of a hub id the UNet alone is fetched. Options as load() has them; the UNet is in unet/ or at
+    the top, of the subfolder if one is given.
     """
-    config = UNetConfig.load(unet.config)
-    with torch.device("meta"):
-        ours = UNet2DConditionModel(config)
-    tensors = {**dict(unet.named_parameters()), **dict(unet.named_buffers())}
-    wanted = set(ours.state_dict())
-    if other := sorted(wanted ^ set(tensors)):
-        raise ValueError(
-            f"this UNet has other parameters than its config says, {len(other)} of them, as "
-            f"{other[0]}: undo LoRA (unload_lora_weights) and fusing (unfuse_qkv_projections) first"
-        )
-    ours.load_state_dict(tensors, assign=True)
-    return ours.train(unet.training)
+    device, dtype = choose(device, _one_dtype(dtype, torch_dtype))
+    wanted = search_of(dtype != torch.float32, search)
+    folder = find_unet(what, wanted)
+    unet = _read_unet(folder, wanted)
+    if not allow_nonfinite:
+        expect_finite(folder, unet)
+    return place(unet, device, dtype)
 
 
-def _from_folder(folder: Path, dtype: torch.dtype) -> dict:
+def _one_dtype(dtype, torch_dtype):
+    """diffusers' older name and its newer one mean the same."""
+    if dtype is not None and torch_dtype is not None:
+        raise TypeError("dtype= and torch_dtype= are the same option: pass one of them")
+    return torch_dtype if dtype is None else dtype
+
+
+def _from_folder(folder: Path, search: Search) -> dict:
     verify(folder)
     index = read_json(folder / "model_index.json")
-    needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
-    missing = [part for part in needed if not (folder / part).is_dir()]
-    if missing or index.get("text_encoder_2", [None])[0] is not None:
-        why = f"{', '.join(missing)} missing" if missing else "it has two text encoders"
-        raise ValueError(
-            f"{folder}: not a pipeline of the Stable Diffusion 1.x or 2.x kind ({why}); its UNet "
-            "alone: UNet2DConditionModel.from_pretrained, its shapes: shape_table"
-        )
-    unet = _read_unet(folder / "unet", dtype)
+    if why := other_kind(index, [part.name for part in folder.iterdir() if part.is_dir()]):
+        raise ValueError(f"{folder}: {why}")
+    unet = _read_unet(folder / "unet", search)
 
     import diffusers
     import transformers
 
-    half = dtype != torch.float32
     options: dict[str, dict[str, Any]] = {
-        part: {"variant": variant_of(folder / part, half), "local_files_only": True}
+        part: {
+            "variant": weights_in(_names(folder / part), search, unet=False)[1],
+            "use_safetensors": search.use_safetensors,
+            "local_files_only": True,
+        }
         for part in ("text_encoder", "vae")
     }
-    scheduler = getattr(
-        diffusers, read_json(folder / "scheduler/scheduler_config.json")["_class_name"]
-    )
     extras = read_json(folder / "unet_explained.json")
     # As quick as by way of the meta device, for which diffusers asks for accelerate.
     options["vae"]["low_cpu_mem_usage"] = False
+    kinds = {"text_encoder": transformers.CLIPTextModel, "vae": diffusers.AutoencoderKL}
     with _no_progress_bars(transformers.utils.logging):
-        text_encoder = transformers.CLIPTextModel.from_pretrained(
-            folder / "text_encoder", **options["text_encoder"]
-        )
+        whole = {p: _read_whole(kinds[p], folder / p, options[p]) for p in kinds}
+    with named(folder / "tokenizer"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer")
+    with named(folder / "scheduler"):
+        written = read_json(folder / "scheduler/scheduler_config.json")
+        scheduler = getattr(diffusers.schedulers, written["_class_name"])
+        scheduler = scheduler.from_pretrained(folder / "scheduler")
     return {
-        "tokenizer": transformers.AutoTokenizer.from_pretrained(folder / "tokenizer"),
-        "text_encoder": text_encoder,
+        "tokenizer": tokenizer,
         "unet": unet,
-        "vae": diffusers.AutoencoderKL.from_pretrained(folder / "vae", **options["vae"]),
-        "scheduler": scheduler.from_pretrained(folder / "scheduler"),
+        "scheduler": scheduler,
+        **whole,
         **({"guidance": extras["guidance"]} if "guidance" in extras else {}),
         **({"known_words": frozenset(extras["known_words"])} if "known_words" in extras else {}),
         **({"latent_rgb": extras["latent_rgb"]} if "latent_rgb" in extras else {}),
     }
+
+
+def _read_whole(kind: Any, folder: Path, options: dict[str, Any]):
+    """A part by its library, which would fill in by chance what its file lacks."""
+    with named(folder):
+        model, seen = kind.from_pretrained(folder, output_loading_info=True, **options)
+    missing = sorted(seen["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{folder}: its weights lack {len(missing)} tensors, as {missing[0]}{AGAIN}"
+        )
+    return model
 
 
 @contextmanager
@@ -136,33 +168,33 @@ def _from_single_file(path: Path) -> dict:
     return {"unet": unet} | {name: getattr(reference, name) for name in names}
 
 
-def _read_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+def _read_unet(folder: Path, search: Search) -> UNet2DConditionModel:
     unet = _empty_unet(UNetConfig.load(folder))
-    names = [file.name for file in folder.iterdir()]
-    chosen = weights_in(names, half=dtype != torch.float32)
-    if chosen is None:
-        raise FileNotFoundError(f"{folder}: expected diffusion_pytorch_model.safetensors or .bin")
-    state: dict[str, torch.Tensor] = {}
-    for file in _shards(folder / chosen):
-        state |= _read_state(file)
-    result = unet.load_state_dict(state, strict=False, assign=True)
-    for what, keys in (("lacks", result.missing_keys), ("has too much:", result.unexpected_keys)):
-        if keys:
-            raise ValueError(f"{folder / chosen} {what} {len(keys)} tensors, as {keys[0]}")
+    wanted = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}
+    files = files_of(folder, search)
+    if all(file.suffix == ".safetensors" for file in files):  # before a tensor is read
+        compare(files[0], {n: shape for file in files for n, shape in header(file).items()}, wanted)
+    state = {name: tensor for file in files for name, tensor in _read_state(file).items()}
+    compare(files[0], {name: tuple(tensor.shape) for name, tensor in state.items()}, wanted)
+    for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"{files[0]}: {name} is {tensor.dtype}, expected floating point")
+    unet.load_state_dict(state, assign=True)
     return unet.requires_grad_(True)
 
 
-def _shards(file: Path) -> list[Path]:
-    if file.suffix != ".json":
-        return [file]
-    names = set(json.loads(file.read_text())["weight_map"].values())
-    return [file.parent / name for name in sorted(names)]
+def _names(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
 
 
 def _read_state(file: Path) -> dict[str, torch.Tensor]:
     if file.suffix == ".safetensors":
         return load_file(file)
-    return torch.load(file, map_location="cpu", weights_only=True)
+    with named(file, "get the checkpoint's .safetensors file"):
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    if isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values()):
+        return state
+    raise ValueError(f"{file}: expected tensors by name; get the checkpoint's .safetensors file")
 
 
 def _empty_unet(config: UNetConfig) -> UNet2DConditionModel:

@@ -76,6 +76,10 @@ class Run:
         return self.recording.replay(step, *patterns, **options)
 
 
+# Options of diffusers' pipelines, by the names that they have here.
+OURS = {"num_inference_steps": "steps", "guidance_scale": "guidance", "generator": "seed"}
+
+
 @dataclass
 class Pipeline:
     """Text to picture with every part in reach: tokenizer, text encoder, UNet, VAE, scheduler."""
@@ -111,13 +115,18 @@ class Pipeline:
         height: int | None = None,
         width: int | None = None,
         latents: Float[Tensor, "1 channel height width"] | None = None,
+        **theirs,
     ) -> Generator[Step, None, Run]:
         """A generator of Step that returns the Run.
 
         height and width are in pixels; latents: the start noise, of unit variance, instead of the
         seed's; guidance None: the pipeline's own (classifier-free, Ho and Salimans 2022).
-        Raises ValueError or TypeError, before any work, for what does not fit.
+        Raises ValueError or TypeError, before any work, for what does not fit; diffusers' names for
+        these options are answered with this package's.
         """
+        for name in theirs:
+            known = f"write {OURS[name]}=" if name in OURS else "see help(Pipeline.denoise)"
+            raise TypeError(f"{name}= is no option of this pipeline: {known}")
         _expect(isinstance(steps, int) and steps > 0, f"steps: expected 1 or more, got {steps!r}")
         texts = [read_prompt(text, self.tokenizer) for text in (negative_prompt, prompt)]
         if self.known_words is not None:
@@ -205,7 +214,7 @@ def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict], No
 
     def file(given: dict) -> None:
         step = RecordedStep(given["timestep"], identity.rows, tuple(range(len(identity.rows))))
-        recording.file(run, step, Given.of((), given), inf)
+        recording.file(run, step, Given.of(given), inf)
 
     return recording, file
 

@@ -1,11 +1,16 @@
 """Finding a checkpoint: on disk, in the hub's cache, or on the hub. Imports nothing heavy."""
 
-import json
-import threading
+import re
 from pathlib import Path
+from typing import Any
+
+from .files import Needs, Search, config_files, pipeline_files, unet_files
+from .network import fetch
 
 BUNDLED = Path(__file__).parents[1] / "bundled" / "weights"
-PROBE_SECONDS = 1.5  # how long the network may take to answer before we say that there is none
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+# A path that ends so is a file's, and no id.
+FILE_SUFFIXES = (".safetensors", ".ckpt", ".bin", ".pt", ".pth", ".json")
 
 # Where the weights of the presets lie: a preset is an architecture, not a checkpoint. Stability AI
 # took its 2.x repositories down in November 2025 (huggingface/diffusers #12874); some are mirrored.
@@ -31,22 +36,41 @@ HUB_IDS = {
     "vega": "segmind/Segmind-Vega",
 }
 
-# One file or set of files a component, best first; "{}" is empty or ".fp16".
-WEIGHT_FILES = (
-    "diffusion_pytorch_model{}.safetensors",
-    "diffusion_pytorch_model.safetensors.index{}.json",
-    "model{}.safetensors",
-    "diffusion_pytorch_model{}.bin",
-    "pytorch_model{}.bin",
-)
 
+def find_pipeline(what: str | Path | None, search: Search) -> Path:
+    """The folder or single file of a whole pipeline; None is the bundled model.
 
-def locate(what: str | Path | None, half: bool = False) -> Path:
-    """The folder or single file of a checkpoint: local, then the hub's cache, then the hub.
-
-    None is the bundled model. half prefers the fp16 variant where there are two. Raises
-    FileNotFoundError within two seconds when there is no such thing and no network to ask.
+    Each of these three looks on disk, then in the hub's cache, then on the hub, and fetches what is
+    needed and not more. Raises FileNotFoundError that says where was looked, what is missing and
+    what to do next: within two seconds where there is no network.
     """
+    return _locate(what, pipeline_files, search)
+
+
+def find_unet(what: str | Path, search: Search) -> Path:
+    """The folder of a UNet's config and weights; or the file, if what is one."""
+    return _unet_in(_locate(what, unet_files, search))
+
+
+def find_config(what: Any, search: Search) -> Any:
+    """The folder of a UNet's config where what is a hub id; whatever else it is comes back."""
+    if not isinstance(what, str | Path) or not _is_id(what):
+        return what
+    return _unet_in(_locate(what, config_files, search))
+
+
+def _unet_in(folder: Path) -> Path:
+    return folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
+
+
+def _is_id(what: str | Path) -> bool:
+    """owner/name is an id, unless there is such a path or it ends like a file of weights."""
+    text = str(what)
+    local = Path(text).expanduser().exists() or text.endswith(FILE_SUFFIXES)
+    return not local and HUB_ID.fullmatch(text) is not None
+
+
+def _locate(what: str | Path | None, needs: Needs, search: Search) -> Path:
     if what is None or what == "bundled":
         return BUNDLED
     if str(what) in HUB_IDS:
@@ -55,86 +79,12 @@ def locate(what: str | Path | None, half: bool = False) -> Path:
             f"{str(what)!r} names an architecture, which has no weights; those are {hub_id!r} on "
             f"the hub (a folder of that name: {'./' + str(what)!r})"
         )
-    path = Path(what).expanduser()
-    if path.exists():
-        return path
-    looks_local = path.is_absolute() or str(what).startswith((".", "~")) or path.suffix
-    if looks_local or str(what).count("/") != 1:
+    if _is_id(what):
+        return fetch(str(what), needs, search)
+    path = Path(what).expanduser() / (search.subfolder or "")
+    if not path.exists():
         raise FileNotFoundError(
-            f"{str(what)!r}: no such folder or file, and not a hub id of the form owner/name"
+            f"{str(path)!r}: no such folder or file in {Path.cwd()}, and not a hub id of the form "
+            "owner/name"
         )
-    return _cached(str(what), half) or _download(str(what), half)
-
-
-def weights_in(names: list[str], half: bool) -> str | None:
-    """The best of a component's weight files, by name; None if there is none."""
-    for variant in (".fp16", "") if half else ("", ".fp16"):
-        for pattern in WEIGHT_FILES:
-            if pattern.format(variant) in names:
-                return pattern.format(variant)
-    return None
-
-
-def variant_of(folder: Path, half: bool) -> str | None:
-    """The variant argument that makes diffusers and transformers read the file weights_in picks."""
-    chosen = weights_in([file.name for file in folder.iterdir()], half)
-    return "fp16" if chosen and ".fp16" in chosen else None
-
-
-def _cached(hub_id: str, half: bool) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(hub_id, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
-    unet = folder / "unet" if (folder / "unet").is_dir() else folder
-    return folder if weights_in([file.name for file in unet.iterdir()], half) else None
-
-
-def _download(hub_id: str, half: bool) -> Path:
-    from huggingface_hub import snapshot_download
-
-    names = _ask_hub(hub_id)
-    wanted = ["model_index.json", "scheduler/*", "tokenizer/*"]
-    for component in ("unet/", "text_encoder/", "vae/", ""):
-        inside = [name.removeprefix(component) for name in names if name.startswith(component)]
-        weights = weights_in(inside, half)
-        if weights is not None:
-            stem = weights.split(".")[0]  # an index brings its shards along
-            shards = [f"{stem}-0*"] if weights.endswith(".json") else []
-            wanted += [component + name for name in ("config.json", weights, *shards)]
-    return Path(snapshot_download(hub_id, allow_patterns=wanted))
-
-
-def _ask_hub(hub_id: str) -> list[str]:
-    """The names of a repository's files, or FileNotFoundError soon if nobody answers."""
-    from huggingface_hub import HfApi
-
-    answer: dict = {}
-
-    def ask():
-        try:
-            info = HfApi().model_info(hub_id, timeout=PROBE_SECONDS)
-            answer["names"] = [file.rfilename for file in info.siblings]
-        except Exception as error:
-            answer["error"] = error
-
-    # A thread of its own: looking up a host's name can hang longer than any timeout given.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    if "names" in answer:
-        return answer["names"]
-    reason = answer.get("error", TimeoutError(f"no answer in {PROBE_SECONDS} s"))
-    raise FileNotFoundError(
-        f"{hub_id!r} is not a local folder, not in the hub's cache, and the hub did not give it: "
-        f"{type(reason).__name__}: {str(reason).splitlines()[0][:200]}. Download it where there is "
-        "network and pass its folder, or use the bundled model."
-    ) from None
-
-
-def read_json(path: Path) -> dict:
-    """A JSON file's content, or an empty dict where there is no such file."""
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return path

@@ -1,42 +1,125 @@
-"""Looking at a known picture through the UNet: noised to chosen timesteps, one forward."""
+"""The maps of a picture that one has: noised to a timestep, and one forward of the UNet."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
 
 from .. import diffusion
-from ..recording import Identity, Origin, Recording, Row, identified, record
+from ..recording import Identity, Origin, Recording, Row, Text, identified
+from ..recording import record as record_unet
 from ..recording.identity import ROLES
 from .denoise import Pipeline
+from .pictures import as_image
+from .reader import PipelineReader
 from .text import embed, read_prompt
 
 
 @torch.no_grad()
-def look_at(
-    pipe: Pipeline, picture: np.ndarray, text: str, timesteps: Sequence[int], **options
+def maps_of(
+    pipe: Any, image: Any, prompt: str, *, t: int | Sequence[int] = 500, **options
 ) -> Recording:
-    """One forward on a known picture, noised to each of some timesteps, under the recorder.
+    """Which pixels of a picture look at which word: what is recorded of one forward.
 
-    picture: uint8 (height, width, 3), sides divisible by 8. Read a map with picture=, the index of
-    the timestep. options as for record().
+    pipe: of this package, or diffusers' for Stable Diffusion or SDXL. image: as for plot_heatmaps,
+    sides divisible by 8. t: how far it is noised, 0 to 999; of several, picture= is their index.
+    options as for record(). The noise is seed 0's. Raises TypeError or ValueError, before
+    any forward, for what does not fit.
     """
-    unet, vae, count = pipe.unet, pipe.vae, len(timesteps)
-    pixels = rearrange(torch.tensor(picture), "height width channel -> 1 channel height width")
-    pixels = (pixels / 127.5 - 1).to(vae.device, vae.dtype)
-    latents = vae.encode(pixels).latent_dist.mean.float() * vae.config.scaling_factor
-    latents = latents.expand(count, -1, -1, -1)
+    times = [t] if isinstance(t, int) else list(t)
+    alphas = _alphas(pipe, times)
+    latents = _encoded(pipe.vae, image)
+    unet = pipe.unet
+    if unet.config.in_channels != latents.shape[1]:
+        raise ValueError(
+            f"maps_of: this UNet takes {unet.config.in_channels} channels, latents of a picture "
+            f"have {latents.shape[1]}: it needs more than a picture and a prompt"
+        )
+    text, context, beside = _prompted(pipe, prompt, np.asarray(as_image(image)).shape[:2])
+    pattern = "1 channel height width -> time channel height width"
+    latents = repeat(latents, pattern, time=len(times))
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(latents)
-    times = torch.tensor(timesteps, device=unet.device)
-    levels = diffusion.levels(pipe.scheduler.alphas_cumprod, times)
-    noisy = diffusion.noised(latents, noise, *levels).to(unet.dtype)
-    prompt = read_prompt(text, pipe.tokenizer)
-    context = embed(prompt, pipe.text_encoder).to(unet.dtype).expand(count, -1, -1)
-    rows = tuple(Row(prompt, number, ROLES[0]) for number in range(count))
+    steps = torch.tensor(times, device=latents.device)
+    noisy = diffusion.noised(latents, noise, *diffusion.levels(alphas, steps))
     origin = Origin(1)
-    watch = record(unet, **options).of(origin)
+    rows = tuple(Row(text, number, ROLES[0]) for number in range(len(times)))
+    watch = record_unet(unet, **options).of(origin)
     with watch as recording, identified(Identity(origin, rows)):
-        unet(noisy, times, context)
+        unet(
+            noisy.to(unet.device, unet.dtype),
+            steps.to(unet.device),
+            _for_each(context, len(times)),
+            added_cond_kwargs={name: _for_each(value, len(times)) for name, value in beside.items()}
+            or None,
+        )
     origin.finished = True
     return recording
+
+
+def _alphas(pipe: Any, times: list[int]) -> Float[Tensor, "timestep"]:
+    """The share of signal at each timestep, for timesteps that there are."""
+    alphas = getattr(getattr(pipe, "scheduler", None), "alphas_cumprod", None)
+    if alphas is None:
+        raise TypeError(
+            f"maps_of: expected a pipeline whose scheduler has alphas_cumprod, got a "
+            f"{type(pipe).__name__}"
+        )
+    if not times or not all(0 <= time < len(alphas) for time in times):
+        raise ValueError(f"t={times}: expected timesteps from 0 to {len(alphas) - 1}")
+    return alphas
+
+
+def _encoded(vae: Any, image: Any) -> Float[Tensor, "1 channel height width"]:
+    """A picture's latents, of unit variance, in float32."""
+    picture = as_image(image)
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    width, height = (side // factor * factor for side in picture.size)
+    if (width, height) != picture.size:
+        raise ValueError(
+            f"image: expected sides divisible by {factor}, got {picture.width} x {picture.height}: "
+            f"image.resize(({width}, {height}))"
+        )
+    pixels = torch.tensor(np.asarray(picture))
+    pixels = rearrange(pixels, "height width channel -> 1 channel height width") / 127.5 - 1
+    dtype, wide = vae.dtype, getattr(vae.config, "force_upcast", False)
+    if wide and dtype != torch.float32:  # SDXL's overflows in float16
+        vae.to(torch.float32)
+    try:
+        latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mean.float()
+    finally:
+        if vae.dtype != dtype:
+            vae.to(dtype)
+    shift = getattr(vae.config, "shift_factor", None) or 0
+    return (latents - shift) * vae.config.scaling_factor
+
+
+def _prompted(
+    pipe: Any, prompt: str, size: tuple[int, int]
+) -> tuple[Text, Float[Tensor, "1 token text"], dict[str, Tensor]]:
+    """The text, its embeddings, and SDXL's condition: pooled embeddings and the picture's size."""
+    unet = pipe.unet
+    if isinstance(pipe, Pipeline):
+        own = read_prompt(prompt, pipe.tokenizer)
+        return own, embed(own, pipe.text_encoder), {}
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt: expected one string, got {type(prompt).__name__}")
+    if not hasattr(pipe, "encode_prompt"):
+        raise TypeError(f"maps_of: a {type(pipe).__name__} has no encode_prompt to ask")
+    options = dict(num_images_per_prompt=1, do_classifier_free_guidance=False)
+    given = pipe.encode_prompt(prompt=prompt, device=unet.device, **options)
+    context, beside = given[0], {}
+    if unet.config.addition_embed_type == "text_time":
+        ids = torch.tensor([[*size, 0, 0, *size]], device=unet.device, dtype=context.dtype)
+        beside = {"text_embeds": given[2], "time_ids": ids}
+    elif unet.config.addition_embed_type or unet.config.class_embed_type:
+        raise ValueError("maps_of: this UNet is told more than a prompt, a timestep and sizes")
+    text, _ = PipelineReader(pipe).read(context, prompt)
+    return text, context, beside
+
+
+def _for_each(value: Tensor, count: int) -> Tensor:
+    return value.expand(count, *value.shape[1:])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..recording import Row, Text
 from ..recording.identity import ROLES
-from .calls import Call
+from .calls import Call, plain
 
 
 def rows_of(
@@ -18,13 +18,12 @@ def rows_of(
     context: Tensor,
 ) -> tuple[Row, ...]:
     """contents: of rows whose text is not known. sample: the latents, without what is beside."""
-    unnamed = [c if t is None else None for t, c in zip(texts, contents)]
     if call is None:
-        return tuple(Row(text, None, None, c) for text, c in zip(texts, unnamed))
+        return tuple(Row(text, None, None, content) for text, content in zip(texts, contents))
     roles = _roles(call, texts, context)
     pictures = _pictures(call, texts, roles, sample)
     rows = list[Row]()
-    for text, content, role, picture in zip(texts, unnamed, roles, pictures):
+    for text, content, role, picture in zip(texts, contents, roles, pictures):
         row, number = Row(text, picture, role, content), 1
         while picture is not None and role and row in rows:
             number += 1
@@ -33,13 +32,23 @@ def rows_of(
     return tuple(rows)
 
 
+def belongs(call: Call, rows: Sequence[Row]) -> bool:
+    """Whether a forward may be the call's own: inside it others may run, of texts of their own."""
+    known = [row for row in rows if row.text and row.text.text]
+    strings = set(map(plain, call.strings))
+    return not known or any(
+        row.role or plain(row.text.text) in strings or row.text.tokens in call.read
+        for row in known if row.text
+    )  # fmt: skip
+
+
 def _roles(call: Call, texts, context: Tensor) -> list[str | None]:
     """By what the call was given: a text or embeddings of one role alone."""
-    found = []
+    found, said = [], {role: set(map(plain, call.texts[role])) for role in ROLES}
     for text, row in zip(texts, context):
         roles = [
             role for role in ROLES
-            if (text and text.text in call.texts[role]) or _is_among(row, call.embeddings[role])
+            if (text and plain(text.text) in said[role]) or _is_among(row, call.embeddings[role])
         ]  # fmt: skip
         if text and not text.tokens and not roles:
             roles = [ROLES[1]]  # zeros
@@ -78,7 +87,7 @@ def _by_text(call: Call, texts, own: list[int], alike: list[int], pictures: list
     for text in dict.fromkeys(texts[i] for i in own):
         rows = [i for i in own if texts[i] == text]
         groups = list(dict.fromkeys(alike[i] for i in rows))
-        asked = [n for n, prompt in enumerate(call.prompts) if text and prompt == text.text]
+        asked = [n for n, said in enumerate(call.prompts) if text and said and _same(said, text)]
         if None in call.prompts and len(groups) == len(call.prompts):
             asked = list(range(len(groups)))
         if len(groups) == len(asked):
@@ -87,6 +96,10 @@ def _by_text(call: Call, texts, own: list[int], alike: list[int], pictures: list
         elif len(rows) == len(asked):
             for number, i in zip(asked, rows):
                 pictures[i] = number
+
+
+def _same(said: str, text: Text) -> bool:
+    return plain(said) == plain(text.text)
 
 
 def _first_alike(sample: Tensor) -> list[int]:

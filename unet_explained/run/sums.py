@@ -1,9 +1,13 @@
 """SHA256SUMS: a folder's list of its files' sums, which tells of a file that came damaged."""
 
 import hashlib
+import re
 from pathlib import Path
 
+from ..json_file import AGAIN
+
 SUMS = "SHA256SUMS"
+LINE = re.compile(r"(?P<sum>[0-9a-f]{64}) [ *](?P<name>[^/\\].*)")
 
 
 def verify(folder: Path) -> None:
@@ -18,8 +22,18 @@ def verify(folder: Path) -> None:
 def listed(folder: Path) -> dict[str, str]:
     """The sum of each file by its name, as the folder's list has them."""
     sums = folder / SUMS
-    lines = sums.read_text().splitlines() if sums.is_file() else []
-    return {name: expected for expected, name in (line.split(maxsplit=1) for line in lines)}
+    if not sums.is_file():
+        return {}
+    found = {}
+    for number, line in enumerate(sums.read_text(errors="replace").splitlines(), 1):
+        match = LINE.fullmatch(line)
+        if match is None or ".." in Path(match["name"]).parts:
+            raise ValueError(
+                f"{sums}, line {number}: expected a sha256 sum, two spaces and the name of a file "
+                f"in this folder, got {line[:80]!r}{AGAIN}"
+            )
+        found[match["name"]] = match["sum"]
+    return found
 
 
 def sha256(path: Path) -> str:

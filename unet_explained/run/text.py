@@ -39,18 +39,34 @@ def read_prompt(text: str, tokenizer) -> Prompt:
     return prompt
 
 
-def _tokenized(text: str, tokenizer) -> tuple[Prompt, list[str]]:
+def _tokenized(text: str, tokenizer, length: int | None = None) -> tuple[Prompt, list[str]]:
     """And the words that fall beyond the encoder's length."""
     encoded = tokenizer(
-        text, padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
-        return_offsets_mapping=True, return_tensors="pt",
+        text, padding="max_length", truncation=True, return_offsets_mapping=tokenizer.is_fast,
+        max_length=length or tokenizer.model_max_length, return_tensors="pt",
     )  # fmt: skip
     ids, length = encoded.input_ids, used(encoded.input_ids[0], tokenizer)
-    places = tuple(map(tuple, encoded.offset_mapping[0].tolist()))[:length]
     tokens = tuple(tokenizer.convert_ids_to_tokens(ids[0, :length].tolist()))
+    if tokenizer.is_fast:
+        places = tuple(map(tuple, encoded.offset_mapping[0].tolist()))[:length]
+    else:
+        places = _searched(text, tokens)
     spans = words_of(text, places)
     cut_off = [match.group() for match in list(WORD.finditer(text))[len(spans) :]]
     return Prompt(text, tokens, places, spans, ids=ids), cut_off
+
+
+def _searched(text: str, tokens: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Places of the tokens of a tokenizer that does not say them; those not found cover nothing."""
+    places, end = [], 0
+    for token in tokens:
+        written = token.replace("</w>", "").replace("▁", "")
+        start = text.lower().find(written.lower(), end)
+        if start < 0 or text[end:start].strip():
+            places.append((end, end))
+        else:
+            places.append((start, end := start + len(written)))
+    return tuple(places)
 
 
 def used(ids: Int[Tensor, "token"], tokenizer) -> int:
@@ -74,7 +90,7 @@ def text_of(ids: Int[Tensor, "token"], tokenizer, texts: Iterable[tuple[str, str
     length = used(ids, tokenizer)
     spelt = tokenizer.decode(ids[:length].tolist(), skip_special_tokens=True)
     for written, given in [*texts, (spelt, spelt)]:
-        prompt, _ = _tokenized(given, tokenizer)
+        prompt, _ = _tokenized(given, tokenizer, len(ids))
         if len(prompt.tokens) == length and torch.equal(prompt.ids[0, :length], ids[:length]):
             places = prompt.places if written == given else _as_written(written, given, prompt)
             return Text(written, prompt.tokens, places, words_of(written, places))

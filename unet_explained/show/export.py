@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..run.pictures import as_image
 from .plots import Picture, draw_map, recorded_text, word_maps
-from .png import as_image
 
 
 def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:

@@ -11,8 +11,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..run.pictures import as_image
 from .colours import ATTENTION
-from .png import as_image
 
 GREY = 128  # of 255: what maps lie over where there is no picture
 
@@ -93,7 +93,7 @@ def heatmap_grid(
             ha="center", va="top", fontsize=8, color="0.35",
         )  # fmt: skip
     scale = ScalarMappable(Normalize(0, top if same_scale else 1), ATTENTION)
-    label = "attention to the word" if same_scale else "attention, share of each word's maximum"
+    label = "attention to the word" if same_scale else "attention, share of each map's maximum"
     figure.colorbar(scale, ax=axes, shrink=0.6, pad=0.01).set_label(label, fontsize=9)
     return figure
 

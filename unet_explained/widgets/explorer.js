@@ -144,16 +144,19 @@ class Explorer {
     this.row.replaceChildren(...this.buttons.map(({ button }) => button));
   }
 
-  /** What the scale of all words ends at: the largest weight of any; without words, of all. */
+  /** Words, or tokens of unknown words, are on one scale. */
+  shares(index) {
+    return ["word", "token"].includes(this.words[index].kind);
+  }
+
+  /** What the scale of all words ends at: the largest weight of any. */
   get top() {
-    const words = this.data.tops.filter((_, index) => this.words[index].kind === "word");
-    return Math.max(1e-12, ...(words.length ? words : this.data.tops));
+    return Math.max(1e-12, ...this.data.tops.filter((_, index) => this.shares(index)));
   }
 
   /** The start and the rest often take far more than words do: they have scales of their own. */
   endOf(index) {
-    const shared = !this.own && this.words[index].kind === "word";
-    return shared ? this.top : Math.max(1e-12, this.data.tops[index]);
+    return !this.own && this.shares(index) ? this.top : Math.max(1e-12, this.data.tops[index]);
   }
 
   /** The map to lay over the picture: of the word pointed at, a pixel's look, the pinned word's. */

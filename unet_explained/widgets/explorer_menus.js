@@ -56,7 +56,8 @@ function stepSlider({ timesteps, texts, choice, steps, mean }, choose) {
   const all = make("input", { type: "checkbox", disabled: !steps || !mean });
   const text = make("span", { class: "ux-at" });
   const words = ({ step, half }) => {
-    if (step === null) return `the mean of all ${texts[half].count} steps`;
+    const count = texts[half]?.count;
+    if (step === null) return count === 1 ? "its only step" : `the mean of all ${count} steps`;
     return `step ${step} of 0 to ${max}, t\u00a0=\u00a0${timesteps[step]}`;
   };
   slider.value = choice.step ?? Math.floor((2 * max) / 3);

@@ -17,7 +17,8 @@ MESSAGE = 4 * 10**6  # bytes that one answer may have
 HINTS = {
     "start": "the start token, which belongs to no word; its scale is its own",
     "rest": "the end token, the padding after it, and punctuation; its scale is its own",
-    "token": "nobody said which word this is of; its scale is its own",
+    "first": "the first token, which often takes the most; its scale is its own",
+    "token": "nobody said which word this token is of",
 }
 
 

@@ -17,10 +17,10 @@ from ..recording.kept import RecordedRun
 from ..recording.pairs import Size
 from ..recording.patterns import closest, uncompiled
 from ..recording.watch import Watch
+from ..run.pictures import as_image
 from ..run.preview import preview
 from ..run.record import record
 from ..show.plots import GREY
-from ..show.png import as_image
 from .live_frames import NO_MAPS, Observer, Seen, average_by_word, maps_by_word
 
 TOLD = "callback_on_step_end"  # what a pipeline calls after each step

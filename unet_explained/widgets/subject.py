@@ -11,7 +11,7 @@ from ..recording.identity import ROLES
 from ..recording.kept import RecordedRun
 from ..recording.patterns import pick
 from ..run.denoise import Run
-from ..show.png import as_image
+from ..run.pictures import as_image
 
 
 class Subject:
@@ -72,9 +72,10 @@ class Subject:
     @property
     def unfinished(self) -> str:
         """What to say of a run that did not come to its end, else ""."""
-        if self.run.finished is not False or self.run.origin is None:
+        origin = self.run.origin
+        if origin is None or origin.finished:
             return ""
-        count, planned = len(self.timesteps), self.run.origin.forwards
+        count, planned = len(self.timesteps), origin.forwards
         return f"unfinished: {count}{f' of {planned}' if planned else ''} steps"
 
     def half(self, name: str, step: int | None = None) -> str:

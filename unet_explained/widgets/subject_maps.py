@@ -21,17 +21,18 @@ BUDGET = 10**9  # bytes of maps that are kept: of a full-size checkpoint, those 
 
 class Column(NamedTuple):
     """What one map is of: a word, the start token, or the rest that belongs to no word; where
-    nobody said the text, a token by its position."""
+    nobody said the text, a token by its position, of which the first often takes the most."""
 
     text: str
-    kind: str  # word | start | rest | token
+    kind: str  # word | start | rest, or first | token
     tokens: tuple[int, ...]
 
 
 def columns_of(text: Text | None, count: int) -> tuple[Column, ...]:
     """Each of so many tokens stands in exactly one column, so the columns of a pixel sum to 1."""
     if text is None:
-        return tuple(Column(f"token {token}", "token", (token,)) for token in range(count))
+        kinds = ["first"] + ["token"] * (count - 1)
+        return tuple(Column(f"token {i}", kind, (i,)) for i, kind in enumerate(kinds))
     words = [Column(word.text, "word", word.tokens) for word in text.spans]
     used = {token for word in words for token in word.tokens}
     start, *rest = (token for token in range(count) if token not in used)

@@ -66,10 +66,11 @@ function set(page, name, value) {
 
 function controls(page) {
   const last = page.timesteps.length - 1;
+  const lacking = last < 0 ? "needs a run: ux.umap(run)" : "was not recorded";
   page.buttons = Object.entries(COLOURS).map(([value, text]) =>
     make("button", {
-      type: "button", "data-colour": value, disabled: value === "activity" && !page.answers.activity,
-      title: value === "activity" && last < 0 ? "needs a run: ux.umap(run)" : null,
+      type: "button", "data-colour": value,
+      ...(value === "activity" && !page.answers.activity ? { disabled: true, title: lacking } : {}),
       onclick: () => set(page, "colour", value),
     }, text),
   );

@@ -8,7 +8,10 @@ from traitlets import Dict, Enum, Int, List, TraitError, Unicode, validate
 
 from ..model import UNetConfig
 from ..recording.patterns import closest
-from ..recording.shapes import ShapeTable, shape_table
+from ..recording.shapes import ShapeTable
+from ..run.files import Search
+from ..run.hub import find_config
+from ..run.shapes import shape_table
 from ..show.diagram import draw_u
 from .subject import Subject, subject_of
 from .subject_maps import WordMaps
@@ -42,7 +45,7 @@ def umap(
     """A map of the U to point at, open and colour; of a run, with its activity, features and maps.
 
     what: a Run, a Recording (image, picture and run as for explore), a pipeline, a UNet, or what
-    shape_table takes: a preset's name, a config.
+    shape_table takes: a preset's name, a config, a hub id.
     counts: batch, height and width of the latents, tokens; a run has its own.
     The view's `selected` is the name of the module that is open, "" for none; `colour` is one of
     stage, flops, params, activity; `step` is the forward of the run that is looked at.
@@ -65,8 +68,8 @@ def umap(
     if not (isinstance(model, str | Path | dict | UNetConfig) or hasattr(model, "config")):
         kind = type(what).__name__
         raise TypeError(
-            "expected a Run, a Recording, a pipeline, a UNet, a preset's name or a config, "
-            f"got {kind}: make a run with run = ux.load()(prompt)"
+            "expected a Run, a Recording, a pipeline, a UNet, a preset's name, a config, a hub "
+            f"id, got {kind}: make a run with run = ux.load()(prompt)"
         )
     return UMap(*_traced(model, counts))
 
@@ -223,9 +226,10 @@ class UMap(View):
         return proposal["value"]
 
 
-def _traced(what: Any, counts: dict[str, int]) -> tuple[ShapeTable, UNetConfig]:
+def _traced(what: Any, counts: dict[str, Any]) -> tuple[ShapeTable, UNetConfig]:
     """The table of shapes, and the config it was made from."""
-    return shape_table(what, **counts), UNetConfig.load(getattr(what, "config", what))
+    config = find_config(getattr(what, "config", what), Search())
+    return shape_table(what, **counts), UNetConfig.load(config)
 
 
 def _title(subject: Subject) -> str:

@@ -70,7 +70,8 @@ def word_tiles(source: WordMaps, step: int, layer: str) -> Tiles:
     """
     half = source.subject.half(source.subject.first, step)
     maps = source.maps(layer, None, step, half).numpy()
-    pairs = [pair for pair in zip(source.columns[half], maps) if pair[0].kind in ("word", "token")]
+    outside = ("start", "rest")
+    pairs = [pair for pair in zip(source.columns[half], maps) if pair[0].kind not in outside]
     if not pairs:
         raise Asked("The prompt has no words to look at.")
     texts, files = _own(source.subject)

@@ -1,0 +1,55 @@
+"""Between this package's UNet and diffusers': the same tensors under the same names."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..model import UNet2DConditionModel, UNetConfig
+
+
+def from_diffusers(unet: Any) -> UNet2DConditionModel:
+    """diffusers' UNet2DConditionModel as this package's, which shares its tensors.
+
+    Raises ValueError for a config that is not covered, and for a UNet whose modules were changed
+    (LoRA, IP-Adapter, fused projections).
+    """
+    if not hasattr(unet, "config"):
+        raise TypeError(f"expected diffusers' UNet2DConditionModel, got {type(unet).__name__}")
+    with torch.device("meta"):
+        ours = UNet2DConditionModel(UNetConfig.load(dict(unet.config)))
+    given = unet.state_dict()
+    if other := sorted(set(ours.state_dict()) ^ set(given)):
+        raise ValueError(
+            f"this UNet has other parameters than its config says, {len(other)} of them, as "
+            f"{other[0]}: undo first what changed it (unload_lora_weights, unload_ip_adapter, "
+            "unfuse_qkv_projections)"
+        )
+    return _sharing(ours, unet)
+
+
+def to_diffusers(unet: UNet2DConditionModel) -> Any:
+    """This package's UNet as diffusers', sharing its tensors: for LoRA, FreeU, processors ."""
+    import diffusers
+
+    if not isinstance(unet, UNet2DConditionModel):
+        raise TypeError(
+            f"expected this package's UNet2DConditionModel, got {type(unet).__module__}."
+            f"{type(unet).__name__}"
+        )
+    with torch.device("meta"):
+        theirs = diffusers.UNet2DConditionModel.from_config(unet.config.to_dict())
+    return _sharing(theirs, unet)
+
+
+def save(unet: UNet2DConditionModel, folder: str | Path, **options: Any) -> None:
+    """As diffusers writes it, by diffusers; options as its ModelMixin.save_pretrained."""
+    to_diffusers(unet).save_pretrained(folder, **options)
+
+
+def _sharing(new: Any, old: Any) -> Any:
+    """A model on the meta device takes another's parameters themselves: trained in one, in both."""
+    for name, tensor in [*old.named_parameters(), *old.named_buffers()]:
+        where, _, own = name.rpartition(".")
+        setattr(new.get_submodule(where), own, tensor)
+    return new.train(old.training)

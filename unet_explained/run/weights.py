@@ -1,0 +1,159 @@
+"""Files of weights, looked at before they are read: header, place and index. Imports nothing heavy.
+
+What is wrong is said in one line with the file's name, before anything is built or unpickled.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..json_file import AGAIN, read_object
+from .files import Search, no_weights, weights_in
+
+Shapes = dict[str, tuple[int, ...]]
+WITH_WEIGHTS = ("unet", "text_encoder", "text_encoder_2", "vae")
+JSON_FILES = ("model_index.json", "config.json", "*/config.json", "*/*_config.json")
+
+# What a file begins with that is no safetensors file.
+BEGINNINGS = (
+    (b"version https://git-lfs", "git-lfs's pointer to the file, not the file; run git lfs pull"),
+    (b"PK\x03\x04", "a zip file, as torch.save writes; get the checkpoint's .safetensors file"),
+    (b"\x80", "a pickle, as torch.save writes; get the checkpoint's .safetensors file"),
+    (b"<", "a web page, not the file; is there a licence to accept first, or a token to give?"),
+)
+# What names of tensors tell of where they come from.
+ORIGINS = (
+    ("model.diffusion_model.", "these are the names of a single file: give ux.load that file"),
+    ("lora", "this is a LoRA, which diffusers' load_lora_weights puts on top of a pipeline"),
+    ("controlnet_", "this is a ControlNet"),
+    ("text_model.", "this is a text encoder"),
+    ("decoder.", "this is a VAE"),
+    ("module.", "it was saved inside DataParallel: take 'module.' off the names"),
+    ("_orig_mod.", "it was saved inside torch.compile: take '_orig_mod.' off the names"),
+)
+
+
+def look_over(path: Path, search: Search) -> None:
+    """Raises ValueError or OSError if a checkpoint's file, or a file of its folder, is damaged."""
+    if path.is_file():
+        if path.suffix == ".safetensors":
+            header(path)
+        return
+    for pattern in JSON_FILES:
+        for file in sorted(path.glob(pattern)):
+            _expect_regular(file)
+            read_object(file)
+    for name in WITH_WEIGHTS:
+        for file in files_of(path / name, search) if (path / name).is_dir() else ():
+            if file.suffix == ".safetensors":
+                header(file)
+
+
+def files_of(folder: Path, search: Search) -> list[Path]:
+    """A part's file of weights, or its shards; FileNotFoundError where there are none."""
+    names = [file.name for file in folder.iterdir()]
+    chosen, _ = weights_in(names, search, unet=folder.name not in WITH_WEIGHTS[1:])
+    if chosen is None:
+        raise FileNotFoundError(no_weights(names, search, folder))
+    file = folder / chosen
+    _expect_regular(file)
+    files = list(_shards(file)) if file.suffix == ".json" else [file]
+    for file in files:
+        _expect_regular(file)
+    return files
+
+
+def header(file: Path) -> Shapes:
+    """The shape of every tensor of a safetensors file, by name; no tensor is read."""
+    from safetensors import SafetensorError, safe_open
+
+    _expect_regular(file)
+    with open(file, "rb") as opened:  # Python's error has the name of a file that may not be read
+        start = opened.read(64)
+    try:
+        with safe_open(file, "np") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{file} {_what_is_wrong(file, start, error)}") from None
+
+
+def compare(file: Path, found: Shapes, wanted: Shapes) -> None:
+    """Raises ValueError if tensors are missing, too many or of other shapes than wanted."""
+    missing = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    other = [name for name in wanted if name in found and found[name] != wanted[name]]
+    wrong = []
+    if missing:
+        wrong.append(f"lacks {len(missing)} tensors, as {missing[0]}")
+    if extra:
+        wrong.append(f"has too much: {len(extra)} tensors, as {extra[0][:200]}")
+    if other:
+        first = f"{other[0]}: {found[other[0]]}, and {wanted[other[0]]} by config.json"
+        wrong.append(f"has {len(other)} tensors of other shapes, as {first}")
+    if wrong:
+        raise ValueError(f"{file} {'; '.join(wrong)}. {_origin(extra, only_lacks=len(wrong) == 1)}")
+
+
+def _origin(extra: list[str], only_lacks: bool) -> str:
+    """What the names suggest."""
+    for beginning, words in ORIGINS:
+        if extra and beginning in extra[0]:
+            return words[0].upper() + words[1:]
+    if only_lacks and not extra:
+        return "Is the config of this model? Was the file saved whole?"
+    return "Weights and config.json are of two models: take both from one place"
+
+
+def _shards(index: Path) -> Iterator[Path]:
+    """The files that an index names, which lie beside it."""
+    places = read_object(index).get("weight_map")
+    names = set(places.values()) if isinstance(places, dict) and _all_text(places) else set()
+    if not names:
+        raise ValueError(f"{index}: expected a weight_map from names of tensors to files{AGAIN}")
+    for name in sorted(names):
+        if name in ("", "..") or name != Path(name).name or "\\" in name:
+            raise ValueError(f"{index}: {name[:200]!r} leads outside its folder; do not use it")
+        yield index.parent / name
+
+
+def _all_text(places: dict) -> bool:
+    return all(isinstance(place, str) for place in places.values())
+
+
+def _expect_regular(file: Path) -> None:
+    """Not a device, a pipe or a folder, nor a link that leads nowhere or in a circle."""
+    if file.is_file():
+        return
+    if file.exists():
+        raise ValueError(f"{file}: no regular file, but a folder, a pipe or a device")
+    if file.is_symlink():
+        raise FileNotFoundError(f"{file}: a link that leads to no file, or in a circle{AGAIN}")
+    raise FileNotFoundError(f"{file} is missing{AGAIN}")
+
+
+def _what_is_wrong(file: Path, start: bytes, error: Exception) -> str:
+    """What follows the name of a file that is no whole safetensors file."""
+    for beginning, words in BEGINNINGS:
+        # The eight bytes of a true header's length can be anything; "{" follows them.
+        if start.lstrip().startswith(beginning) and start[8:9] != b"{":
+            return f"is {words}"
+    size = file.stat().st_size
+    promised = _promised(file, size)
+    if promised is not None and promised != size:
+        what = "was cut off" if size < promised else "is too long"
+        return f"{what}: {size} bytes, and {promised} by its header{AGAIN}"
+    return f"is empty{AGAIN}" if not size else f"is no safetensors file ({error}){AGAIN}"
+
+
+def _promised(file: Path, size: int) -> int | None:
+    """The length of a file by its header, where that can be read."""
+    with open(file, "rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        if length > size:
+            return 8 + length if length < 2**27 else None
+        try:
+            entries = json.loads(opened.read(length))
+            ends = [e["data_offsets"][1] for name, e in entries.items() if name[:2] != "__"]
+            return 8 + length + max(ends)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return None
