@@ -7,6 +7,7 @@ import shutil
 import struct
 import time
 
+import pipelines
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -142,6 +143,21 @@ def test_weights_that_are_no_numbers_are_named_and_can_be_had(number, folder):
         from_pretrained(folder, device="cpu")
     unet = from_pretrained(folder, device="cpu", allow_nonfinite=True)
     assert not unet.mid_block.resnets[0].conv1.weight.isfinite().all()
+
+
+def test_of_sdxls_second_text_encoder_the_same_is_said(tmp_path):
+    pipelines.build("xl")[0].save_pretrained(tmp_path)
+    file = tmp_path / "text_encoder_2" / "model.safetensors"
+    (tensor,) = [name for name in load_file(file) if name.endswith("final_layer_norm.weight")]
+    change(file, lambda state: state[tensor].fill_(float("nan")))
+    with pytest.raises(ValueError, match=r"text_encoder_2: .*final_layer_norm\.weight has \d+ num"):
+        ux.load(tmp_path, device="cpu")
+    change(file, lambda state: state.pop(tensor))
+    with pytest.raises(ValueError, match="text_encoder_2: its weights lack 1 tensors"):
+        ux.load(tmp_path, device="cpu")
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(ValueError, match=r"text_encoder_2/model\.safetensors.*cut off"):
+        look_over(tmp_path, Search())
 
 
 @pytest.mark.parametrize(

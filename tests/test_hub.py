@@ -9,6 +9,7 @@ import sys
 import time
 
 import diffusers
+import pipelines
 import pytest
 import torch
 from hub_server import serving
@@ -105,6 +106,27 @@ def test_of_a_pipeline_the_parts_that_run_are_fetched(hub, tiny_folder):
     assert set(hub.asked) == there - needless
     assert len(hub.asked) == len(set(hub.asked))
     assert pipe("a red circle", steps=1).image.size == (64, 64)
+
+
+def test_of_sdxl_both_text_encoders_are_fetched(hub):
+    folder = hub.root / "people/sdxl"
+    if not folder.exists():
+        pipelines.build("xl")[0].save_pretrained(folder)
+    run = ux.load("people/sdxl", device="cpu")(pipelines.RED, steps=1)
+    assert run.image.size == (64, 64)
+    there = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    assert set(hub.asked) == there
+    assert {name.split("/")[0] for name in there} >= {"tokenizer_2", "text_encoder_2"}
+
+
+def test_of_a_unet_that_is_told_more_the_configs_are_fetched(hub):
+    shutil.copytree(hub.root / ID, hub.root / "people/inpaint")
+    config = hub.root / "people/inpaint/unet/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"in_channels": 9}))
+    with pytest.raises(ValueError, match=r"people/inpaint: .*takes 9 channels") as info:
+        ux.load("people/inpaint", device="cpu")
+    assert "from_pretrained('people/inpaint')" in str(info.value)
+    assert set(hub.asked) == {"model_index.json", "unet/config.json", "vae/config.json"}
 
 
 def test_of_a_pipeline_of_another_kind_its_index_is_fetched(hub):

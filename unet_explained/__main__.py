@@ -49,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
             warnings.showwarning = _say_warning
             return options.command(options) or 0
     except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"unet_explained: {' '.join(str(error).split())}", file=sys.stderr)
+        said, *code = str(error).split("\n    ")  # one line, and below it what is to be typed
+        said = f"unet_explained: {' '.join(said.split())}"
+        print("\n    ".join([said, *code]), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
@@ -100,7 +102,7 @@ def _add_run_options(parser: argparse.ArgumentParser, out: str) -> None:
     add = parser.add_argument
     add("--model", help="folder, hub id or .safetensors file (default: the bundled model)")
     add("--negative", default="", metavar="TEXT", help="negative prompt")
-    add("--steps", type=int, default=20, help="denoising steps (default: %(default)s)")
+    add("--steps", type=int, help="denoising steps (default: the model's own, often 20)")
     add("--guidance", type=float, help="guidance scale (default: the model's own)")
     add("--seed", type=int, default=0, help="of the start noise (default: %(default)s)")
     add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
@@ -191,10 +193,11 @@ def _record(options):
     from .run.checkpoints import load
 
     pipe = load(folder, device=options.device, dtype=options.dtype)
-    print(f"“{options.prompt}”, {options.steps} steps, seed {options.seed}")
+    steps = pipe.steps if options.steps is None else options.steps
+    print(f"“{options.prompt}”, {steps} steps, seed {options.seed}")
     with record(pipe.unet) as recording:
         run = pipe(
-            options.prompt, negative_prompt=options.negative, steps=options.steps,
+            options.prompt, negative_prompt=options.negative, steps=steps,
             guidance=options.guidance, seed=options.seed,
         )  # fmt: skip
     return recording, run

@@ -25,6 +25,11 @@ def read_object(path: Path) -> dict:
     return value
 
 
+def read_json(path: Path) -> dict:
+    """The same, or an empty dict where there is no such file."""
+    return read_object(path) if path.is_file() else {}
+
+
 AGAIN = "; copy or download the file again"
 
 

@@ -131,7 +131,7 @@ def _check_alone(option: str, value, kind) -> None:
         fits = all(low <= item <= high for item in _flat(value) if item is not None)
     if not fits:
         words = f"one of {allowed}" if allowed else " or ".join(_words(kind))
-        words += "" if low is None else f", from {low} to {high}"
+        words = words if low is None else f"{words}, from {low} to {high}"
         raise ValueError(_refusal(option, value, words))
 
 
@@ -175,7 +175,8 @@ def _check_embeddings(config) -> None:
         fits = not needed or getattr(config, option) is not None
         _expect(config, fits, option, "a number, because another option asks for it")
     if added:
-        waves = widths["addition_time_embed_dim"] = config.addition_time_embed_dim
+        waves = config.addition_time_embed_dim
+        widths = widths | {"addition_time_embed_dim": waves}
         fits = config.projection_class_embeddings_input_dim > 6 * waves
         expected = f"more than the {6 * waves} numbers that picture sizes become"
         _expect(config, fits, "projection_class_embeddings_input_dim", expected)
@@ -193,7 +194,7 @@ def _check_widths(config) -> None:
     for level, channels in enumerate(widths):
         above, below = widths[max(level - 1, 0)], widths[min(level + 1, config.levels - 1)]
         normed = {channels, below + channels, channels + above}
-        normed |= {2 * channels} if config.at("layers_per_block", level) > 1 else set()
+        normed = normed | ({2 * channels} if config.at("layers_per_block", level) > 1 else set())
         for width in sorted(normed):
             fits = config.groups(width) > 0 and width % config.groups(width) == 0
             expected = f"a divisor of {width} channels (level {level})"
@@ -208,10 +209,10 @@ def _check_widths(config) -> None:
 
 def _check_depths(config) -> None:
     """Each transformer has its depth, and there are not too many blocks to be built."""
-    blocks = sum(2 * config.at("layers_per_block", level) + 1 for level in range(config.levels))
-    for level in range(config.levels):
-        for side in config.attending_sides(level):
-            blocks += sum(config.transformer_depths(level, side))
+    levels = range(config.levels)
+    sides = [(level, side) for level in levels for side in config.attending_sides(level)]
+    resnets = sum(2 * config.at("layers_per_block", level) + 1 for level in levels)
+    blocks = resnets + sum(sum(config.transformer_depths(level, side)) for level, side in sides)
     if blocks > MOST_BLOCKS:
         names = ("layers_per_block", "transformer_layers_per_block", PER_LEVEL[-1])
         asked = ", ".join(f"{name}={brief(getattr(config, name))}" for name in names)

@@ -7,16 +7,19 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from ..json_file import AGAIN
+from ..json_file import AGAIN, read_json
 from ..model import UNet2DConditionModel, UNetConfig
 from .damage import expect_finite, named
 from .denoise import Pipeline
 from .fast import choose, place
-from .files import Search, other_kind, read_json, search_of, weights_in
+from .files import Search, search_of, weights_in
 from .hub import find_pipeline, find_unet
+from .kinds import defaults, text_encoders
 from .preview import latent_rgb_of
 from .sums import verify
 from .weights import compare, files_of, header, look_over
+
+TEXT_ENCODERS = "text_encoder", "text_encoder_2"
 
 
 def load(
@@ -28,15 +31,16 @@ def load(
     allow_nonfinite: bool = False,
     **search,
 ) -> Pipeline:
-    """A text-to-image pipeline of the Stable Diffusion 1.x and 2.x kind, ready to run.
+    """A text-to-image pipeline, ready to run: Stable Diffusion 1.x, 2.x, turbo, LCM, SDXL.
 
     what: None (the bundled model), a folder or hub id in diffusers' layout, or a single
     .safetensors file. device and dtype (torch_dtype is the same): by default CUDA in float16, else
-    the CPU in float32. search: subfolder, variant, use_safetensors, revision, token, cache_dir,
-    local_files_only, as diffusers has them. An id is looked for in the hub's cache, then on the
-    hub; of a pipeline of another kind nothing but its model_index.json is fetched.
-    Raises FileNotFoundError if it cannot be found and ValueError if it is of another kind or
-    damaged; weights that are NaN or Inf are damage, unless allow_nonfinite is true.
+    the CPU in float32; a VAE whose config says force_upcast stays in float32. search: subfolder,
+    variant, use_safetensors, revision, token, cache_dir, local_files_only, as diffusers has them.
+    An id is looked for in the hub's cache, then on the hub. guidance and steps: see run/kinds.py.
+    Raises FileNotFoundError if it cannot be found, and ValueError if it is damaged (weights that
+    are NaN or Inf are, unless allow_nonfinite is true) or, before any of its weights is fetched or
+    read, if it is of another kind, with the lines that run it.
     """
     device, dtype = choose(device, _one_dtype(dtype, torch_dtype))
     wanted = search_of(dtype != torch.float32, search)
@@ -44,12 +48,14 @@ def load(
     look_over(path, wanted)
     parts = _from_single_file(path) if path.is_file() else _from_folder(path, wanted)
     if not allow_nonfinite:
-        for part in ("unet", "text_encoder", "vae"):
-            expect_finite(path if path.is_file() else path / part, parts[part])
+        for name in ("unet", *TEXT_ENCODERS, "vae"):
+            if name in parts:
+                expect_finite(path if path.is_file() else path / name, parts[name])
     parts["unet"] = place(parts["unet"], device, dtype)
-    parts["vae"] = place(parts["vae"], device, dtype)
-    # The text encoder runs once a prompt: float32 costs nothing there.
-    parts["text_encoder"] = parts["text_encoder"].to(device, torch.float32).eval()
+    parts["vae"] = place(parts["vae"], device, _vae_dtype(parts["vae"], dtype))
+    for name in TEXT_ENCODERS:
+        if name in parts:  # it runs once a prompt: float32 costs nothing there
+            parts[name] = parts[name].to(device, torch.float32).eval()
     measured = parts.pop("latent_rgb", None)
     known = latent_rgb_of(parts["vae"]) if measured is None else torch.tensor(measured)
     parts["latent_rgb"] = known
@@ -86,11 +92,18 @@ def _one_dtype(dtype, torch_dtype):
     return torch_dtype if dtype is None else dtype
 
 
+def _vae_dtype(vae, dtype: torch.dtype) -> torch.dtype:
+    """float32 where the VAE's file says force_upcast: SDXL's gives black pictures in float16.
+
+    diffusers takes it for said where a file does not, as Stable Diffusion 1.x's, which needs none.
+    """
+    unsaid = "force_upcast" in vae.config.get("_use_default_values", ())
+    return torch.float32 if vae.config.force_upcast and not unsaid else dtype
+
+
 def _from_folder(folder: Path, search: Search) -> dict:
     verify(folder)
-    index = read_json(folder / "model_index.json")
-    if why := other_kind(index, [part.name for part in folder.iterdir() if part.is_dir()]):
-        raise ValueError(f"{folder}: {why}")
+    readers = text_encoders(read_json(folder / "model_index.json")["_class_name"])
     unet = _read_unet(folder / "unet", search)
 
     import diffusers
@@ -102,25 +115,30 @@ def _from_folder(folder: Path, search: Search) -> dict:
             "use_safetensors": search.use_safetensors,
             "local_files_only": True,
         }
-        for part in ("text_encoder", "vae")
+        for part in (*readers, "vae")
     }
     extras = read_json(folder / "unet_explained.json")
     # As quick as by way of the meta device, for which diffusers asks for accelerate.
     options["vae"]["low_cpu_mem_usage"] = False
-    kinds = {"text_encoder": transformers.CLIPTextModel, "vae": diffusers.AutoencoderKL}
+    kinds = {
+        "text_encoder": transformers.CLIPTextModel,
+        "text_encoder_2": transformers.CLIPTextModelWithProjection,
+        "vae": diffusers.AutoencoderKL,
+    }
     with _no_progress_bars(transformers.utils.logging):
-        whole = {p: _read_whole(kinds[p], folder / p, options[p]) for p in kinds}
-    with named(folder / "tokenizer"):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer")
+        whole = {part: _read_whole(kinds[part], folder / part, options[part]) for part in options}
+    for name in [part.replace("text_encoder", "tokenizer") for part in readers]:
+        with named(folder / name):
+            whole[name] = transformers.AutoTokenizer.from_pretrained(folder / name)
     with named(folder / "scheduler"):
         written = read_json(folder / "scheduler/scheduler_config.json")
         scheduler = getattr(diffusers.schedulers, written["_class_name"])
         scheduler = scheduler.from_pretrained(folder / "scheduler")
     return {
-        "tokenizer": tokenizer,
+        **whole,
+        **defaults(folder),
         "unet": unet,
         "scheduler": scheduler,
-        **whole,
         **({"guidance": extras["guidance"]} if "guidance" in extras else {}),
         **({"known_words": frozenset(extras["known_words"])} if "known_words" in extras else {}),
         **({"latent_rgb": extras["latent_rgb"]} if "latent_rgb" in extras else {}),

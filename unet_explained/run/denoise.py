@@ -1,7 +1,7 @@
 """The sampling loop, as a generator of steps, and what a run keeps."""
 
 import copy
-import inspect
+import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,8 +23,10 @@ from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.identity import ROLES
 from ..recording.kept import Given, Options, RecordedStep
 from ..recording.patterns import uncompiled
+from .advance import advance, rehearse
 from .preview import decoded, levels, rough
-from .text import Prompt, embed, read_prompt, warn_of_unknown_words
+from .text import NOTHING, Prompt, read_prompt, warn_of_unknown_words
+from .told import told
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,10 @@ class Pipeline:
     guidance: float = 7.5
     known_words: frozenset[str] | None = None  # None: too many to list
     latent_rgb: Float[Tensor, "channel 3"] | None = None  # see glimpse()
+    steps: int = 20  # of a run that names no number
+    tokenizer_2: Any = None  # SDXL's: both text encoders read the same prompt
+    text_encoder_2: Any = None
+    zeros_for_empty: bool = False  # no negative prompt is zeros, not the embeddings of ""
 
     def __call__(self, prompt: str, **options) -> Run:
         """Run to the end, with a progress bar if it takes over a second; options as denoise()."""
@@ -109,7 +115,7 @@ class Pipeline:
         prompt: str,
         *,
         negative_prompt: str = "",
-        steps: int = 20,
+        steps: int | None = None,
         guidance: float | None = None,
         seed: int = 0,
         height: int | None = None,
@@ -120,15 +126,19 @@ class Pipeline:
         """A generator of Step that returns the Run.
 
         height and width are in pixels; latents: the start noise, of unit variance, instead of the
-        seed's; guidance None: the pipeline's own (classifier-free, Ho and Salimans 2022).
+        seed's; steps and guidance None: the pipeline's own (classifier-free, Ho and Salimans 2022).
         Raises ValueError or TypeError, before any work, for what does not fit; diffusers' names for
         these options are answered with this package's.
         """
         for name in theirs:
             known = f"write {OURS[name]}=" if name in OURS else "see help(Pipeline.denoise)"
             raise TypeError(f"{name}= is no option of this pipeline: {known}")
+        steps = self.steps if steps is None else steps
         _expect(isinstance(steps, int) and steps > 0, f"steps: expected 1 or more, got {steps!r}")
-        texts = [read_prompt(text, self.tokenizer) for text in (negative_prompt, prompt)]
+        rehearse(self.scheduler, steps)
+        texts = [self._read(text) for text in (negative_prompt, prompt)]
+        if self.zeros_for_empty and not negative_prompt:
+            texts[0] = NOTHING
         if self.known_words is not None:
             for text in texts:
                 warn_of_unknown_words(text, self.known_words)
@@ -140,6 +150,9 @@ class Pipeline:
         elif latents.shape[:2] != shape[:2] or ((height or width) and latents.shape != shape):
             raise ValueError(f"latents: expected {shape}, got {tuple(latents.shape)}")
         guidance = self.guidance if guidance is None else guidance
+        if negative_prompt and not self._is_guided(guidance):
+            said = f"negative_prompt={negative_prompt!r} changes nothing in a run without guidance"
+            warnings.warn(said, stacklevel=2)
         return self._steps(texts, steps, guidance, seed, generator, latents.float())
 
     @torch.no_grad()
@@ -149,11 +162,13 @@ class Pipeline:
         unet, scheduler = self.unet, copy.deepcopy(self.scheduler)
         scheduler.set_timesteps(steps, device=unet.device)
         latents = latents.to(unet.device) * scheduler.init_noise_sigma
-        channels = unet.config.time_cond_proj_dim  # not None: guidance is an input (LCM)
-        guided = guidance > 1 and channels is None
+        channels = unet.config.time_cond_proj_dim
+        guided = self._is_guided(guidance)
         prompts = texts if guided else texts[1:]
-        context = torch.cat([embed(text, self.text_encoder) for text in prompts]).to(unet.dtype)
-        condition = None if channels is None else self._guidance_embedding(guidance, channels)
+        height, width = (side * self._factor for side in latents.shape[-2:])
+        beside = told(self, prompts, (height, width))
+        if channels is not None:
+            beside["timestep_cond"] = self._guidance_embedding(guidance, channels)
         total = len(scheduler.timesteps)
         roles = ROLES[::-1] if guided else ROLES[:1]
         rows = (Row(text, 0, role) for text, role in zip(prompts, roles, strict=True))
@@ -163,21 +178,31 @@ class Pipeline:
 
         for index, timestep in enumerate(scheduler.timesteps):
             sample = scheduler.scale_model_input(torch.cat([latents] * len(prompts)), timestep)
-            given = dict(sample=sample.to(unet.dtype), timestep=timestep)
-            given |= dict(encoder_hidden_states=context, timestep_cond=condition)
+            given = dict(sample=sample.to(unet.dtype), timestep=timestep) | beside
             with identified(identity):
                 prediction = unet(**given).sample.float()
             file(given)
             if guided:
                 prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
-            latents, denoised = _advance(scheduler, prediction, timestep, latents, generator)
+            latents, denoised = advance(scheduler, prediction, timestep, latents, generator)
             yield Step(index, total, timestep.item(), latents, denoised, self)
         origin.finished = True
         return Run(texts[1], texts[0].text, guidance, seed, latents, recording, self)
 
+    def _is_guided(self, guidance: float) -> bool:
+        """By a row without the prompt; with time_cond_proj_dim guidance is an input (LCM)."""
+        return guidance > 1 and self.unet.config.time_cond_proj_dim is None
+
+    def _read(self, text: str) -> Prompt:
+        return read_prompt(text, self.tokenizer, self.tokenizer_2)
+
+    @property
+    def _factor(self) -> int:
+        """Pixels of the picture that are one of the latents, along each side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
     def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int, int]:
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        size = self.unet.config.sample_size or 64
+        factor, size = self._factor, self.unet.config.sample_size or 64
         sizes = size if isinstance(size, tuple) else (size, size)
         sides = []
         for name, pixels, default in zip(("height", "width"), (height, width), sizes, strict=True):
@@ -217,19 +242,6 @@ def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict], No
         recording.file(run, step, Given.of(given), inf)
 
     return recording, file
-
-
-def _advance(scheduler, prediction, timestep, latents, generator) -> tuple[Tensor, Tensor]:
-    """The latents one step on, and the picture's latents as the model now sees them (x0)."""
-    accepts = inspect.signature(scheduler.step).parameters
-    extra = {"generator": generator} if "generator" in accepts else {}
-    output = scheduler.step(prediction, timestep, latents, **extra)
-    denoised = getattr(output, "pred_original_sample", None)
-    if denoised is None:  # not every scheduler says
-        signal, sigma = diffusion.levels(scheduler.alphas_cumprod, timestep[None])
-        kind = scheduler.config.prediction_type
-        denoised = diffusion.denoised(kind, latents, prediction, signal, sigma)
-    return output.prev_sample, denoised
 
 
 def _expect(fits: bool, message: str) -> None:

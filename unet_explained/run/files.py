@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 
-from ..json_file import read_object
+from .kinds import other_kind, other_network, text_encoders
 
 # One file or set of files a component, best first; "{}" is empty or a variant, as ".fp16".
 WEIGHT_FILES = (
@@ -18,7 +18,6 @@ WEIGHT_FILES = (
     "pytorch_model{}.bin",
     "pytorch_model.bin.index{}.json",
 )
-PARTS = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
 
 
 class Lacking(FileNotFoundError):
@@ -90,35 +89,29 @@ def unet_files(names, read, search: Search) -> list[str]:
     return [config, *weights]
 
 
-def pipeline_files(names, read, search: Search) -> list[str]:
-    """All of a text-to-image pipeline; ValueError for one of another kind, by its index alone."""
+def pipeline_files(where: str, names, read, search: Search) -> list[str]:
+    """All of a text-to-image pipeline; ValueError for one of another kind, by its small files.
+
+    where: its id, for the lines that run what is of another kind.
+    """
     if "model_index.json" not in names:
         raise Lacking("it holds no model_index.json, which says what a pipeline is made of")
     index = read("model_index.json")
-    if why := other_kind(index, [part for part in PARTS if index.get(part, [None])[0]]):
+    # By the index, not by the names: of what is on its way into a cache parts may still be missing.
+    if why := other_kind(index, index, where):
         raise ValueError(why)
+    readers = text_encoders(index["_class_name"])
+    folders = (*(f"{part.replace('text_encoder', 'tokenizer')}/" for part in readers), "scheduler/")
     settings = [
-        name
-        for name in names
-        if name.startswith(("tokenizer/", "scheduler/")) and name.endswith((".json", ".txt"))
+        name for name in names if name.startswith(folders) and name.endswith((".json", ".txt"))
     ]
     own = [name for name in names if name == "unet_explained.json"]
-    networks = [_network(f"{part}/", names, read, search) for part in ("text_encoder", "vae")]
+    networks = [_network(f"{part}/", names, read, search) for part in (*readers, "vae")]
     networks.append(unet_files(names, read, search))
+    if why := other_network(read, len(readers), where):
+        raise ValueError(why)
     # The large files last: a cache that lacks them was broken off, and shows it.
     return ["model_index.json", *own, *settings, *chain(*networks)]
-
-
-def other_kind(index: dict, parts: Collection[str]) -> str | None:
-    """Why a pipeline, by its model_index.json and its parts, is none that ux.load runs."""
-    missing = [part for part in PARTS if part not in parts]
-    if not missing and index.get("text_encoder_2", [None])[0] is None:
-        return None
-    why = f"{', '.join(missing)} missing" if missing else "it has two text encoders"
-    return (
-        f"not a pipeline of the Stable Diffusion 1.x or 2.x kind ({why}); its UNet alone: "
-        "UNet2DConditionModel.from_pretrained, its shapes: shape_table"
-    )
 
 
 def _unet_prefix(names: Collection[str]) -> str:
@@ -149,8 +142,3 @@ def no_weights(names: Collection[str], search: Search, folder: str | Path) -> st
 def names_in(folder: Path) -> list[str]:
     """Of all files in a folder and below."""
     return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
-
-
-def read_json(path: Path) -> dict:
-    """A JSON file's content, or an empty dict where there is no such file."""
-    return read_object(path) if path.is_file() else {}

@@ -1,6 +1,7 @@
 """Finding a checkpoint: on disk, in the hub's cache, or on the hub. Imports nothing heavy."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def find_pipeline(what: str | Path | None, search: Search) -> Path:
     needed and not more. Raises FileNotFoundError that says where was looked, what is missing and
     what to do next: within two seconds where there is no network.
     """
-    return _locate(what, pipeline_files, search)
+    return _locate(what, partial(pipeline_files, str(what)), search)
 
 
 def find_unet(what: str | Path, search: Search) -> Path:

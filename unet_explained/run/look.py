@@ -13,10 +13,13 @@ from .. import diffusion
 from ..recording import Identity, Origin, Recording, Row, Text, identified
 from ..recording import record as record_unet
 from ..recording.identity import ROLES
+from ..recording.nested import changed
 from .denoise import Pipeline
+from .latents import normalised
 from .pictures import as_image
 from .reader import PipelineReader
-from .text import embed, read_prompt
+from .text import read_prompt
+from .told import added, told
 
 
 @torch.no_grad()
@@ -39,7 +42,7 @@ def maps_of(
             f"maps_of: this UNet takes {unet.config.in_channels} channels, latents of a picture "
             f"have {latents.shape[1]}: it needs more than a picture and a prompt"
         )
-    text, context, beside = _prompted(pipe, prompt, np.asarray(as_image(image)).shape[:2])
+    text, beside = _prompted(pipe, prompt, np.asarray(as_image(image)).shape[:2])
     pattern = "1 channel height width -> time channel height width"
     latents = repeat(latents, pattern, time=len(times))
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(latents)
@@ -52,9 +55,7 @@ def maps_of(
         unet(
             noisy.to(unet.device, unet.dtype),
             steps.to(unet.device),
-            _for_each(context, len(times)),
-            added_cond_kwargs={name: _for_each(value, len(times)) for name, value in beside.items()}
-            or None,
+            **changed(beside, lambda value: value.expand(len(times), *value.shape[1:])),
         )
     origin.finished = True
     return recording
@@ -93,33 +94,25 @@ def _encoded(vae: Any, image: Any) -> Float[Tensor, "1 channel height width"]:
     finally:
         if vae.dtype != dtype:
             vae.to(dtype)
-    shift = getattr(vae.config, "shift_factor", None) or 0
-    return (latents - shift) * vae.config.scaling_factor
+    return normalised(vae, latents)
 
 
-def _prompted(
-    pipe: Any, prompt: str, size: tuple[int, int]
-) -> tuple[Text, Float[Tensor, "1 token text"], dict[str, Tensor]]:
-    """The text, its embeddings, and SDXL's condition: pooled embeddings and the picture's size."""
-    unet = pipe.unet
+def _prompted(pipe: Any, prompt: str, size: tuple[int, int]) -> tuple[Text, dict[str, Any]]:
+    """The text, and what the UNet is told of it and of the picture's size."""
+    config = pipe.unet.config
+    if config.addition_embed_type not in (None, "text_time") or config.class_embed_type:
+        raise ValueError("maps_of: this UNet is told more than a prompt, a timestep and sizes")
     if isinstance(pipe, Pipeline):
-        own = read_prompt(prompt, pipe.tokenizer)
-        return own, embed(own, pipe.text_encoder), {}
+        own = read_prompt(prompt, pipe.tokenizer, pipe.tokenizer_2)
+        return own, told(pipe, [own], size)
     if not isinstance(prompt, str):
         raise TypeError(f"prompt: expected one string, got {type(prompt).__name__}")
     if not hasattr(pipe, "encode_prompt"):
         raise TypeError(f"maps_of: a {type(pipe).__name__} has no encode_prompt to ask")
     options = dict(num_images_per_prompt=1, do_classifier_free_guidance=False)
-    given = pipe.encode_prompt(prompt=prompt, device=unet.device, **options)
-    context, beside = given[0], {}
-    if unet.config.addition_embed_type == "text_time":
-        ids = torch.tensor([[*size, 0, 0, *size]], device=unet.device, dtype=context.dtype)
-        beside = {"text_embeds": given[2], "time_ids": ids}
-    elif unet.config.addition_embed_type or unet.config.class_embed_type:
-        raise ValueError("maps_of: this UNet is told more than a prompt, a timestep and sizes")
-    text, _ = PipelineReader(pipe).read(context, prompt)
-    return text, context, beside
-
-
-def _for_each(value: Tensor, count: int) -> Tensor:
-    return value.expand(count, *value.shape[1:])
+    given = pipe.encode_prompt(prompt=prompt, device=pipe.unet.device, **options)
+    beside = {"encoder_hidden_states": given[0]}
+    if config.addition_embed_type:
+        beside["added_cond_kwargs"] = added(given[2], size)
+    text, _ = PipelineReader(pipe).read(given[0], prompt)
+    return text, beside

@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from .files import Lacking, Needs, Search, names_in, read_json
+from ..json_file import read_json
+from .files import Lacking, Needs, Search, names_in
 
 PROBE_SECONDS = 1.2  # how long a connection may take before we say that there is no network
 ANSWER_SECONDS = 60  # how long a hub that took the connection may think about an answer

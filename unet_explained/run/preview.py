@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..recording.heatmaps import resize
+from .latents import unnormalised
 
 # Rough colours of the latents of Stable Diffusion 1.x's and 2.x's VAE, measured by K. Turner, 2022:
 # discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204
@@ -53,12 +54,8 @@ def decoded(
     vae, latents: Float[Tensor, "1 channel height width"]
 ) -> Float[Tensor, "height_out width_out rgb"]:
     """The picture from -1 to 1, eight times as high and wide for Stable Diffusion's VAE."""
-    config, weight = vae.config, next(vae.parameters())
-    latents = latents / config.scaling_factor
-    if getattr(config, "latents_mean", None) is not None:  # Playground 2.5 has one for each channel
-        mean, std = (torch.tensor(getattr(config, f"latents_{each}")) for each in ("mean", "std"))
-        latents = latents * std.to(latents)[:, None, None] + mean.to(latents)[:, None, None]
-    pixels = vae.decode(latents.to(weight)).sample.float()
+    encoded = unnormalised(vae, latents).to(next(vae.parameters()))
+    pixels = vae.decode(encoded).sample.float()
     return rearrange(pixels, "1 channel height width -> height width channel")
 
 

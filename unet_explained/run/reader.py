@@ -21,9 +21,7 @@ from ..recording.hooks import Hooks
 from .calls import Call, Watching
 from .readings import DTYPES, Chunk, Found, Readings
 from .rows import belongs, rows_of
-from .text import read_prompt, text_of
-
-NOTHING = Text("", (), (), ())  # of a row of zeros, SDXL's for no negative prompt
+from .text import NOTHING, beside, read_prompt, text_of
 
 
 class PipelineReader:
@@ -74,7 +72,7 @@ class PipelineReader:
                 f"expected embeddings (row, {length}, channel), as the tokenizer has places, got "
                 f"{tuple(embeddings.shape)}: of others token= is answered"
             )
-        named = _beside(
+        named = beside(
             [text_of(one.ids[0], t, [(text, text)]) for one, (_, t) in zip(found, self.encoders)]
         )
         contents = {content_of(row.to(dtype)) for row in embeddings for dtype in DTYPES}
@@ -132,7 +130,7 @@ class PipelineReader:
             _joined([self._text_of(call, *chunk.reading[:2]) for chunk in chunks], chunks)
             for chunks in found.parts
         ]
-        return _beside(parts) if parts else None
+        return beside(parts) if parts else None
 
     def _text_of(self, call: Call | None, encoder: int, ids: Int[Tensor, "token"]) -> Text:
         """As it was written in this call, or else last."""
@@ -156,18 +154,6 @@ def _encoders(pipe) -> list[tuple[nn.Module, Any]]:
         if name.startswith("text_encoder") and isinstance(part, nn.Module) and tokenizer:
             found.append((part, tokenizer))
     return found
-
-
-def _beside(texts: list[Text]) -> Text:
-    """What two encoders read: one text, or the first, and the second at the same places."""
-    first, *rest = texts
-    if not rest or _said(rest[0]) == _said(first):
-        return first
-    return Text(first.text, first.tokens, first.places, first.spans, rest[0])
-
-
-def _said(text: Text) -> tuple:
-    return text.text, text.places
 
 
 def _joined(texts: list[Text], chunks: list[Chunk]) -> Text:

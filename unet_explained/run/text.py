@@ -3,8 +3,9 @@
 import re
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -14,19 +15,32 @@ from ..recording import Text, Word
 from ..recording.identity import tokens_at
 
 WORD = re.compile(r"\w+(?:['’-]\w+)*")
+Read = TypeVar("Read", bound=Text)
+
+
+def _no_ids() -> Int[Tensor, "1 token"]:
+    return torch.zeros(1, 0, dtype=torch.long)
 
 
 @dataclass(frozen=True)
 class Prompt(Text):
-    """A prompt as the text encoder is given it: token by token, padded to one length."""
+    """A prompt as the text encoder is given it: token by token, padded to one length.
 
-    ids: Int[Tensor, "1 token"] = field(
-        repr=False, compare=False, default_factory=lambda: torch.zeros(1, 0, dtype=torch.long)
-    )
+    ids_2: as SDXL's second text encoder is given it, whose padding is another token.
+    """
+
+    ids: Int[Tensor, "1 token"] = field(repr=False, compare=False, default_factory=_no_ids)
+    ids_2: Int[Tensor, "1 token"] = field(repr=False, compare=False, default_factory=_no_ids)
 
 
-def read_prompt(text: str, tokenizer) -> Prompt:
-    """Tokenize a prompt; warns, naming the words, if some fall beyond the encoder's length."""
+NOTHING = Prompt("", (), (), ())  # of a row of zeros, SDXL's for no negative prompt
+
+
+def read_prompt(text: str, tokenizer, tokenizer_2=None) -> Prompt:
+    """Tokenize a prompt; warns, naming the words, if some fall beyond the encoder's length.
+
+    tokenizer_2: of a second text encoder that reads the same prompt, as SDXL's.
+    """
     if not isinstance(text, str):
         raise TypeError(f"prompt: expected one string, got {type(text).__name__}: {text!r}")
     prompt, cut_off = _tokenized(text, tokenizer)
@@ -36,7 +50,17 @@ def read_prompt(text: str, tokenizer) -> Prompt:
             f"{' '.join(cut_off)!r} is cut off and changes nothing",
             stacklevel=3,
         )
+    if tokenizer_2 is not None:
+        other, _ = _tokenized(text, tokenizer_2)
+        return replace(beside([prompt, other]), ids_2=other.ids)
     return prompt
+
+
+def beside(texts: Sequence[Read]) -> Read:
+    """What two encoders read: one text, or the first, and the second at the same places."""
+    first, *rest = texts
+    same = not rest or (rest[0].text, rest[0].places) == (first.text, first.places)
+    return first if same else replace(first, second=rest[0])
 
 
 def _tokenized(text: str, tokenizer, length: int | None = None) -> tuple[Prompt, list[str]]:
@@ -139,3 +163,19 @@ def warn_of_unknown_words(prompt: Prompt, known: frozenset[str]) -> None:
 def embed(prompt: Prompt, text_encoder) -> Float[Tensor, "1 token text"]:
     """The text encoder's last hidden state: one vector a token, padding included, as in SD."""
     return text_encoder(prompt.ids.to(text_encoder.device))[0]
+
+
+@torch.no_grad()
+def embed_twice(
+    ids: Sequence[Int[Tensor, "1 token"]], encoders: Sequence
+) -> tuple[Float[Tensor, "1 token text"], Float[Tensor, "1 text"]]:
+    """The last hidden state but one of each encoder, side by side, and the second's summary.
+
+    As in SDXL: Podell et al. 2023, section 2.1. The summary is the projected end token.
+    """
+    read = [
+        encoder(each.to(encoder.device), output_hidden_states=True)
+        for each, encoder in zip(ids, encoders, strict=True)
+    ]
+    context = torch.cat([output.hidden_states[-2] for output in read], dim=-1)
+    return context, read[1].text_embeds

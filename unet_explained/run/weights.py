@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..json_file import AGAIN, read_object
 from .files import Search, no_weights, weights_in
+from .kinds import check_kind
 
 Shapes = dict[str, tuple[int, ...]]
 WITH_WEIGHTS = ("unet", "text_encoder", "text_encoder_2", "vae")
@@ -34,7 +35,10 @@ ORIGINS = (
 
 
 def look_over(path: Path, search: Search) -> None:
-    """Raises ValueError or OSError if a checkpoint's file, or a file of its folder, is damaged."""
+    """Raises ValueError or OSError if a file of a checkpoint, or of its folder, is damaged.
+
+    And ValueError for a folder that holds a pipeline of another kind.
+    """
     if path.is_file():
         if path.suffix == ".safetensors":
             header(path)
@@ -43,6 +47,7 @@ def look_over(path: Path, search: Search) -> None:
         for file in sorted(path.glob(pattern)):
             _expect_regular(file)
             read_object(file)
+    check_kind(path)
     for name in WITH_WEIGHTS:
         for file in files_of(path / name, search) if (path / name).is_dir() else ():
             if file.suffix == ".safetensors":
