@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from unet_explained.recording.heatmaps import average
 from unet_explained.recording.listen import Stopped, listening, stoppable
 from unet_explained.widgets.live import Pace, live
 
@@ -41,8 +42,6 @@ def test_a_frame_shows_the_steps_own_preview_maps_and_activity(view, tiny_pipe):
     with_words = run.replay(step, attention="mean")
     layers = [n for n in with_words.layers if n.startswith("up_") and with_words.layers[n] < (8, 8)]
     recorded = [with_words.attention("circle", layer=layer) for layer in layers]
-    from unet_explained.recording.heatmaps import average
-
     expected = average(recorded).numpy()
     np.testing.assert_allclose(frame.maps[2], expected, atol=frame.content["top"] / 255)
     stats = run.replay(step, stats=True).stats
@@ -52,6 +51,16 @@ def test_a_frame_shows_the_steps_own_preview_maps_and_activity(view, tiny_pipe):
     drawn = {box["name"] for box in view.drawing["boxes"]}
     assert set(frame.content["modules"]) == drawn
     assert {"time_embedding", "mid_block.attentions.0", "conv_out"} <= drawn
+
+
+def test_maps_of_a_picture_of_any_size_have_its_proportions(tiny_pipe):
+    view = live(tiny_pipe, "a red circle", steps=1, height=72, width=104)
+    recording, frame = view.wait().replay(0, attention="mean"), view.frames[0]
+    assert frame.maps.shape == (3, 5, 7)
+    layers = [n for n, (high, _) in recording.layers.items() if n.startswith("up_") and high < 9]
+    maps = [recording.attention("circle", layer=layer) for layer in layers]
+    error = np.abs(frame.maps[2] - average(maps).numpy()).max()
+    assert error <= frame.content["top"] / 255
 
 
 def test_stop_ends_a_run_between_two_modules(view, tiny_pipe):

@@ -89,3 +89,27 @@ def test_a_saved_page_looks_back_by_itself(chromium, tmp_path):
     expect(browser.page.get_by_text("not in the saved page")).to_be_visible()
     assert browser.outside == []
     assert browser.errors == []
+
+
+def test_a_page_of_a_diffusers_pipeline_has_its_pictures_proportions(chromium, tmp_path):
+    import pipelines
+    from lab import Browser
+
+    import unet_explained as ux
+
+    pipe, _ = pipelines.build("xl")
+    view = ux.live(pipe, pipelines.RED, steps=3, height=64, width=96, num_images_per_prompt=2)
+    view.wait()
+    browser = Browser(chromium)
+    browser.page.goto(view.to_html(tmp_path / "run.html").as_uri())
+    status = browser.page.get_by_role("status")
+    expect(status).to_have_text("finished: step 3 of 3")
+    proportions = "all => all.map(canvas => canvas.width / canvas.height)"
+    assert browser.page.locator("canvas").evaluate_all(proportions) == [1.5, 1.5]
+    expect(browser.page.locator("figcaption").first).to_have_text("the picture, decoded by the VAE")
+    browser.page.get_by_label("look back").press("Home")
+    caption = re.compile(r"the picture so far, noise and all, at t = \d+")
+    expect(browser.page.locator("figcaption").first).to_have_text(caption)
+    browser.page.get_by_role("button", name="blue").click()
+    expect(browser.page.get_by_text("where pixels look at “blue”")).to_be_visible()
+    assert browser.errors == []

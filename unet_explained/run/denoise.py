@@ -220,7 +220,8 @@ class Pipeline:
 
     def decode(self, latents: Float[Tensor, "1 channel height width"]) -> Image.Image:
         """Latents to a picture, eight times as high and wide for Stable Diffusion's VAE."""
-        return Image.fromarray(levels(decoded(self.vae, latents)))
+        device = next(self.vae.parameters()).device
+        return Image.fromarray(levels(decoded(self.vae, latents.to(device))))
 
     def glimpse(self, latents: Float[Tensor, "1 channel height width"]) -> np.ndarray | None:
         """Rough colours, uint8 (height, width, 3): a linear map of each latent pixel, latent_rgb.

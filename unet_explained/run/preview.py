@@ -54,7 +54,8 @@ def decoded(
     vae, latents: Float[Tensor, "1 channel height width"]
 ) -> Float[Tensor, "height_out width_out rgb"]:
     """The picture from -1 to 1, eight times as high and wide for Stable Diffusion's VAE."""
-    encoded = unnormalised(vae, latents).to(next(vae.parameters()))
+    # Of an offloaded VAE, its weights come to the latents when it is asked.
+    encoded = unnormalised(vae, latents).to(next(vae.parameters()).dtype)
     pixels = vae.decode(encoded).sample.float()
     return rearrange(pixels, "1 channel height width -> height width channel")
 

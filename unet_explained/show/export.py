@@ -10,8 +10,6 @@ import numpy as np
 from ..run.pictures import as_image
 from .plots import Picture, draw_map, recorded_text, word_maps
 
-DPI = 128  # a power of two: inches times this are whole pixels again
-
 
 def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
     """Into a new folder: 01-word.png over the picture, 01-word.npz (`heat`), metadata.json.
@@ -32,7 +30,7 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
         new.mkdir()
         for number, (word, heat) in enumerate(zip(text.spans, maps, strict=True), 1):
             name = f"{number:02}-" + re.sub(r"[^\w-]", "_", word.text)
-            _overlay(pixels, heat, top).savefig(new / f"{name}.png", dpi=DPI)
+            _overlay(pixels, heat, top).savefig(new / f"{name}.png", dpi=100)
             np.savez_compressed(new / f"{name}.npz", heat=heat)
             words.append({"word": word.text, "tokens": word.tokens, "file": name})
         about = {"prompt": text.text, "where": where, "scale": [0.0, top], "words": words}
@@ -44,7 +42,7 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
 def _overlay(image: np.ndarray, heat: np.ndarray, top: float) -> Picture:
     """One map over the picture, as large as the picture."""
     height, width = image.shape[:2]
-    figure = Picture(figsize=(width / DPI, height / DPI))
+    figure = Picture(figsize=(width / 100, height / 100))
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set_axis_off()
     draw_map(axis, image, heat, top)
