@@ -188,3 +188,24 @@ def test_an_attention_of_somebodys_own_is_mapped_or_named_and_never_in_the_way()
     for layer in truth.layers:
         actual = rec.weights(layer, picture=1)
         torch.testing.assert_close(actual.double(), truth.mean(0, layer, 1), atol=2e-3, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ours", [True, False])
+def test_an_attention_that_is_called_twice_in_a_forward_has_two_maps(ours):
+    model = ux.from_diffusers(unet()) if ours else unet()
+    name = "mid_block.attentions.0.transformer_blocks.0.attn2"
+    attention, inside = model.get_submodule(name), []
+
+    def before(module, args, kwargs):
+        if not inside:
+            inside.append(True)
+            module(3 * args[0], *args[1:], **kwargs)
+            inside.clear()
+
+    attention.register_forward_pre_hook(before, with_kwargs=True)
+    with ux.record(model) as rec:
+        called(model, inputs())
+    maps = [rec.weights(one, picture=0) for one in (name, f"{name}#2")]
+    assert not torch.equal(*maps)
+    assert all(torch.allclose(one.sum(dim=1), torch.ones(len(one)), atol=1e-3) for one in maps)

@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .given import Given
 from .identity import ROLES, Origin, Row, Text
-from .nested import changed, tensors
 from .pairs import Pair, Size
 from .patterns import pick
-from .processors import Processors
 
 
 @dataclass(frozen=True)
@@ -35,42 +34,6 @@ class Stats(NamedTuple):
     min: float
     max: float
     nonfinite: float  # share of the entries that are NaN or infinite
-
-
-class Given(NamedTuple):
-    """What a forward was given: containers of its own, tensors as they are, their versions."""
-
-    by_name: dict[str, Any]  # all arguments, by the names that the model's forward has for them
-    versions: tuple[int, ...]  # torch counts up when a tensor is written into
-    processors: Processors = ()  # of attentions that are not ours
-    modules: tuple[str, ...] = ()  # names of all that the model then had
-    autocast: torch.dtype | None = None  # what it ran in, if that was switched on
-
-    @classmethod
-    def of(cls, by_name: dict[str, Any], processors: Processors = ()) -> "Given":
-        by_name = changed(by_name, _as_it_is)
-        return cls(by_name, _versions(by_name), processors)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """batch, height and width of the latents, and tokens, as shape_table takes them."""
-        shape, context = self.by_name["sample"].shape, self.by_name.get("encoder_hidden_states")
-        tokens = context.shape[1] if isinstance(context, Tensor) and context.ndim > 1 else 0
-        return dict(batch=shape[0], height=shape[-2], width=shape[-1], tokens=tokens)
-
-    @property
-    def changed(self) -> bool:
-        """Whether something was written into it since."""
-        return self.versions != _versions(self.by_name)
-
-
-def _as_it_is(tensor: Tensor) -> Tensor:
-    """Without its graph; a copy where torch does not count what is written into it."""
-    return tensor.clone() if tensor.is_inference() else tensor.detach()
-
-
-def _versions(given: dict[str, Any]) -> tuple[int, ...]:
-    return tuple(0 if tensor.is_inference() else tensor._version for tensor in tensors(given))
 
 
 @dataclass

@@ -25,7 +25,8 @@ class Maps:
 
     def __init__(self, run: RecordedRun, failed: dict[str, str]) -> None:
         self.run, self.failed = run, failed
-        self.layers = {name: size for name, size in run.layers.items() if name not in failed}
+        self.layers = self._right(run.layers)
+        self.self_layers = self._right(run.self_layers)
 
     def map(
         self, word: str | None, occurrence, token, layer, head, step, half, picture, method, image
@@ -69,10 +70,11 @@ class Maps:
         self, layer: str, step, pixel, head, half, picture
     ) -> Float[Tensor, "height width"] | Float[Tensor, "height width height width"]:
         """As Recording.self_attention."""
+        if not self.run.options.self_attention:
+            raise ValueError("no self-attention was kept: pass self_attention=True to record()")
         self._fail(layer)
-        layers = {n: size for n, size in self.run.self_layers.items() if n not in self.failed}
-        name = _only(matching(layer, layers, "self-attention"), "self-attention")
-        size = layers[name]
+        name = _only(matching(layer, self.self_layers, "self-attention"), "self-attention")
+        size = self.self_layers[name]
         queries = slice(None) if pixel is None else [_index(pixel, size)]
         rows = []
         steps = [one for one in self.run.at(step) if name in one.pairs]
@@ -90,6 +92,10 @@ class Maps:
         maps = rearrange(mean, "query (height width) -> query height width", **shape)
         whole = "(height width) row column -> height width row column"
         return maps[0] if pixel is not None else rearrange(maps, whole, **shape)
+
+    def _right(self, layers: dict[str, Size]) -> dict[str, Size]:
+        """Without those that failed, in whichever call."""
+        return {n: size for n, size in layers.items() if n.partition("#")[0] not in self.failed}
 
     def _chosen(self, layer: str | None, image: int | None) -> dict[str, Size]:
         """The layers that a glob fits, or all for None; those that saw an image prompt."""

@@ -7,7 +7,7 @@ from inspect import signature
 
 from torch import Tensor, nn
 
-from ..model import UNet2DConditionModel
+from ..model import UNet2DConditionModel, UNetConfig
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
@@ -35,6 +35,14 @@ def own(model: nn.Module) -> UNet2DConditionModel:
 def arguments_of(module: nn.Module) -> list[str]:
     """The names of forward's arguments, which a wrapper around it may hide."""
     return list(signature(type(module).forward).parameters)[1:]
+
+
+def config_of(model: nn.Module | None) -> dict | None:
+    """As config.json has it: of this package it is a class, of the reference a dict."""
+    config = getattr(model, "config", None)
+    if config is None:
+        return None
+    return config.to_dict() if isinstance(config, UNetConfig) else dict(config)
 
 
 def matching(pattern: str, names: Iterable[str], what: str) -> list[str]:

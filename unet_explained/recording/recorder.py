@@ -1,59 +1,30 @@
 """The hooks of one record(): they observe a UNet and never change what it computes."""
 
-from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 from threading import Lock, local
 from weakref import ref
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..model import Attention, attention_weights
+from ..model import Attention
 from ..model.attention import BasicTransformerBlock
 from .attending import Attending, hear, is_foreign
 from .axes import Trace
-from .budget import Budget, Foreseen
-from .heatmaps import head_mean
+from .budget import Budget
+from .given import Given
 from .hooks import Hooks, called_modules
 from .identity import ROLES, Origin, Reader, Row, current
-from .kept import Given, RecordedRun, RecordedStep, Stats, Total, image_key
+from .kept import RecordedStep, Total, image_key
 from .nested import copied, first, moved, size_of
 from .pairs import Pair, Size
 from .patterns import arguments_of
 from .processors import Processors, autocast_of, processors_of
 from .recording import Recording
+from .under_way import UnderWay, unused
 
 HELD = 256 * 2**20  # bytes that may wait for the forward's end, to be worked on together
-SMALL = 2**20  # bytes of an output that is worth copying beside others, to be looked at with them
-
-
-class UnderWay:
-    """A forward that has begun: it is its recorder's and its thread's, and filed when it ends."""
-
-    def __init__(
-        self, run: RecordedRun, step: RecordedStep, given: Given, foreseen: Foreseen
-    ) -> None:
-        self.run, self.step, self.given, self.foreseen = run, step, given, foreseen
-        self.size: Size = (0, 0)  # height and width in the transformer that now runs
-        self.held: list[tuple[str, Pair]] = []  # cross-attentions whose weights are not derived yet
-        self.bytes = 0  # of these
-        self.outputs: list[tuple[str, Tensor]] = []  # of which statistics are not taken yet
-        self.output_bytes = 0
-        self.calls: dict[str, None] = {}  # of modules with statistics, in order
-        self.looks: list[tuple[list[str], Tensor]] = []  # statistics of outputs, by their names
-
-    @property
-    def forwards(self) -> int:
-        """How many forwards this one counts for: the first of a run of known length for all."""
-        origin = self.run.origin
-        if origin is None or origin.forwards is None:
-            return 1
-        if self.run.steps:
-            return int(len(self.run.steps) >= origin.forwards)  # more than it said count too
-        return origin.forwards
 
 
 class Recorder:
@@ -175,7 +146,7 @@ class Recorder:
     ) -> None:
         """Those of ours are what Attend is given."""
         if (now := self.now) and now.step.kept:
-            self.keep_pair(now, name, _pair(*args, **kwargs), now.size, cross)
+            self.keep_pair(now, now.as_called(name), _pair(*args, **kwargs), now.size, cross)
 
     def wants(self, context: bool) -> object:
         """Whether a call of an attention is looked at, one with or without a context."""
@@ -196,6 +167,7 @@ class Recorder:
             scale = found
             # Held, so that its id stays its own.
             self.proofs[proof] = scale, getattr(call.attention, "processor", None)
+        name = now.as_called(name)
         self.keep_pair(now, name, call.pair(scale), size, call.context is not None)
         for number, pair in call.image_pairs(scale).items():
             now.run.image_layers.setdefault(number, {})[name] = size
@@ -229,60 +201,22 @@ class Recorder:
             now.held.append((name, pair))
             now.bytes += pair.q.nbytes + pair.k.nbytes
             if now.bytes > HELD:
-                self.derive(now)
-
-    @torch.no_grad()
-    def derive(self, now: UnderWay) -> None:
-        """The weights of all that is held, one product for each group of layers of one shape."""
-        if not now.held:
-            return
-        groups: dict[tuple, list[tuple[str, Pair]]] = defaultdict(list)
-        for name, pair in now.held:
-            groups[pair.q.shape, pair.k.shape, _form(pair)].append((name, pair))
-        # Under autocast the product would not be in float32; there is none on meta.
-        device = now.held[0][1].q.device.type
-        there = torch.amp.is_autocast_available(device)
-        with torch.autocast(device, enabled=False) if there else nullcontext():
-            for layers in groups.values():
-                names, pairs = zip(*layers)
-                weights = self.weights_of(pairs, now.step.rows_slice)
-                now.step.attention.update(zip(names, weights.chunk(len(names))))
-        now.held, now.bytes = [], 0
-
-    def weights_of(self, pairs: Sequence[Pair], rows: slice | list[int]) -> Tensor:
-        """Of these rows of attentions of one shape, one after the other, as they are kept."""
-        q, k = (torch.cat([part[rows] for part in parts]) for parts in list(zip(*pairs))[:2])
-        masks = [pair.mask[rows] for pair in pairs if pair.mask is not None]
-        mask, mode = torch.cat(masks) if masks else None, self.options.attention
-        weights = (attention_weights if mode == "heads" else head_mean)(q, k, mask)
-        weights = weights[..., : pairs[0].text]
-        return weights if mode == "sum" else weights.half()
+                now.derive(self.options.attention)
 
     def keep_value(self, name: str, module: nn.Module, args: tuple, output) -> None:
         now = self.now
         if now and now.foreseen.fits("values", size_of(output) * now.forwards):
-            now.step.values[_unused(name, now.step.values)] = copied(output)
+            now.step.values[unused(name, now.step.values)] = copied(output)
 
     def look(self, name: str, module: nn.Module, args: tuple, output) -> None:
         """Statistics wait too: nothing here is done in place, so an output stays what it is."""
         if (now := self.now) and (x := first(output)) is not None and x.numel():
-            key = name if name not in now.calls else _unused(name, now.calls)
+            key = name if name not in now.calls else unused(name, now.calls)
             now.calls[key] = None
             now.outputs.append((key, x))
             now.output_bytes += x.nbytes
             if now.output_bytes > HELD:
-                self.look_closer(now)
-
-    @torch.no_grad()
-    def look_closer(self, now: UnderWay) -> None:
-        """The statistics of all outputs that wait; small ones of one shape are taken together."""
-        groups: dict[object, list[tuple[str, Tensor]]] = defaultdict(list)
-        for number, (name, x) in enumerate(now.outputs):
-            groups[(x.shape, x.dtype) if x.nbytes < SMALL else number].append((name, x))
-        for group in groups.values():
-            names, outputs = zip(*group)
-            now.looks.append((list(names), _statistics(torch.stack(outputs))))
-        now.outputs, now.output_bytes = [], 0
+                now.look_closer()
 
     def end(self, module: nn.Module, args: tuple, output) -> None:
         """A forward ended: what was gathered goes to its device and into the recording at once.
@@ -293,17 +227,14 @@ class Recorder:
         if now is None:
             return
         step, run = now.step, now.run
-        self.derive(now)
+        now.derive(self.options.attention)
         self.budget.settle(now.foreseen)
-        self.look_closer(now)
+        now.look_closer()
         moving = step.timestep, step.attention, step.pairs, step.values, now.looks
         step.timestep, step.attention, step.pairs, step.values, looks = moved(
             moving, torch.device(self.options.device)
         )
-        found = {key: row for keys, rows in looks for key, row in zip(keys, rows.tolist())}
-        for key in now.calls:
-            std, mean, low, high, bad = found[key]
-            step.stats[key] = Stats(mean, std, low, high, bad)
+        step.stats = now.statistics(looks)
         with self.filing:
             if self.options.attention == "sum":
                 tokens = {weights.shape[-1] for weights in step.attention.values()}
@@ -321,26 +252,5 @@ def _pair(q, k, v, mask=None) -> Pair:
     return Pair(q, k, mask)
 
 
-def _form(pair: Pair) -> tuple:
-    """What must be the same of pairs that are worked on together, beside q's and k's shapes."""
-    return pair.q.dtype, None if pair.mask is None else pair.mask.shape, pair.text
-
-
 def _parts(modules: Sequence[nn.Module]) -> list[nn.Module | None]:
     return [part for module in modules for part in module._modules.values()]
-
-
-def _statistics(outputs: Float[Tensor, "output *any"]) -> Float[Tensor, "output 5"]:
-    """Deviation, mean, least, largest, and the share that is NaN or infinite, of each output."""
-    x = outputs.reshape(len(outputs), -1).float()
-    low, high = x.aminmax(dim=1)
-    bad = (x - x).count_nonzero(dim=1) / x.shape[1]  # 0 for every number but these
-    return torch.stack([*torch.std_mean(x, dim=1, correction=0), low, high, bad], dim=1)
-
-
-def _unused(name: str, kept: dict) -> str:
-    """The name, or for a further call of the same module in one forward, name#2, name#3 ..."""
-    key, count = name, 1
-    while key in kept:
-        key, count = f"{name}#{count + 1}", count + 1
-    return key

@@ -1,6 +1,5 @@
 """Recording: what was seen while a model ran, by name, step, head, token and word."""
 
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,14 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..model import UNetConfig
 from .axes import Call
+from .given import Given, Inputs, lacking, whole
 from .identity import Origin, Reader, Text
-from .kept import Given, Options, RecordedRun, RecordedStep, Stats
+from .kept import Options, RecordedRun, RecordedStep, Stats
 from .maps import Maps
-from .nested import tensors
 from .pairs import Size
-from .patterns import closest, pick
+from .patterns import closest, config_of, pick
 
 GONE = "the model that was recorded is gone"
 
@@ -47,11 +45,10 @@ class Recording:
         self.runs: list[RecordedRun] = []
         self._model = model  # weakly: a recording does not keep a model alive
         self._reader = reader
-        self.config = _plain(getattr(model(), "config", None))
+        self.config = config_of(model())
         self.dtype: torch.dtype | None = getattr(model(), "dtype", None)
         self._runs: dict[object, RecordedRun] = {}
-        self._given: deque[RecordedStep] = deque()  # those whose inputs are kept, oldest first
-        self._given_bytes, self._uses = 0, Counter[int]()
+        self._inputs = Inputs()
 
     def __getstate__(self) -> dict:
         # Neither a weak reference can be pickled, nor who reads somebody's pipeline.
@@ -73,28 +70,11 @@ class Recording:
             run.counts = given.counts
             self.runs.append(run)
         run.steps.append(step)
-        step.given = given
-        self._given.append(step)
-        self._count(given, 1)
-        while self._given and self._given_bytes > left:
-            oldest = self._given.popleft()
-            self._count(oldest.given, -1)
-            oldest.given = None
-
-    def _count(self, given: Given | None, by: int) -> None:
-        """Bytes of inputs that are kept; forwards of a run share some of them."""
-        for tensor in tensors(given):
-            storage = tensor.untyped_storage()  # which a view keeps whole
-            before = self._uses[storage.data_ptr()]
-            self._uses[storage.data_ptr()] += by
-            if 0 in (before, before + by):
-                self._given_bytes += by * storage.nbytes()
+        self._inputs.keep(step, given, left)
 
     def __repr__(self) -> str:
-        runs = [
-            f"{len(run.steps)}{' (unfinished)' if run.finished is False else ''}"
-            for run in self.runs
-        ]
+        unfinished: dict[bool | None, str] = {False: " (unfinished)"}
+        runs = [f"{len(run.steps)}{unfinished.get(run.finished, '')}" for run in self.runs]
         layers = len(self.runs[0].layers) if self.runs else 0
         return f"Recording(forwards of each run: {', '.join(runs)}; cross-attentions: {layers})"
 
@@ -234,8 +214,8 @@ class Recording:
         one, model = self._step(step, run), unet if unet is not None else self._model()
         if model is None:
             raise ValueError(f"{GONE}: pass unet=")
-        given = _whole(one, step)
-        if unet is None and (why := _altered(model, given)):
+        given = whole(one.given, step)
+        if unet is None and (why := given.no_more(model)):
             raise ValueError(why)
         return replayed(model, given, one.batch, *patterns, **options)
 
@@ -244,14 +224,14 @@ class Recording:
 
         Raises IndexError for a step that there is not, and ValueError where it is not there.
         """
-        return _whole(self._step(step, run), step).by_name
+        return whole(self._step(step, run).given, step).by_name
 
     def why_no_replay(self, step: int, *, run: int | None = None) -> str:
         """Why replay() cannot be had of a step, without unet=; "" if it can."""
         one, model = self._step(step, run), self._model()
         if model is None:
             return GONE
-        return _lacking(one, step) or _altered(model, _whole(one, step))
+        return lacking(one.given, step) or whole(one.given, step).no_more(model)
 
     def number(self, run: int | None = None) -> int:
         """Which of `runs` is meant: for None the only one. ValueError or IndexError if none is."""
@@ -277,10 +257,8 @@ class Recording:
 
         The means over heads and steps unless one is chosen. Errors as for attention().
         """
-        if not self.options.self_attention:
-            raise ValueError("no self-attention was kept: pass self_attention=True to record()")
-        maps = Maps(self._run(run), self.failed)
-        return maps.self_attention(layer, step, pixel, head, half, picture)
+        where = layer, step, pixel, head, half, picture
+        return Maps(self._run(run), self.failed).self_attention(*where)
 
     def to_pandas(self):
         """A line for each run, picture, layer, step and word; what the numbers are: `measured`.
@@ -315,37 +293,6 @@ class Recording:
 
     def _step(self, step: int, run: int | None) -> RecordedStep:
         return pick(self._run(run).steps, step, "step")
-
-
-def _lacking(one: RecordedStep, step: int) -> str:
-    """Why what a step was given is not there any more; "" if it is."""
-    if one.given is None:
-        return f"what step {step} was given is not kept: it did not fit the budget beside the rest"
-    return f"what step {step} was given has been written into since" if one.given.changed else ""
-
-
-def _altered(model: nn.Module, given: Given) -> str:
-    """Why a model is not the one any more that was given this; "" if it is."""
-    now = {name for name, _ in model.named_modules()}
-    if not given.modules or now == set(given.modules):
-        return ""
-    other = sorted(now ^ set(given.modules))
-    which = f"{other[0]} {'came' if other[0] in now else 'went'}"
-    return f"the model has other modules than then ({len(other)} of them: {which}): pass unet="
-
-
-def _whole(one: RecordedStep, step: int) -> Given:
-    """What a step was given. ValueError if it is not there any more."""
-    if one.given is None or one.given.changed:
-        raise ValueError(_lacking(one, step))
-    return one.given
-
-
-def _plain(config: Any) -> dict | None:
-    """A model's config as config.json has it: of this package a class, of the reference a dict."""
-    if config is None:
-        return None
-    return config.to_dict() if isinstance(config, UNetConfig) else dict(config)
 
 
 def _gone() -> None:

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .axes import Call, Seen
+from .given import Given
 from .identity import Origin, Row, Text, Word
-from .kept import Given, Options, RecordedRun, RecordedStep, Stats, Total
+from .kept import Options, RecordedRun, RecordedStep, Stats, Total
 from .pairs import Pair
 from .processors import Processor
 from .recording import Recording, _gone

@@ -8,9 +8,10 @@ from torch import nn
 
 from .axes import Trace
 from .budget import Budget
+from .given import Given
 from .hooks import Hooks
 from .identity import Identity, Origin, Reader, Row, identified
-from .kept import Given, Options
+from .kept import Options
 from .patterns import matching, uncompiled
 from .processors import autocast_as, running_with
 from .recorder import Recorder

@@ -20,8 +20,9 @@ from .. import diffusion
 from ..model import UNet2DConditionModel
 from ..model.embeddings import Timesteps
 from ..recording import Identity, Origin, Recording, Row, identified
+from ..recording.given import Given
 from ..recording.identity import ROLES
-from ..recording.kept import Given, Options, RecordedStep
+from ..recording.kept import Options, RecordedStep
 from ..recording.patterns import uncompiled
 from .advance import advance, rehearse
 from .preview import decoded, levels, rough
