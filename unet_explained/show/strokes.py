@@ -1,36 +1,35 @@
-"""What diagrams are drawn with: boxes, arrows and words on an axis measured in inches."""
+"""What diagrams are drawn with: boxes, arrows and words on an axis measured in pixels of a page."""
 
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
 
-DARK, MUTED = "#22223b", "#6c6f7f"
+from .colours import DARK, ink
 
 
-def write(axis, x: float, y: float, text: str, size: float, colour=DARK, side="center", **more):
-    axis.text(
-        x, y, text, fontsize=size, color=colour, ha=side, va="center", parse_math=False, **more
-    )
+def write(
+    axis, x: float, y: float, text: str, size: float, colour=DARK, side="center", bold=False
+) -> None:
+    weight = "bold" if bold else "normal"
+    style = dict(fontsize=size, color=colour, ha=side, va="center", weight=weight, zorder=5)
+    axis.text(x, y, text, parse_math=False, **style)
 
 
-def box(axis, x: float, y: float, length: float, height: float, fill, text: str, edge) -> None:
-    """From x to the right, y its middle."""
-    inner = (x + 0.02, y - height / 2), length - 0.04, height
-    axis.add_patch(rounded(*inner, facecolor=fill, edgecolor=edge, lw=1, zorder=3))
-    write(axis, x + length / 2, y, text, 8, ink(fill), zorder=4)
+def box(axis, x: float, y: float, width: float, height: float, fill, text: str, edge) -> None:
+    axis.add_patch(rounded(x, y, width, height, facecolor=fill, edgecolor=edge, lw=1, zorder=3))
+    write(axis, x + width / 2, y + height / 2, text, 8, ink(fill))
 
 
-def sampler(axis, x: float, y: float, height: float, colour, text: str) -> None:
-    """x its middle: wide above, where the resolution is high, and narrow below."""
-    top, bottom, wide, narrow = y - height / 2, y + height / 2, 0.58, 0.4
-    corners = [(x - wide, top), (x + wide, top), (x + narrow, bottom), (x - narrow, bottom)]
+def sampler(axis, x: float, y: float, width: float, height: float, colour, text: str) -> None:
+    """Broad above, where the resolution is high, and narrow below."""
+    right, low, slope = x + width, y + height, 9
+    corners = [(x, y), (right, y), (right - slope, low), (x + slope, low)]
     axis.add_patch(Polygon(corners, facecolor="white", edgecolor=colour, lw=1.4, zorder=3))
-    write(axis, x, y, text, 8, zorder=4)
+    write(axis, x + width / 2, y + height / 2, text, 8)
 
 
-def rounded(corner, length: float, height: float, **style) -> FancyBboxPatch:
-    return FancyBboxPatch(
-        corner, length, height, boxstyle="round,pad=0,rounding_size=0.05", **style
-    )
+def rounded(x: float, y: float, width: float, height: float, **style) -> FancyBboxPatch:
+    corners = "round,pad=0,rounding_size=4"
+    return FancyBboxPatch((x, y), width, height, boxstyle=corners, **style)
 
 
 def arrow(axis, start, end, colour=DARK, width=1.2) -> None:
@@ -40,20 +39,10 @@ def arrow(axis, start, end, colour=DARK, width=1.2) -> None:
 
 def pin(axis, x: float, y: float, colour) -> None:
     """Something from outside the U arrives here."""
-    axis.plot([x], [y], "o", color=colour, ms=7, mec="white", mew=1, zorder=5)
+    axis.plot([x], [y], "o", color=colour, ms=7, mec="white", mew=1, zorder=6)
 
 
 def tint(colour, share: float) -> tuple[float, float, float]:
     """That share of the colour, the rest white."""
     red, green, blue = (1 - share * (1 - part) for part in to_rgb(colour))
     return red, green, blue
-
-
-def ink(ground) -> str:
-    """White or dark, whichever is read more easily on the ground."""
-    red, green, blue = to_rgb(ground)
-    return DARK if 0.3 * red + 0.59 * green + 0.11 * blue > 0.4 else "white"
-
-
-def sizes(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape))

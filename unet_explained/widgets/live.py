@@ -19,11 +19,11 @@ from ..recording.listen import Stopped, stoppable
 from ..recording.patterns import uncompiled
 from ..recording.shapes import ShapeTable, shape_table
 from ..run.denoise import Pipeline
+from ..show.geometry import geometry_of
 from ..show.png import image_png
 from .live_frames import Frame, Observer, Seen, film_strip
 from .live_others import TOLD, OthersRun
 from .live_own import OwnRun
-from .umap_layout import drawing_of
 from .widget import Asked, View
 
 BEHIND = 3  # frames that the page may not have shown yet: while there are more, none is made
@@ -213,7 +213,7 @@ def _runner_of(pipe: Any) -> type[OwnRun] | type[OthersRun]:
 def _drawn(config: UNetConfig) -> tuple[dict, tuple[str, ...]]:
     """The U, and the cross-attentions whose maps are drawn."""
     table = shape_table(config)
-    return drawing_of(table), tuple(_layers(table))
+    return geometry_of(table), tuple(_layers(table))
 
 
 def _layers(table: ShapeTable) -> list[str]:

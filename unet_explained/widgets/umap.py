@@ -13,9 +13,9 @@ from ..run.files import Search
 from ..run.hub import find_config
 from ..run.shapes import shape_table
 from ..show.diagram import draw_u
+from ..show.geometry import geometry_of
 from .subject import Subject, subject_of
 from .subject_maps import WordMaps
-from .umap_layout import drawing_of
 from .umap_modules import hints_of, insides_of, modules_of
 from .umap_pictures import (
     activity_of,
@@ -101,7 +101,7 @@ class UMap(View):
         super().__init__(
             title=_title(subject) if subject else table.title,
             given=" · ".join(filter(None, [table.given, subject.unfinished if subject else ""])),
-            drawing=drawing_of(table) | about,
+            drawing=geometry_of(table) | about,
             modules=modules,
             timesteps=subject.timesteps if subject else [],
             answers=_answers(self._source) if self._source else {},

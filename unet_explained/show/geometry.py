@@ -1,6 +1,7 @@
-"""The U in pixels, as data that a page draws: the lines of a Plan, from top to bottom.
+"""The geometry of the U: where each module, skip and word stands, as data that anything can draw.
 
-Across it is the Plan, drawn closer; down, all boxes have one height, to fit a small screen.
+All of it is JSON. A unit is a pixel of a page; y grows downwards. The still picture, the map of the
+U and the small U of a live run draw these boxes.
 """
 
 import re
@@ -8,32 +9,41 @@ from itertools import pairwise
 
 from ..recording.rows import stage_of
 from ..recording.shapes import ShapeTable
-from ..show.colours import STAGE_COLOURS
-from ..show.layout import BETWEEN, LEFT, PATH, RIGHT, Line, plan_of
-from ..show.strokes import ink, sizes
+from .colours import STAGE_COLOURS, ink
+from .plan import BETWEEN, SINGLE, Line, plan_of
 
-WIDTH, EDGE, INCH = 546, 30, 78  # of the drawing; from its sides to the arms; of the Plan
+WIDTH, EDGE = 546, 30  # of the drawing; from its sides to the arms
 BOX, SPACE, SAMPLER = 20, 12, 30  # a box; between two lines; room for an upsampler
+TOP = 158  # above the first line
 PROMPT = "encoder_hidden_states"
 SHAPES = {"downsamplers": "sampler", "upsamplers": "sampler", "attentions": "pale"}
+WORDS = {"resnets": "resnet", "downsamplers": "downsample", "upsamplers": "upsample"}
 
 Point = tuple[float, float]
 
 
-def drawing_of(table: ShapeTable) -> dict:
-    """Boxes, blocks, skips, wires, texts and levels, each with its place; JSON throughout."""
-    return Drawing(table).as_json()
+def geometry_of(table: ShapeTable, *, width: int = WIDTH, edge: int = EDGE) -> dict:
+    """Boxes, blocks, skips, wires, texts and levels, each with its place.
+
+    table: of full depth. width: of the drawing; edge: what it keeps free at either side.
+    """
+    return _Drawing(table, width, edge).as_json()
 
 
-class Drawing:
+def sizes(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
+
+
+class _Drawing:
     """What is drawn where. A box is placed by its left edge and its middle line."""
 
-    def __init__(self, table: ShapeTable) -> None:
+    def __init__(self, table: ShapeTable, width: int, edge: int) -> None:
         self.plan = plan_of(table)
+        self.left, self.right, self.width = edge, width - edge, width  # the arms' outer edges
         self.boxes, self.blocks, self.skips, self.bars = (list[dict]() for _ in range(4))
         self.levels, self.texts, self.pins = (list[dict]() for _ in range(3))
         self.wires: list[list[Point]] = []
-        y = max(self._conditions(14) + 24, 158)
+        y = max(self._conditions(14) + 24, TOP)
         self.lines: list[tuple[Line, float]] = []
         for line in self.plan.lines:
             y += SAMPLER if self.lines and line.level > self.lines[-1][0].level else 0
@@ -50,7 +60,7 @@ class Drawing:
         lists = ("boxes", "blocks", "skips", "bars", "levels", "wires", "texts", "pins")
         stages = {name: [colour, ink(colour)] for name, colour in STAGE_COLOURS.items()}
         drawn = {name: getattr(self, name) for name in lists}
-        return dict(width=WIDTH, height=self.bottom + 34, stages=stages) | drawn
+        return dict(width=self.width, height=self.bottom + 34, stages=stages) | drawn
 
     def _levels(self) -> None:
         """A band for each resolution, with its height and width."""
@@ -78,39 +88,57 @@ class Drawing:
                 spans.setdefault(block, []).extend((middle - BOX / 2, middle + BOX / 2))
         spans.pop("conv_in")
         for name, ys in spans.items():
-            length, down = self.plan.extent(name) * INCH, name.startswith("down")
-            x = EDGE - 7 if down else WIDTH - EDGE - length - 14
-            wide, high = length + (14 if down else 21), max(ys) - min(ys) + 8
-            place = dict(x=x, y=min(ys) - 4, width=wide, height=high)
-            label = dict(x=EDGE - 17, y=min(ys)) if down else dict(x=WIDTH - EDGE + 17, y=max(ys))
+            inner, down = self._frame(name), name.startswith("down")
+            x = self.left - 7 if down else inner
+            wide, high = (inner if down else self.right + 7) - x, max(ys) - min(ys) + 8
+            label = (
+                dict(x=self.left - 17, y=min(ys)) if down else dict(x=self.right + 17, y=max(ys))
+            )
             label |= dict(turn=-90 if down else 90)
-            self.blocks.append(dict(name=name, stage=stage_of(name), label=label) | place)
+            self._block(name, label, x, min(ys) - 4, wide, high)
+
+    def _block(self, name: str, label: dict, x: float, y: float, width: float, height: float):
+        place = dict(x=x, y=y, width=width, height=height)
+        kind = self.plan.rows[name].kind
+        self.blocks.append(dict(name=name, kind=kind, stage=stage_of(name), label=label) | place)
 
     def _arms(self) -> None:
         """Down on the left, up on the right, and the path through both."""
-        plan = self.plan
         for line, y in self.lines:
-            self._row(line.left, LEFT, y)
-            self._row(line.right, RIGHT - plan.length(line.right), y)
+            self._row(line.left, y)
+            self._row(line.right, y)
             self._skip(line, y)
         for (above, high), (below, low) in pairwise(self.lines):
             end, start = high + BOX / 2, low - BOX / 2
-            left = _across(plan.leaves(above.left)), _across(plan.enters(below.left))
-            self._elbow((left[0], end), (left[1], start))
-            here, there = _across(plan.leaves(below.right)), _across(plan.enters(above.right))
+            self._elbow((self._leaves(above.left), end), (self._enters(below.left), start))
+            here, there = self._leaves(below.right), self._enters(above.right)
             if below.upsampler:
-                up, y = _across(RIGHT - PATH), _upsampler(low)
-                self._box(below.upsampler, up - PATH * INCH, y, 2 * PATH * INCH)
+                up, y = self.right - SINGLE / 2, _upsampler(low)
+                self._box(below.upsampler, self.right - SINGLE, y, SINGLE)
                 self._elbow((here, start), (up, y + BOX / 2))
                 here, start = up, y - BOX / 2
             self._elbow((here, start), (there, end))
 
-    def _row(self, names: list[str], x: float, y: float) -> None:
-        """The modules of one line; x in the Plan's inches."""
+    def _begins(self, names: list[str]) -> float:
+        """The left edge of a line's modules."""
+        up = names[0].startswith("up")
+        return self.right - self.plan.length(names) if up else self.left
+
+    def _enters(self, names: list[str]) -> float:
+        """Where the path comes into a line: the middle of its first box."""
+        return self._begins(names) + self.plan.lengths(names)[0] / 2
+
+    def _leaves(self, names: list[str]) -> float:
+        """Where the path goes out of a line: the middle of its last box."""
+        return self._begins(names) + self.plan.length(names) - self.plan.lengths(names)[-1] / 2
+
+    def _row(self, names: list[str], y: float) -> None:
+        """The modules of one line."""
+        x = self._begins(names)
         for i, (name, length) in enumerate(zip(names, self.plan.lengths(names))):
             if i:
-                self.wires.append([(_across(x - BETWEEN), y), (_across(x), y)])
-            self._box(name, _across(x), y, length * INCH)
+                self.wires.append([(x - BETWEEN, y), (x, y)])
+            self._box(name, x, y, length)
             x += length + BETWEEN
 
     def _box(self, name: str, x: float, y: float, length: float, height: float = BOX) -> None:
@@ -130,27 +158,32 @@ class Drawing:
     def _label(self, name: str) -> str:
         """The word for what there are many of; the name of what there is one of."""
         if "attentions" in name:
-            depth = sum(each.startswith(f"{name}.transformer") for each in self.plan.blocks)
+            depth = self.plan.depth(name)
             return "attention" + (f" ×{depth}" if depth > 1 else "")
-        words = {"resnets": "resnet", "downsamplers": "downsample", "upsamplers": "upsample"}
-        return next((word for part, word in words.items() if part in name), name)
+        return next((word for part, word in WORDS.items() if part in name), name)
 
     def _skip(self, line: Line, y: float) -> None:
         """From the module that leaves it to the resnet that takes it, whose left edge shows the
         skip's channels above those that come from below."""
         source, target = line.left[-1], line.right[0]
-        start = EDGE + self.plan.length(line.left) * INCH
-        end = WIDTH - EDGE - self.plan.length(line.right) * INCH - 7
+        start, end = self.left + self.plan.length(line.left), self._begins(line.right) - 7
         both, skip = self.plan.shape(f"{target}.input_tensor")[1], self.plan.shape(source)[1]
         cut = BOX * skip / both
+        # Its words stand between the frames of the two blocks.
+        free = [max(start, self._frame(source)), min(end, self._frame(target))]
         for top, height, owner in ((0, cut, source), (cut, BOX - cut, "up_blocks")):
             place = dict(x=end, y=y - BOX / 2 + top, width=6, height=height)
             self.bars.append(dict(stage=stage_of(owner)) | place)
         self.skips.append(
             {"from": source, "to": target, "shape": sizes(self.plan.shape(source))}
             | dict(start=start, end=end, y=y, stage=stage_of(source))
-            | dict(sum=f"{both - skip} + {skip} = {both}")
+            | dict(sum=f"{both - skip} + {skip} = {both}", free=free)
         )
+
+    def _frame(self, name: str) -> float:
+        """The inner edge of the frame around a module's block."""
+        length = self.plan.extent(".".join(name.split(".")[:2])) if "blocks" in name else 0
+        return self.right - length - 14 if name.startswith("up") else self.left + length + 7
 
     def _elbow(self, start: Point, end: Point) -> None:
         """Out of one box and into the next one by right angles."""
@@ -161,16 +194,15 @@ class Drawing:
     def _mid(self) -> None:
         """At the bottom, from left to right; without a mid block the path goes straight across."""
         y, (line, last) = self.bottom, self.lines[-1]
-        down, up = _across(self.plan.leaves(line.left)), _across(self.plan.enters(line.right))
+        down, up = self._leaves(line.left), self._enters(line.right)
         inner = re.compile(r"mid_block\.(resnets|attentions)\.\d+")
         names = [name for name in self.plan.rows if inner.fullmatch(name)]
         lengths = [88 if "attentions" in name else 62 for name in names]
-        x = (WIDTH - sum(lengths) - 18 * max(len(names) - 1, 0)) / 2
+        x = (self.width - sum(lengths) - 18 * max(len(names) - 1, 0)) / 2
         here = (down, last + BOX / 2)
         if names:
-            place = dict(x=x - 7, y=y - 15, width=WIDTH - 2 * x + 14, height=30)
-            label = dict(x=WIDTH / 2, y=y - 22, turn=0)
-            self.blocks.append(dict(name="mid_block", stage="mid", label=label) | place)
+            label = dict(x=self.width / 2, y=y - 22, turn=0)
+            self._block("mid_block", label, x - 7, y - 15, self.width - 2 * x + 14, 30)
             # Around the block's edge, where the arms stand closer than the block is long.
             turn, side = last + BOX / 2 + 9, min(down, x - 24)
             self.wires.append([here, (down, turn), (side, turn), (side, y), (x, y)])
@@ -186,7 +218,7 @@ class Drawing:
     def _ends(self) -> None:
         """What comes in at the top left, and stage 6 at the top right."""
         line, y = self.lines[0]
-        down, up = _across(self.plan.enters(line.left)), _across(self.plan.leaves(line.right))
+        down, up = self._enters(line.left), self._leaves(line.right)
         top = y - BOX / 2
         self._text(down, top - 62, "sample", "strong")
         self._text(down, top - 46, sizes(self.plan.shape("sample")))
@@ -203,7 +235,7 @@ class Drawing:
 
     def _conditions(self, y: float) -> float:
         """Time and text, between the tops of the arms; returns where they end."""
-        plan, x = self.plan, WIDTH / 2 + 10
+        plan, x = self.plan, self.width / 2 + 10
         made = [row.name for row in plan.rows.values() if row.stage == 1 and row.depth == 1]
         given = [row.name for row in plan.rows.values() if row.stage == 0]
         timed = [name for name in given if name.startswith("timestep")]
@@ -238,12 +270,6 @@ class Drawing:
 
     def _text(self, x: float, y: float, text: str, look: str = "", side: str = "middle") -> None:
         self.texts.append(dict(x=x, y=y, text=text, look=look, side=side))
-
-
-def _across(x: float) -> float:
-    """From the Plan's inches; the room between its arms is narrower here."""
-    left = x < (LEFT + RIGHT) / 2
-    return EDGE + (x - LEFT) * INCH if left else WIDTH - EDGE - (RIGHT - x) * INCH
 
 
 def _upsampler(y: float) -> float:
