@@ -1,5 +1,7 @@
 """The colours of the six stages, the same in every picture; and the colour map of attention."""
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 
 from ..recording.rows import stage_of
@@ -13,13 +15,21 @@ STAGE_COLOURS = {  # told apart by brightness too, and on a dark ground as on a 
     "up": "#ee6c4d",
     "post-process": "#c9184a",
 }
-ATTENTION = "inferno"
+ATTENTION = "inferno"  # of a map over a picture
+ALPHA = 0.78  # of that map
+BLACK = -200  # the darkest of the grey picture beneath, were it black: 0 to 255 is its bright end
 DARK, MUTED = "#22223b", "#6c6f7f"  # words
 
 
 def colour_of(name: str) -> str:
     """The colour of the stage that a module of the UNet belongs to, by its name."""
     return STAGE_COLOURS[stage_of(name)]
+
+
+def look() -> dict:
+    """How a map is laid over a picture, for scripts: as draw_map does."""
+    colours = colormaps[ATTENTION](np.arange(256), bytes=True)[:, :3]
+    return dict(colours=colours.tolist(), alpha=ALPHA, black=BLACK)
 
 
 def ink(ground: str) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..run.pictures import as_image
-from .colours import ATTENTION
+from .colours import ALPHA, ATTENTION, BLACK
 
 GREY = 128  # of 255: what maps lie over where there is no picture
 
@@ -135,9 +135,9 @@ def draw_map(
     """
     height, width = image.shape[:2]
     place = place or (0, width, height, 0)
-    axis.imshow(image.mean(axis=2), cmap="gray", vmin=-200, vmax=255, extent=place)
+    axis.imshow(image.mean(axis=2), cmap="gray", vmin=BLACK, vmax=255, extent=place)
     axis.imshow(
-        values, cmap=ATTENTION, vmin=0, vmax=top or 1, alpha=0.78, extent=place,
+        values, cmap=ATTENTION, vmin=0, vmax=top or 1, alpha=ALPHA, extent=place,
         interpolation="bilinear",
     )  # fmt: skip
 

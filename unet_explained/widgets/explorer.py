@@ -6,10 +6,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from traitlets import Bytes, Dict
 
-from ..show.colours import ATTENTION
+from ..show.colours import look
 from ..show.plots import heatmap_grid
 from ..show.png import image_png, thumbnail
 from .explorer_page import choice, menus, packed
@@ -55,12 +54,11 @@ class Explorer(View):
     """
 
     name = "explorer"
-    parts = ("picture", "menus")
     about = Dict().tag(sync=True)  # the words of each half, layers, timesteps, the first choice
     picture = Bytes().tag(sync=True)  # PNG
     first = Dict().tag(sync=True)  # the answer to the first choice, as answer() gives it
     maps = Bytes().tag(sync=True)  # and its bytes
-    colours = Bytes().tag(sync=True)  # red, green and blue of the 256 steps of the colour map
+    look = Dict().tag(sync=True)  # how a map is laid over the picture
 
     def __init__(self, subject: Subject) -> None:
         self._subject, self._source = subject, WordMaps(subject)
@@ -86,7 +84,7 @@ class Explorer(View):
             picture=image_png(thumbnail(image, SIDE)) if image else b"",
             first=first,
             maps=data,
-            colours=(colormaps[ATTENTION](np.arange(256), bytes=True)[:, :3]).tobytes(),
+            look=look(),
         )
 
     def still(self) -> bytes:

@@ -1,5 +1,7 @@
 // The explorer's menus: which layer, head, step and half of the batch the maps are of.
 
+import { draw, make } from "./widget.js";
+
 /** The layers as a small U, a block each in its stage's colour; the menu says the same in words. */
 function smallU(layers, choose) {
   const sides = [...new Set(layers.map((layer) => layer.size[0]))].sort((a, b) => b - a);
@@ -83,7 +85,7 @@ function halfMenu({ texts }, choose) {
 }
 
 /** All of them: choose({name: value}) hears what a hand chose, show(choice) sets them. */
-function menus(about, choose) {
+export function menus(about, choose) {
   const layer = layerMenu(about, choose);
   const u = smallU(about.layers, (name) => choose({ layer: name, head: null }));
   const [head, step] = [headMenu(about, choose), stepSlider(about, choose)];

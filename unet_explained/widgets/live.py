@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from traitlets import Bytes, Dict, Int, List, Unicode
+from traitlets import Bytes, Dict, Float, Int, List, Unicode
 
 from ..model.config import UNetConfig
 from ..recording import Recording
@@ -19,12 +19,14 @@ from ..recording.listen import Stopped, stoppable
 from ..recording.patterns import uncompiled
 from ..recording.shapes import ShapeTable, shape_table
 from ..run.denoise import Pipeline
+from ..show.colours import look
 from ..show.geometry import geometry_of
 from ..show.png import image_png
 from .live_frames import Frame, Observer, Seen, film_strip
 from .live_others import TOLD, OthersRun
 from .live_own import OwnRun
 from .widget import Asked, View
+from .words import first_thing
 
 BEHIND = 3  # frames that the page may not have shown yet: while there are more, none is made
 SHARE = 0.025  # of the time since the run's beginning that the view may have cost
@@ -32,16 +34,17 @@ PATIENCE = 1.0  # seconds after which a page that says nothing is taken for gone
 FEWER = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
 
 
-def live(pipe: Any, prompt: str, *, steps: int = 20, seed: int = 0, **options) -> "Live":
+def live(pipe: Any, prompt: str, *, steps: int | None = None, seed: int = 0, **options) -> "Live":
     """Starts a run in a thread of its own and returns a view of it, with Start and Stop.
 
     pipe: of ux.load(), or a diffusers pipeline with a UNet2DConditionModel that takes
-    callback_on_step_end. options: as for pipe.denoise(), or for the diffusers pipeline's call
-    (image=, height=, guidance_scale= ...); of several pictures the first is drawn. A frame is
-    dropped where drawing it would cost the run more than a few per cent of its time, or where the
-    page is behind. view.wait() gives the Run, or what the pipeline returns; view.recording is its
-    record, of a diffusers pipeline with every step's maps. Raises TypeError or ValueError, before
-    any work, for what does not fit.
+    callback_on_step_end. steps None: the pipeline's own number, of a diffusers pipeline 20.
+    options: as for pipe.denoise(), or for the diffusers pipeline's call (image=, height=,
+    guidance_scale= ...); of several pictures the first is drawn. A frame is dropped where drawing
+    it would cost the run more than a few per cent of its time, or where the page is behind.
+    view.wait() gives the Run, or what the pipeline returns; view.recording is its record, of a
+    diffusers pipeline with every step's maps. Raises TypeError or ValueError, before any work, for
+    what does not fit.
     """
     view = Live(pipe, steps, options)
     view.start(prompt, seed)
@@ -74,16 +77,20 @@ class Live(View):
     words = List(Unicode()).tag(sync=True)
     status = Unicode("ready").tag(sync=True)  # running, stopped, finished or failed
     note = Unicode().tag(sync=True)  # what a person should know: a warning, or what went wrong
-    total = Int().tag(sync=True)
+    steps = Int().tag(sync=True)  # of the run
+    guidance = Float(None, allow_none=True).tag(sync=True)  # of the run; None: it takes none
+    first = Int().tag(sync=True)  # the index of the word that is shown first
     count = Int().tag(sync=True)  # frames kept so far
     picture = Bytes().tag(sync=True)  # PNG, once the run is finished
     drawing = Dict().tag(sync=True)  # the U, as umap draws it
+    look = Dict().tag(sync=True)  # how a map is laid over the picture
 
-    def __init__(self, pipe: Any, steps: int, options: dict) -> None:
+    def __init__(self, pipe: Any, steps: int | None, options: dict) -> None:
         self._runner = _runner_of(pipe)
         drawing, self._layers = _drawn(UNetConfig.load(uncompiled(pipe.unet).config))
-        super().__init__(drawing=drawing, total=steps)
-        self.pipe, self.steps, self.options = pipe, steps, options
+        super().__init__(drawing=drawing, look=look())
+        self.pipe, self.options = pipe, self._runner.usual(pipe) | options
+        self._steps = getattr(pipe, "steps", 20) if steps is None else steps
         self.frames: list[Frame] = []
         self.pace = Pace()
         self.result: Any = None  # the Run, or what the pipeline returned
@@ -97,17 +104,26 @@ class Live(View):
         """Of the run, as far as there is one: of a diffusers pipeline while it still goes on."""
         return self._run.recording if self._run else None
 
-    def start(self, prompt: str, seed: int = 0) -> None:
-        """Begins a run; one that is under way is stopped first. Errors as live()."""
+    def start(
+        self, prompt: str, seed: int = 0, *, steps: int | None = None, guidance: float | None = None
+    ) -> None:
+        """Begins a run; one that is under way is stopped first. Errors as live().
+
+        steps and guidance None: as live() was given them.
+        """
         self.stop()
+        steps = self._steps if steps is None else steps
+        options = self.options | ({} if guidance is None else {self._runner.guidance: guidance})
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            run = self._runner(self.pipe, prompt, steps=self.steps, seed=seed, **self.options)
+            run = self._runner(self.pipe, prompt, steps=steps, seed=seed, **options)
         self._stop, self.frames, self.result, self._error = Event(), [], None, None
         self._run, self.pace = run, Pace()
         self._warned = list(dict.fromkeys(str(warning.message) for warning in warned))
         with self.hold_sync():
             self.prompt, self.seed, self.words, self.picture = prompt, seed, run.words, b""
+            self.steps, self.guidance = steps, options.get(self._runner.guidance)
+            self.first = first_thing(run.words)
             self.note, self.count, self.status = "; ".join(self._warned), 0, "running"
         self._thread = Thread(target=self._work, args=(run, self._stop), daemon=True)
         end_idle_workers()
@@ -155,7 +171,8 @@ class Live(View):
         if observer.wanted:
             left = (start - began) / (step.index + 1) * (last - step.index)
             frame = observer.frame(step, left)
-            self.words, self.note = run.words, "; ".join([*self._warned, *run.notes])
+            self.words, self.first = run.words, first_thing(run.words)
+            self.note = "; ".join([*self._warned, *run.notes])
             self._show(frame)
         self.pace.spent += observer.spent + perf_counter() - start
         observer.spent = 0.0
@@ -165,12 +182,12 @@ class Live(View):
         self.frames.append(frame)
         self.pace.sent, self.pace.sent_at = len(self.frames), perf_counter()
         self.send({"frame": frame.content | {"index": len(self.frames) - 1}}, frame.buffers)
-        self.total, self.count = frame.content["total"], len(self.frames)
+        self.count = len(self.frames)
 
     def answer(self, asked: dict) -> tuple[dict, list[bytes]]:
         match asked:
-            case {"start": {"prompt": prompt, "seed": seed}}:
-                self.start(prompt, seed)
+            case {"start": {"prompt": prompt, "seed": seed, **options}}:
+                self.start(prompt, seed, **options)
             case {"stop": True}:
                 self._stop.set()
             case {"shown": index}:

@@ -36,6 +36,14 @@ OURS = {  # options of a diffusers pipeline's call that the view gives itself
 class OthersRun:
     """A call of a diffusers pipeline, under a recorder that keeps every map."""
 
+    guidance = "guidance_scale"  # the option's name
+
+    @classmethod
+    def usual(cls, pipe: Any) -> dict[str, float]:
+        """The guidance of a call that names none; nothing where it takes none."""
+        option = inspect.signature(pipe.__call__).parameters.get(cls.guidance)
+        return {} if option is None or option.default is None else {cls.guidance: option.default}
+
     def __init__(self, pipe, prompt: str, *, steps: int, seed: int, **options) -> None:
         if not isinstance(prompt, str):
             raise TypeError(f"prompt: expected one string, got {type(prompt).__name__}")

@@ -19,6 +19,13 @@ SIDE = 256  # of a preview that had to be decoded
 class OwnRun:
     """A run of this package's pipeline. notes: what a person should know of it."""
 
+    guidance = "guidance"  # the option's name
+
+    @staticmethod
+    def usual(pipe: Pipeline) -> dict[str, float]:
+        """The guidance of a call that names none."""
+        return {"guidance": float(pipe.guidance)}
+
     def __init__(self, pipe: Pipeline, prompt: str, **options) -> None:
         self.steps = pipe.denoise(prompt, **options)
         self.spans = read_prompt(prompt, pipe.tokenizer).spans

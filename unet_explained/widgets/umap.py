@@ -78,7 +78,6 @@ class UMap(View):
     """What `umap` returns: drawing and modules are its data, the other traits its state."""
 
     name = "umap"
-    parts = ("inside", "panel")
     given = Unicode().tag(sync=True)
     drawing = Dict().tag(sync=True)
     modules = Dict().tag(sync=True)

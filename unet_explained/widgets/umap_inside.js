@@ -1,9 +1,13 @@
 // The inside of a module of the map of the U, as a drawing from top to bottom.
 
+import { draw } from "./widget.js";
+import { faint, shape } from "./umap_info.js";
+import { part, pinAt, wire } from "./umap_map.js";
+
 const [LANE, MAIN, SIDE, FRAME] = [[1, 99], [107, 122], [236, 99], [20, 314]]; // left edge, width
 const MIDDLE = MAIN[0] + MAIN[1] / 2;
 
-function inside(page, name) {
+export function inside(page, name) {
   const { kind, parts, axes } = page.modules[name];
   const rows = page.drawing.insides[kind] ?? parts.map((each) => ({ part: each }));
   if (!rows.length) return faint("One operation: there is nothing smaller inside.");

@@ -3,12 +3,16 @@
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An element; text from anywhere goes through textContent, never through markup. */
-function make(tag, attributes = {}, ...children) {
+export function make(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
+// Of numbers that are NaN or infinite: Python sends null, and they are striped in two greys.
+export const LOST = "not finite";
+export const striped = (x, y, wide) => (Math.floor((x + y) / wide) % 2 ? [128, 128, 128] : [96, 96, 96]);
+
 /** An element of an SVG. */
-function draw(tag, attributes = {}, ...children) {
+export function draw(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
@@ -29,7 +33,7 @@ function fill(element, attributes, children) {
  * Ways to ask Python: ask(question) resolves to {content, buffers}, or rejects with its words.
  * Kernels that are gone never answer; so after `patience` milliseconds the page says so.
  */
-function asking(model, patience = 60000) {
+export function asking(model, patience = 60000) {
   let count = 0;
   const waiting = new Map();
   const hear = (message, buffers) => {
@@ -55,6 +59,6 @@ function asking(model, patience = 60000) {
 }
 
 /** The bytes of a DataView as unsigned numbers. */
-function bytes(view) {
+export function bytes(view) {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }

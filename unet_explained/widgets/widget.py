@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +9,8 @@ from typing import Any, ClassVar
 import anywidget
 from traitlets import Unicode
 
-FOLDER = Path(__file__).parent
+from .modules import FOLDER, joined
+
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -36,15 +36,13 @@ class View(anywidget.AnyWidget):
     `still()`, and a file written by to_html answers what `baked()` lists.
     """
 
-    name: ClassVar[str]  # of NAME.css, and of NAME.js, which ends in what the view exports
-    parts: ClassVar[tuple[str, ...]] = ()  # of NAME_PART.js, which come before it
+    name: ClassVar[str]  # of NAME.css and NAME.js
     title = Unicode().tag(sync=True)
 
     def __init_subclass__(cls, **options: Any) -> None:
         if "name" in vars(cls):  # traitlets make subclasses of their own
-            parts = [f"{cls.name}_{part}" for part in cls.parts]
-            cls._esm = _read(f"{name}.js" for name in ("widget", *parts, cls.name))
-            cls._css = _read(f"{name}.css" for name in ("widget", cls.name))
+            cls._esm = joined(cls.name)
+            cls._css = "\n".join(_style(name) for name in ("widget", cls.name))
         super().__init_subclass__(**options)
 
     def __init__(self, **state: Any) -> None:
@@ -73,7 +71,7 @@ class View(anywidget.AnyWidget):
             title=escape(self.title),
             style=self._css,
             saved=json.dumps(saved).replace("<", "\\u003c"),
-            script=_read(["page.js"]),
+            script=joined("page"),
         )
         path = Path(path)
         path.write_text(page, encoding="utf-8")
@@ -107,8 +105,8 @@ class View(anywidget.AnyWidget):
         return data | {"image/png": _text(self.still())}, metadata
 
 
-def _read(names: Iterable[str]) -> str:
-    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
+def _style(name: str) -> str:
+    return (FOLDER / f"{name}.css").read_text(encoding="utf-8")
 
 
 def _text(data: bytes) -> str:

@@ -1,0 +1,90 @@
+// What the explorer asks Python for: the maps of a choice, and where a pixel looks. Answers are kept.
+
+import { bytes } from "./widget.js";
+import { dress, paint, say, set } from "./explorer_paint.js";
+
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+/** Maps out of an answer: each map's bytes reach from 0 to its own top, a weight. */
+export function unpacked({ shape, tops, full, step }, buffer) {
+  const [count, height, width] = shape;
+  const [all, size] = [bytes(buffer), height * width];
+  const maps = Array.from({ length: count }, (_, i) => all.subarray(i * size, (i + 1) * size));
+  return { maps, tops, height, width, full, step, drawn: new Map() };
+}
+
+export function choose(page, change) {
+  page.wanted = { ...page.wanted, ...change };
+  page.menus.show(page.wanted);
+  say(page, "asking Python …");
+  settle(page);
+}
+
+/** One question at a time; of what is chosen meanwhile, the last comes next. */
+async function settle(page) {
+  if (page.busy) return;
+  page.busy = true;
+  while (!same(page.wanted, page.choice)) {
+    const target = page.wanted;
+    try {
+      const data = await mapsFor(page, target);
+      if (data) use(page, target, data);
+    } catch (error) {
+      if (page.wanted !== target) continue;
+      page.wanted = page.choice; // the menus say what is shown
+      say(page, error.message, true);
+    }
+  }
+  page.busy = false;
+  page.menus.show(page.choice);
+  if (page.root.getAttribute("aria-busy") === "true") say(page, "");
+  if (page.looking && page.kept && !page.look) around(page);
+}
+
+function use(page, choice, data) {
+  const other = choice.half !== page.choice.half;
+  Object.assign(page, { choice, data, look: null });
+  if (other) dress(page);
+  paint(page);
+}
+
+/** The maps of a choice; null if another was made while its steps were replayed. */
+async function mapsFor(page, target) {
+  const question = { maps: target };
+  const key = JSON.stringify(question);
+  if (page.known.has(key)) return page.known.get(key);
+  let answer = await page.ask(question);
+  const missing = answer.content.missing ?? [];
+  for (const [done, step] of missing.entries()) {
+    if (page.wanted !== target) return null;
+    say(page, `replaying step ${step}: ${done} of ${missing.length} are done`);
+    Object.assign(page.progress, { hidden: false, max: missing.length, value: done });
+    await page.ask({ replay: step });
+  }
+  if (missing.length) answer = await page.ask(question);
+  page.known.set(key, unpacked(answer.content, answer.buffers[0]));
+  return page.known.get(key);
+}
+
+/** Self-attention of the kept pixel, if the box for it is ticked. */
+export async function around(page) {
+  const turn = ++page.turn;
+  set(page, { look: null });
+  if (!page.looking || !page.kept) return;
+  const [height, width] = page.about.latents;
+  const [row, column] = [page.kept.y * height, page.kept.x * width].map(Math.floor);
+  const { layer, step, half } = page.choice;
+  const question = { self: { row, column, layer, step, half } };
+  const key = JSON.stringify(question);
+  try {
+    if (!page.known.has(key)) {
+      say(page, "asking Python where this pixel looks …");
+      const { content, buffers } = await page.ask(question);
+      page.known.set(key, unpacked(content, buffers[0]));
+      say(page, "");
+    }
+    if (turn === page.turn) set(page, { look: page.known.get(key), pinned: null });
+  } catch (error) {
+    say(page, error.message, true);
+  }
+}

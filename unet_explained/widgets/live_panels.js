@@ -1,0 +1,126 @@
+// What a step of a live run looks like: the picture so far, a word's map over it, the U at work.
+
+import { bytes, draw, LOST, make } from "./widget.js";
+import { coloured, heat, lay, lostMap, ramp, raster, under } from "./over.js";
+
+const SIDE = 288; // canvas pixels of a picture's longer side
+
+/** The panels, empty; paint() fills them. */
+export function panels(page) {
+  const canvas = () => make("canvas", { width: SIDE, height: SIDE, role: "img" });
+  const panel = (...parts) => make("figure", { class: "ux-live-panel" }, ...parts);
+  for (const name of ["picture", "overlay"]) page[name] = canvas();
+  for (const name of ["pictureName", "overlayName", "mapName"]) page[name] = make("figcaption");
+  page.scale = ramp(page.look);
+  page.map = smallU(page);
+  return make("div", { class: "ux-live-stage" },
+    panel(page.picture, page.pictureName), panel(page.overlay, page.overlayName),
+    panel(page.map, page.scale.element, page.mapName));
+}
+
+/** The U, as the map of the U draws it, without its words. */
+function smallU(page) {
+  const { width, height, stages, wires, skips, boxes } = page.model.get("drawing");
+  const map = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+  for (const points of wires) map.append(draw("polyline", { points: points.flat().join(" ") }));
+  for (const { start, end, y } of skips)
+    map.append(draw("line", { x1: start, x2: end, y1: y, y2: y }));
+  page.boxes = new Map();
+  for (const { name, stage, x, y, ...size } of boxes) {
+    const shape = draw("rect", {
+      x, y, width: size.width, height: size.height, rx: 4, stroke: stages[stage][0],
+      onpointerenter: () => point(page, name), onpointerleave: () => point(page, null),
+    });
+    page.boxes.set(name, shape);
+    map.append(shape);
+  }
+  return map;
+}
+
+/** Names a module of the U, and how active it was. */
+function point(page, name) {
+  page.pointed = name;
+  if (page.shown) nameU(page);
+}
+
+function nameU(page) {
+  const { content, activity } = page.shown, index = content.modules.indexOf(page.pointed);
+  const lost = content.lost.modules.length ? `; dashed: ${LOST}` : "";
+  const all = `activity of each module (root mean square)${lost}`;
+  const value = () => ((activity[index] / 255) * content.strongest).toPrecision(3);
+  const one = content.lost.modules.includes(page.pointed) ? LOST : index < 0 ? "" : value();
+  page.mapName.textContent = index < 0 ? all : `${page.pointed}: ${one}`;
+  page.map.setAttribute("aria-label", all);
+}
+
+export function paint(page) {
+  if (!page.shown) return;
+  const { content, preview } = page.shown, [height, width] = content.preview;
+  const small = raster(height, width, (row, column) => {
+    const at = 3 * (row * width + column);
+    return preview.subarray(at, at + 3);
+  });
+  enlarge(shaped(page.picture, small), small);
+  page.pictureName.textContent = `${content.about} at t = ${Math.round(content.timestep)}`;
+  paintMap(page, small);
+  paintU(page);
+}
+
+function paintU(page) {
+  const { content, activity } = page.shown;
+  content.modules.forEach((name, i) => {
+    const shape = page.boxes.get(name), lost = content.lost.modules.includes(name);
+    if (!shape) return;
+    // Most modules are far from the strongest: a square root keeps them apart.
+    shape.style.fill = lost ? "" : `rgb(${heat(page.look, Math.sqrt(activity[i] / 255)).join()})`;
+    shape.classList.toggle("ux-live-lost", lost);
+  });
+  page.scale.end.textContent = content.strongest.toPrecision(3);
+  nameU(page);
+}
+
+/** The map of the chosen word over the picture; where no word was chosen, of the first noun. */
+function paintMap(page, small) {
+  const { content, maps } = page.shown, [count, height, width] = content.maps;
+  page.overlay.parentElement.hidden = count === 0;
+  if (count === 0) return;
+  const of = (i) => maps.subarray(i * height * width, (i + 1) * height * width);
+  const peaks = Array.from({ length: count }, (_, i) => of(i).reduce((a, b) => Math.max(a, b), 0));
+  const chosen = page.word ?? Math.min(page.model.get("first"), count - 1);
+  const lost = content.lost.maps.includes(chosen), size = { height, width };
+  shaped(page.overlay, small);
+  enlarge(page.overlay, under(small, page.overlay, page.look));
+  lay(page.overlay, lost ? lostMap(size) : coloured(of(chosen), size, 1, page.look), page.look);
+  const text = page.model.get("words")[chosen] ?? "";
+  const most = lost ? LOST : `up to ${((peaks[chosen] / 255) * content.top).toFixed(3)}`;
+  page.overlayName.textContent = `where pixels look at “${text}”: ${most}`;
+  page.overlay.setAttribute("aria-label", page.overlayName.textContent);
+  [...page.words.children].forEach((button, i) => {
+    button.setAttribute("aria-pressed", i === chosen);
+    button.style.setProperty("--share", peaks[i] / 255);
+  });
+}
+
+/** The picture that the run became, once it is finished. */
+export function finished(page) {
+  const data = page.model.get("picture");
+  if (!data || !data.byteLength) return;
+  createImageBitmap(new Blob([bytes(data)], { type: "image/png" })).then((image) => {
+    enlarge(shaped(page.picture, image), image);
+    page.pictureName.textContent = "the picture, decoded by the VAE";
+  });
+}
+
+/** The canvas, with the proportions of a picture; to set its size would also empty it. */
+function shaped(canvas, { width, height }) {
+  const scale = SIDE / Math.max(width, height);
+  const size = { width: Math.round(width * scale), height: Math.round(height * scale) };
+  if (canvas.width !== size.width || canvas.height !== size.height) Object.assign(canvas, size);
+  return canvas;
+}
+
+function enlarge(canvas, small) {
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = true;
+  context.drawImage(small, 0, 0, canvas.width, canvas.height);
+}
