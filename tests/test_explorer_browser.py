@@ -171,7 +171,8 @@ def test_pointing_answers_within_a_frame_without_python(page):
 
 def test_the_page_shows_a_layer_and_head_as_a_recording_says(page):
     choose(page, "Layer", value=LAYER)
-    choose(page, "Head", label="head 1")
+    page.get_by_role("button", name="head 1", exact=True).click()
+    settled(page)
     recorded = json.loads(page.locator(".jp-OutputArea-output", has_text="[0.").first.inner_text())
     shown = [word(page, text).locator(".ux-weight").inner_text() for text in ("circle", "frog")]
     assert [float(each) for each in shown] == pytest.approx(recorded, abs=0.0011)
@@ -221,7 +222,8 @@ def test_the_file_works_alone_and_says_what_it_lacks(saved):
     word(saved, "circle").hover()
     assert caption(saved) == "“circle”"
     choose(saved, "Layer", value=LAYER)
-    choose(saved, "Head", label="head 1")
+    saved.get_by_role("button", name="head 1", exact=True).click()
+    settled(saved)
     saved.get_by_label("Step", exact=True).press("ArrowRight")
     saved.locator(".ux-error", has_text="not in the saved page").wait_for()
     assert "head 1 · step 1" in saved.locator(".ux-detail").inner_text()  # it shows what it did

@@ -94,3 +94,15 @@ def test_a_map_is_interpolated_as_bilinear_resizing_does(ask):
 )  # fmt: skip
 def test_numbers_are_written_for_people(ask, script, expression, text):
     assert ask(script, expression) == text
+
+
+@needs_node
+def test_source_is_read_as_python_reads_it(ask):
+    code = 'def f(x):  # "no text"\n    """Two\n    lines."""\n    return x + 1.5 if x else "#"\n'
+    lines = ask("umap_listing", f"it.coloursOf({json.dumps(code)})")
+    assert "\n".join("".join(text for text, _ in line) for line in lines) == code
+    kinds = [[text, kind] for line in lines for text, kind in line if kind]
+    assert kinds == [
+        ["def", "word"], ["# \"no text\"", "remark"], ['"""Two', "text"], ['    lines."""', "text"],
+        ["return", "word"], ["1.5", "number"], ["if", "word"], ["else", "word"], ['"#"', "text"],
+    ]  # fmt: skip

@@ -151,9 +151,9 @@ class _Drawing:
             )
         )  # fmt: skip
         if "resnets" in name:
-            self.pins.append(dict(x=x + 8, y=y - height / 2, what="time"))
+            self.pins.append(dict(x=x + 8, y=y - height / 2, what="time", of=name))
         elif "attentions" in name:
-            self.pins.append(dict(x=x + length - 8, y=y - height / 2, what="input"))
+            self.pins.append(dict(x=x + length - 8, y=y - height / 2, what="input", of=name))
 
     def _label(self, name: str) -> str:
         """The word for what there are many of; the name of what there is one of."""
@@ -253,7 +253,7 @@ class _Drawing:
 
     def _arrival(self, name: str, what: str, into: str, x: float, y: float) -> None:
         """The mark of what is told to many modules, and to how many."""
-        self.pins.append(dict(x=x - 82, y=y, what=what))
+        self.pins.append(dict(x=x - 82, y=y, what=what, of=""))
         many = re.compile(rf".*\.{into}\.\d+")
         count = sum(bool(many.fullmatch(each)) for each in self.plan.rows)
         text = f"{sizes(self.plan.shape(name))}, into {count} {into}"

@@ -12,7 +12,8 @@ const PATIENCE = 180000; // milliseconds: a full-size replay on a CPU can take h
 const LOOKING = "self-attention: click a pixel to see where it looks";
 const HOW =
   "Point at a word: the map is bright where the picture looks at it. Point at the picture: the " +
-  "bars show what that pixel looks at. A click keeps either, Escape lets go. Tab and arrows work.";
+  "bars show what that pixel looks at. A click keeps either, with Shift several words together; " +
+  "Escape lets go. Tab and arrows work.";
 
 function render({ model, el }) {
   const about = model.get("about"), png = bytes(model.get("picture"));
@@ -22,7 +23,8 @@ function render({ model, el }) {
     about, ask, data, dyes: model.get("look"),
     choice: about.choice, wanted: about.choice, // what is shown; what a hand chose
     known: new Map([[JSON.stringify({ maps: about.choice }), data]]), // answers, by question
-    hovered: null, focused: null, pinned: null, // words, by index
+    hovered: null, focused: null, pinned: [], // words, by index
+    heads: [], // maps of the mean and of each head, where one layer is chosen
     over: null, kept: null, // points, as shares of the picture's width and height
     own: false, looking: false, look: null, // each word's own scale; self-attention: its map
     busy: false, turn: 0,
@@ -58,10 +60,11 @@ function build(page, png) {
     ...(page.about.self ? [box("looking", LOOKING, around)] : []),
     page.said, page.progress, make("p", { class: "ux-how" }, HOW),
   );
-  const shown = make("div", {}, page.picture.canvas, page.caption, page.detail);
+  const shown = make("div", { class: "ux-shown" },
+    page.picture.canvas, page.caption, page.reading, page.row, page.detail);
   page.root = make("div", { class: "ux ux-explorer" });
   page.root.append(page.prompt, make("div", { class: "ux-top" }, shown, side));
-  page.root.append(page.reading, page.row, page.heard);
+  page.root.append(page.heard);
   listen(page);
 }
 
@@ -82,7 +85,7 @@ function listen(page) {
   page.root.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     page.turn++; // an answer that is still to come is no longer wanted
-    set(page, { hovered: null, focused: null, pinned: null, over: null, kept: null, look: null });
+    set(page, { hovered: null, focused: null, pinned: [], over: null, kept: null, look: null });
   });
 }
 

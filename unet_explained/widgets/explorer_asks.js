@@ -10,7 +10,7 @@ export function unpacked({ shape, tops, full, step }, buffer) {
   const [count, height, width] = shape;
   const [all, size] = [bytes(buffer), height * width];
   const maps = Array.from({ length: count }, (_, i) => all.subarray(i * size, (i + 1) * size));
-  return { maps, tops, height, width, full, step, drawn: new Map() };
+  return { maps, tops, height, width, full, step, drawn: new Map(), phrases: new Map() };
 }
 
 export function choose(page, change) {
@@ -24,6 +24,7 @@ export function choose(page, change) {
 async function settle(page) {
   if (page.busy) return;
   page.busy = true;
+  let wrong = false;
   while (!same(page.wanted, page.choice)) {
     const target = page.wanted;
     try {
@@ -32,12 +33,15 @@ async function settle(page) {
     } catch (error) {
       if (page.wanted !== target) continue;
       page.wanted = page.choice; // the menus say what is shown
-      say(page, error.message, true);
+      wrong = true;
+      say(page, error.message, wrong);
     }
   }
   page.busy = false;
   page.menus.show(page.choice);
   if (page.root.getAttribute("aria-busy") === "true") say(page, "");
+  page.menus.step.settled(page.choice, wrong);
+  learnHeads(page);
   if (page.looking && page.kept && !page.look) around(page);
 }
 
@@ -66,6 +70,28 @@ async function mapsFor(page, target) {
   return page.known.get(key);
 }
 
+/** The maps of each head of the chosen layer, for their buttons, as far as they can be had. */
+async function learnHeads(page) {
+  const { choice } = page;
+  const heads = page.about.layers.find(({ name }) => name === choice.layer)?.heads ?? 0;
+  page.heads = [];
+  for (const head of heads > 1 ? [null, ...Array(heads).keys()] : []) {
+    const question = { maps: { ...choice, head } }, key = JSON.stringify(question);
+    try {
+      if (!page.known.has(key)) {
+        const { content, buffers } = await page.ask(question);
+        if (content.missing) return;
+        page.known.set(key, unpacked(content, buffers[0]));
+      }
+    } catch {
+      return; // a page without a kernel holds them of some steps alone
+    }
+    if (page.choice !== choice) return;
+    page.heads.push(page.known.get(key));
+  }
+  paint(page);
+}
+
 /** Self-attention of the kept pixel, if the box for it is ticked. */
 export async function around(page) {
   const turn = ++page.turn;
@@ -83,7 +109,7 @@ export async function around(page) {
       page.known.set(key, unpacked(content, buffers[0]));
       say(page, "");
     }
-    if (turn === page.turn) set(page, { look: page.known.get(key), pinned: null });
+    if (turn === page.turn) set(page, { look: page.known.get(key), pinned: [] });
   } catch (error) {
     say(page, error.message, true);
   }

@@ -1,6 +1,9 @@
 // The explorer's menus: which layer, head, step and half of the batch the maps are of.
 
 import { draw, make } from "./widget.js";
+import { headButtons } from "./explorer_heads.js";
+
+const BEAT = 500; // milliseconds between two steps that are played
 
 /** The layers as a small U, a block each in its stage's colour; the menu says the same in words. */
 function smallU(layers, choose) {
@@ -36,22 +39,6 @@ function layerMenu({ layers, means }, choose) {
   return menu;
 }
 
-function headMenu({ layers }, choose) {
-  const chosen = () => choose({ head: menu.value === "" ? null : Number(menu.value) });
-  const menu = make("select", { onchange: chosen });
-  const known = layers.some((one) => one.heads);
-  const alone = known ? "the mean; to see each, choose one layer" : "the mean: no head was kept";
-  const show = ({ layer, head }) => {
-    const heads = layers.find((one) => one.name === layer)?.heads;
-    const mean = heads ? `the mean of ${heads} heads` : alone;
-    const each = Array.from({ length: heads > 1 ? heads : 0 }, (_, i) => option(i, `head ${i}`));
-    menu.replaceChildren(option("", heads === 1 ? "there is one" : mean), ...each);
-    menu.disabled = each.length === 0;
-    menu.value = head ?? "";
-  };
-  return { menu, show };
-}
-
 function stepSlider({ timesteps, texts, choice, steps, mean }, choose) {
   const max = timesteps.length - 1;
   const slider = make("input", { type: "range", min: 0, max, disabled: !steps });
@@ -74,7 +61,33 @@ function stepSlider({ timesteps, texts, choice, steps, mean }, choose) {
     slider.setAttribute("aria-valuetext", words(choice));
   };
   const box = make("label", { class: "ux-check" }, all, "all steps, their mean");
-  return { slider, under: make("div", { class: "ux-under" }, text, box), show, words };
+  const player = play(slider, max, choose);
+  const under = make("div", { class: "ux-under" }, player.button, text, box);
+  return { slider, under, show, words, settled: player.settled };
+}
+
+/** Step after step, each when the one before it is shown and a beat has passed. */
+function play(slider, max, choose) {
+  const onclick = () => (playing ? stop() : start());
+  const button = make("button", { type: "button", disabled: slider.disabled || !max, onclick });
+  let playing = false, timer = null;
+  const next = () => choose({ step: Math.min(max, Number(slider.value) + 1) });
+  const start = () => {
+    [playing, button.textContent] = [true, "Pause"];
+    if (Number(slider.value) === max) choose({ step: 0 });
+    else next();
+  };
+  const stop = () => {
+    clearTimeout(timer);
+    [playing, button.textContent] = [false, "Play"];
+  };
+  const settled = (choice, wrong) => {
+    if (!playing) return;
+    if (wrong || choice.step === null || choice.step === max) stop();
+    else timer = setTimeout(next, BEAT);
+  };
+  stop();
+  return { button, settled };
 }
 
 function halfMenu({ texts }, choose) {
@@ -88,14 +101,15 @@ function halfMenu({ texts }, choose) {
 export function menus(about, choose) {
   const layer = layerMenu(about, choose);
   const u = smallU(about.layers, (name) => choose({ layer: name, head: null }));
-  const [head, step] = [headMenu(about, choose), stepSlider(about, choose)];
+  const [head, step] = [headButtons(about, choose), stepSlider(about, choose)];
   const half = halfMenu(about, choose);
   const field = (name, control) => {
     control.setAttribute("aria-label", name); // else browsers differ on what the label says
     return make("label", { class: "ux-field" }, make("span", {}, name), control);
   };
   const element = make(
-    "div", { class: "ux-fields" }, field("Layer", layer), u.svg, field("Head", head.menu),
+    "div", { class: "ux-fields" }, field("Layer", layer), u.svg,
+    make("div", { class: "ux-field" }, make("span", {}, "Head"), head.element),
     field("Step", step.slider), step.under, field("Half", half),
   );
   const show = (choice) => {
@@ -108,5 +122,5 @@ export function menus(about, choose) {
     const which = choice.head === null ? "mean of the heads" : `head ${choice.head}`;
     return [where.label, which, step.words(choice)].join(" · ");
   };
-  return { element, show, words };
+  return { element, show, words, drawHeads: head.draw, step };
 }

@@ -12,6 +12,7 @@ from ..recording.identity import ROLES
 from ..recording.rows import stage_of
 from ..show.colours import colour_of
 from .subject_maps import Column, WordMaps
+from .words import first_thing
 
 MESSAGE = 4 * 10**6  # bytes that one answer may have
 HINTS = {
@@ -62,8 +63,15 @@ def _half(source: WordMaps, half: str) -> dict[str, Any]:
         "label": f"{half}{told}" if subject.told else "nobody said which half this is",
         "prompt": text and text.text,
         "words": _words(source.columns[half], text),
+        "first": _first(source.columns[half]),
         "count": len(subject.rows[half]),
     }
+
+
+def _first(columns: tuple[Column, ...]) -> int | None:
+    """The column that is shown first: of the first thing that the words name."""
+    words = [index for index, column in enumerate(columns) if column.kind == "word"]
+    return words[first_thing([columns[index].text for index in words])] if words else None
 
 
 def _layer(source: WordMaps, name: str, each_head: bool) -> dict[str, Any]:

@@ -5,12 +5,13 @@ import { controls, paint } from "./umap_colours.js";
 import { homeOf, set } from "./umap_info.js";
 import { drawMap } from "./umap_map.js";
 import { open, show } from "./umap_panel.js";
+import { follow, halt, player } from "./umap_play.js";
 
 function render({ model, el }) {
   const { ask, close } = asking(model);
   const page = {
     model, ask, tab: "inside", turn: 0, first: 0,
-    boxes: new Map(), parts: new Map(), skips: [], activity: new Map(),
+    boxes: new Map(), parts: new Map(), skips: [], pins: [], activity: new Map(),
     drawing: model.get("drawing"), modules: model.get("modules"), timesteps: model.get("timesteps"),
     answers: model.get("answers"), show: () => show(page),
   };
@@ -25,7 +26,7 @@ function render({ model, el }) {
     },
     make("div", { class: "ux-umap-title" },
       make("strong", {}, model.get("title")), ` ${model.get("given")}`),
-    controls(page), page.legend, make("div", { class: "ux-umap-body" }, page.map, side),
+    controls(page), player(page), page.legend, make("div", { class: "ux-umap-body" }, page.map, side),
   );
   const heard = {
     "change:selected": () => { page.first = 0; open(page); },
@@ -38,6 +39,7 @@ function render({ model, el }) {
   open(page);
   return () => {
     page.gone = true;
+    halt(page);
     clearTimeout(page.timer);
     for (const [event, hear] of Object.entries(heard)) model.off(event, hear);
     close();
@@ -46,6 +48,7 @@ function render({ model, el }) {
 
 function stepped(page) {
   paint(page);
+  if (page.at !== null) follow(page);
   clearTimeout(page.timer);
   // A slider under way passes many steps; each picture costs a forward of the model.
   const follows = ["feature maps", "attention"].includes(page.tab);

@@ -24,6 +24,7 @@ from .umap_pictures import (
     has_activity,
     output_of,
     place_tiles,
+    through,
     word_tiles,
 )
 from .umap_source import source_of
@@ -119,7 +120,8 @@ class UMap(View):
         return sources + [{"activity": step} for step in steps]
 
     def answer(self, asked: dict) -> tuple[dict, list[bytes]]:
-        """{"source": class}, {"activity": step}, {"features" or "attention": module, "step": n}."""
+        """{"source": class}, {"activity": step}, {"features" or "attention": module, "step": n},
+        {"through": step}: of each module that is drawn a picture of what it gave."""
         try:
             return self._answer(asked)
         except (IndexError, ValueError) as error:
@@ -131,6 +133,8 @@ class UMap(View):
                 return source_of(kind), []
             case {"activity": step}:
                 return self.activity(self._checked(step)), []
+            case {"through": step}:
+                return self._through(self._checked(step))
             case {"features": name, "step": step, "first": int(first)}:
                 return self._features(self._module(name), self._checked(step), max(first, 0))
             case {"attention": name, "step": step}:
@@ -148,12 +152,21 @@ class UMap(View):
             }
         return self._activity[step]
 
+    def _through(self, step: int) -> tuple[dict, list[bytes]]:
+        shapes = {box["name"]: self._axes(box["name"]) for box in self.drawing["boxes"]}
+        names, files = through(self._needed.subject, step, shapes)
+        return dict(names=names), files
+
+    def _axes(self, name: str) -> tuple[list[str], tuple[int, int] | None]:
+        """The axes of what a module gives, and the height and width of a sequence of pixels."""
+        return [axis for axis, _ in self.modules[name]["axes"]], self._size(name)
+
     def _features(self, name: str, step: int, first: int) -> tuple[dict, list[bytes]]:
-        axes = [axis for axis, _ in self.modules[name]["axes"]]
+        axes, size = self._axes(name)
         seen, features = self._seen
         if seen != (name, step):
             output = output_of(self._needed.subject, step, name)
-            features = as_maps(output, axes, self._size(name))
+            features = as_maps(output, axes, size)
             self._seen = (name, step), features
         texts, files = feature_tiles(features, first, CHANNELS)
         return dict(texts=texts, count=len(features), next=first + CHANNELS), files
@@ -242,6 +255,7 @@ def _answers(source: WordMaps) -> dict[str, Any]:
     steps = range(len(subject.timesteps))
     replayable = any(map(subject.replayable, steps))
     return dict(
+        through=replayable,
         activity=any(has_activity(subject, step) for step in steps),
         features=None if replayable else list(subject.run.steps[0].values),
         cross=any(source.can(None, step, half) for step in subject.rows[half]),

@@ -1,6 +1,6 @@
 // The colours of the map of the U: by stage, by share of FLOPs or parameters, by activity.
 
-import { LOST, make } from "./widget.js";
+import { draw, LOST, make } from "./widget.js";
 import { count, faint, percent, set, tell } from "./umap_info.js";
 
 const COLOURS = {
@@ -51,11 +51,19 @@ export function paint(page) {
     const heat = known === undefined || lost ? 0 : Math.round(100 * place(known));
     group.style.setProperty("--heat", `${heat}%`);
     const told = () => (known === undefined ? "…" : lost ? LOST : text(known));
-    label.textContent = value === undefined ? box.label : told();
+    if (value === undefined) label.textContent = box.label;
+    else label.replaceChildren(...twoLines(box, told()));
   }
   legend(page, colour);
   learn(page);
   tell(page);
+}
+
+/** In a box its name, and under it its number. */
+function twoLines({ x, y, width, height, label }, number) {
+  const [centre, middle] = [x + width / 2, y + height / 2];
+  return [draw("tspan", { x: centre, y: middle - 4.5, class: "ux-umap-tiny" }, label),
+    draw("tspan", { x: centre, y: middle + 5, class: "ux-umap-number" }, number)];
 }
 
 /** value: of a module's name; place: from 0 to 1 on the scale; text: as written in a box. */

@@ -43,7 +43,9 @@ export function tell(page, name = page.model.get("selected")) {
   const step = page.model.get("step"), activity = page.activity.get(step)?.[name];
   const size = activity === null ? `${LOST}: NaN or Inf` : activity;
   if (activity !== undefined) lines.push([`at step ${step}`, `root mean square ${size}`]);
+  const given = page.at === null ? null : page.given.get(step)?.get(name);
   page.info.replaceChildren(
+    given ? make("img", { src: given, alt: "what it gave: like colours, like features" }) : "",
     make("h3", {}, ...dotted(name)),
     make("p", {}, make("code", {}, module.kind), ` ${hints[module.kind]}`), list(lines));
 }

@@ -23,10 +23,15 @@ export function drawMap(page) {
   for (const { stage, ...place } of drawing.bars)
     svg.append(draw("rect", { ...place, class: "ux-umap-bar", fill: drawing.stages[stage][0] }));
   for (const box of drawing.boxes) svg.append(boxOf(page, box));
-  for (const { x, y, what } of drawing.pins) svg.append(pinAt(page, x, y, what));
+  for (const { x, y, what, of } of drawing.pins) {
+    const circle = pinAt(page, x, y, what);
+    page.pins.push({ circle, of });
+    svg.append(circle);
+  }
   for (const each of drawing.texts)
     svg.append(text(each, `ux-umap-${each.look || "plain"}`, each.text));
   page.order = Object.keys(page.modules).filter((name) => page.parts.has(name));
+  page.flow = page.order.filter((name) => page.boxes.has(name));
   page.parts.get(page.order[0]).setAttribute("tabindex", 0);
   return svg;
 }

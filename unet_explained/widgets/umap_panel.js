@@ -11,7 +11,7 @@ export function open(page) {
   const name = page.model.get("selected"), within = page.details.contains(document.activeElement);
   tell(page);
   page.root.classList.toggle("ux-umap-opened", Boolean(name));
-  if (!name) return page.details.replaceChildren();
+  if (!name) return page.details.replaceChildren(firstSteps(page));
   const offered = Object.keys(TABS).filter((tab) => offers(page, name, tab));
   if (!offered.includes(page.tab)) page.tab = "inside";
   page.tabs = offered.map((tab) => make("button", {
@@ -22,7 +22,10 @@ export function open(page) {
   const wider = make("button", {
     type: "button", class: "ux-umap-wider", title: "the panel below the map, in full width",
     "aria-pressed": `${page.root.classList.contains("ux-umap-wide")}`,
-    onclick: () => wider.setAttribute("aria-pressed", page.root.classList.toggle("ux-umap-wide")),
+    onclick: () => {
+      wider.setAttribute("aria-pressed", page.root.classList.toggle("ux-umap-wide"));
+      inSight(page);
+    },
   }, "wider");
   const away = make("button", {
     type: "button", "aria-label": "close", onclick: () => set(page, "selected", ""),
@@ -35,7 +38,24 @@ export function open(page) {
     }, ...page.tabs),
     page.panel);
   if (within) page.details.querySelector("[aria-current]").focus();
-  show(page);
+  show(page).then(() => inSight(page));
+}
+
+/** What there is to do, while nothing is open. */
+function firstSteps(page) {
+  const run = page.timesteps.length > 0;
+  const lines = [
+    "Point at a box: what it gives, and what it costs.",
+    "Click it: what is inside, and its source" + (run ? "; what it gave, and where it looked." : "."),
+    "Play: one forward, module by module" + (run ? ", with what each gave." : "."),
+    "Colour by FLOPs or parameters: where the work and the weights are.",
+  ];
+  return make("ol", { class: "ux-umap-first" }, ...lines.map((line) => make("li", {}, line)));
+}
+
+/** What opened below the fold comes up, as far as it must. */
+function inSight({ details }) {
+  details.scrollIntoView({ block: "nearest" });
 }
 
 /** The module and those that it is in, each to be opened. */

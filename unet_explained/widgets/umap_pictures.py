@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from einops import rearrange
+from einops import rearrange, reduce
 from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
@@ -22,6 +22,7 @@ from .subject import Subject
 from .subject_maps import WordMaps
 from .widget import Asked
 
+SMALL = 24  # places of a side of what is drawn in a box of the map
 SIDE = 160  # pixels of the subject's own picture, beside its maps
 
 Tiles = tuple[list[str], list[bytes]]  # a line of text and a PNG for each
@@ -114,6 +115,34 @@ def output_of(subject: Subject, step: int, name: str) -> Tensor:
     if tensor is None:
         raise Asked("It gives no tensor, so there is no picture of it.")
     return tensor[subject.rows[half][step]]
+
+
+def through(
+    subject: Subject, step: int, shapes: dict[str, tuple[list[str], tuple[int, int] | None]]
+) -> tuple[list[str], list[bytes]]:
+    """Which modules gave a map at a step, and of each a picture: like colours, like features.
+
+    shapes: of each module, in order, what as_maps() takes.
+    """
+    half = subject.half(subject.first, step)
+    row, names, files = subject.rows[half][step], [], []
+    replay = subject.replay(step, *shapes, attention=None)
+    for name, (axes, size) in shapes.items():
+        tensor = first(replay[name][0])
+        if tensor is None or (size is None and "height" not in axes):
+            continue
+        features = as_maps(tensor[row], axes, size)
+        names.append(name)
+        files.append(png(principal_colours(_reduced(features))))
+    return names, files
+
+
+def _reduced(features: np.ndarray) -> np.ndarray:
+    """To at most SMALL places a side, each the mean of those that it stands for."""
+    times = -(-max(features.shape[1:]) // SMALL)
+    high, wide = (size // times * times for size in features.shape[1:])
+    blocks = "channel (height down) (width across) -> channel height width"
+    return reduce(features[:, :high, :wide], blocks, "mean", down=times, across=times)
 
 
 def has_activity(subject: Subject, step: int) -> bool:

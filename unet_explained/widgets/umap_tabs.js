@@ -2,6 +2,7 @@
 
 import { bytes, make } from "./widget.js";
 import { faint } from "./umap_info.js";
+import { listing } from "./umap_listing.js";
 
 export async function source(page, name) {
   const { content } = await page.ask({ source: page.modules[name].kind });
@@ -16,14 +17,6 @@ export async function source(page, name) {
       make("h4", {}, `${each.name} `, faint(`${each.file}, line ${each.first}`)),
       listing(each),
     ]));
-}
-
-/** The code, its einops lines marked. */
-function listing({ code, einops }) {
-  const marked = (n) => einops.some(({ first, last }) => first <= n && n <= last);
-  const lines = code.trimEnd().split("\n").map((line, i) =>
-    make("span", { class: marked(i + 1) ? "ux-umap-marked" : null }, `${line}\n`));
-  return make("pre", { tabindex: 0 }, make("code", {}, ...lines));
 }
 
 function tiles(texts, buffers, look = "") {
