@@ -15,7 +15,8 @@ function unpacked({ shape, tops, full, step }, buffer) {
   return { maps, tops, height, width, full, step, drawn: new Map() };
 }
 
-const number = (value) => (value > 0 && value < 0.0005 ? "<.001" : value.toFixed(3));
+const number = (value) =>
+  value === null ? LOST : value > 0 && value < 0.0005 ? "<.001" : value.toFixed(3);
 const ordinal = (count) => ["first", "second", "third"][count - 1] ?? `${count}th`;
 const nth = (word) => (word.number ? `, the ${ordinal(word.number)}` : "");
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
@@ -176,18 +177,20 @@ class Explorer {
   mapOf({ data, index, end }) {
     const key = `${index} ${end}`;
     if (!data.drawn.has(key)) {
-      const gain = data.tops[index] / end;
-      data.drawn.set(key, coloured(data.maps[index], data, gain, this.colours));
+      const top = data.tops[index];
+      const map = () => coloured(data.maps[index], data, top / end, this.colours);
+      data.drawn.set(key, top === null ? lostMap(data) : map());
     }
     return data.drawn.get(key);
   }
 
   paint() {
     const shown = this.shown();
-    const { data, end, text, where } = shown;
+    const { data, index, end, text, where } = shown;
+    const lost = data?.tops[index] === null;
     this.picture.draw(data ? this.mapOf(shown) : null, this.cell, this.data);
-    this.caption.textContent = text;
-    this.ramp.end.textContent = number(end);
+    this.caption.textContent = lost ? `${text}: its weights are ${LOST} (NaN or Inf)` : text;
+    this.ramp.end.textContent = number(lost ? null : end);
     const { full, height, width } = data ?? this.data;
     const size = full[0] > height ? ` · reduced to ${height} × ${width}` : "";
     this.detail.textContent = this.menus.words(where) + size;
@@ -197,7 +200,8 @@ class Explorer {
   read(cell) {
     const { maps, tops, width } = this.data;
     this.buttons.forEach((button, i) => {
-      const weight = cell ? (maps[i][cell.row * width + cell.column] / 255) * tops[i] : tops[i];
+      const share = cell ? maps[i][cell.row * width + cell.column] / 255 : 1;
+      const weight = tops[i] === null ? null : share * tops[i];
       button.show(weight, Math.min(1, weight / this.endOf(i)), this.pinned === i);
     });
     this.reading.textContent = cell

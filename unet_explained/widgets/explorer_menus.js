@@ -58,7 +58,7 @@ function stepSlider({ timesteps, texts, choice, steps, mean }, choose) {
   const words = ({ step, half }) => {
     const count = texts[half]?.count;
     if (step === null) return count === 1 ? "its only step" : `the mean of all ${count} steps`;
-    return `step ${step} of 0 to ${max}, t\u00a0=\u00a0${timesteps[step]}`;
+    return `step ${step} of 0 to ${max}, t\u00a0=\u00a0${timesteps[step] ?? LOST}`;
   };
   slider.value = choice.step ?? Math.floor((2 * max) / 3);
   const moved = () => (text.textContent = words({ step: Number(slider.value) }));

@@ -36,6 +36,20 @@ function coloured(map, { height, width }, gain, colours) {
   return canvas;
 }
 
+/** What is drawn for a map that is not finite. */
+function lostMap({ height, width }) {
+  const times = Math.max(1, Math.ceil(FINE / Math.max(height, width)));
+  const canvas = make("canvas", { width: width * times, height: height * times });
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(canvas.width, canvas.height);
+  for (let at = 0; at < canvas.width * canvas.height; at++) {
+    const grey = striped(at % canvas.width, Math.floor(at / canvas.width), FINE / 16);
+    image.data.set([...grey, 255], 4 * at);
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
 /** The canvas that all is drawn on; draw(map, cell, grid): a canvas or null, a frame or null. */
 function easel([height, width], png, loaded) {
   const longest = Math.max(height, width);

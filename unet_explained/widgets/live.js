@@ -105,12 +105,14 @@ function render({ model, el }) {
     content.modules.forEach((name, i) => {
       const { shape, title } = boxes.get(name) ?? {};
       if (!shape) return;
-      const share = activity[i] / 255;
+      const share = activity[i] / 255, lost = content.lost.modules.includes(name);
       // Most modules are far from the strongest: a square root keeps them apart.
-      shape.style.fill = `rgb(${heat(Math.sqrt(share)).map(Math.round)})`;
-      title.textContent = `${name}: ${(share * content.strongest).toPrecision(3)}`;
+      shape.style.fill = lost ? "" : `rgb(${heat(Math.sqrt(share)).map(Math.round)})`;
+      shape.classList.toggle("ux-live-lost", lost);
+      title.textContent = `${name}: ${lost ? LOST : (share * content.strongest).toPrecision(3)}`;
     });
-    mapName.textContent = `activity of each module (root mean square), dark to bright: 0 to ${content.strongest.toPrecision(3)}`;
+    const missing = content.lost.modules.length ? `; dashed: ${LOST}` : "";
+    mapName.textContent = `activity of each module (root mean square), dark to bright: 0 to ${content.strongest.toPrecision(3)}${missing}`;
     map.setAttribute("aria-label", mapName.textContent);
     bar.max = content.total;
     bar.value = content.step + 1;
@@ -130,11 +132,14 @@ function render({ model, el }) {
     enlarge(overlay, small);
     context.filter = "none";
     context.globalAlpha = 0.75;
-    const coloured = raster(height, width, (i) => [...heat(values[i] / 255), 255]);
+    const lost = content.lost.maps.includes(chosen);
+    const striping = (i) => striped(i % width, Math.floor(i / width), 1);
+    const coloured = raster(height, width, (i) => [...(lost ? striping(i) : heat(values[i] / 255)), 255]);
     context.drawImage(coloured, 0, 0, overlay.width, overlay.height);
     context.globalAlpha = 1;
     const text = model.get("words")[chosen] ?? "";
-    overlayName.textContent = `where pixels look at “${text}”: up to ${((peaks[chosen] / 255) * content.top).toFixed(3)}`;
+    const most = lost ? LOST : `up to ${((peaks[chosen] / 255) * content.top).toFixed(3)}`;
+    overlayName.textContent = `where pixels look at “${text}”: ${most}`;
     overlay.setAttribute("aria-label", overlayName.textContent);
     [...words.children].forEach((button, i) => {
       button.setAttribute("aria-pressed", i === chosen);

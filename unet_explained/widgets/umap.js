@@ -103,15 +103,17 @@ function paint(page) {
   if (page.slider) {
     const last = page.timesteps.length - 1;
     page.slider.value = step;
-    page.said.textContent = `${step} of 0 to ${last}, t = ${page.timesteps[step]}`;
+    page.said.textContent = `${step} of 0 to ${last}, t = ${page.timesteps[step] ?? LOST}`;
   }
   const { value, place, text } = scaleOf(page, colour);
   for (const [name, { group, label, box }] of page.boxes) {
-    const known = value?.(name);
-    group.classList.toggle("ux-umap-heat", value !== undefined);
-    const heat = known === undefined ? 0 : Math.round(100 * place(known));
+    const known = value?.(name), lost = known === null;
+    group.classList.toggle("ux-umap-heat", value !== undefined && !lost);
+    group.classList.toggle("ux-umap-lost", lost);
+    const heat = known === undefined || lost ? 0 : Math.round(100 * place(known));
     group.style.setProperty("--heat", `${heat}%`);
-    label.textContent = value === undefined ? box.label : known === undefined ? "…" : text(known);
+    const told = () => (known === undefined ? "…" : lost ? LOST : text(known));
+    label.textContent = value === undefined ? box.label : told();
   }
   legend(page, colour);
   learn(page);

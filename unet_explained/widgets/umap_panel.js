@@ -20,7 +20,8 @@ function tell(page, name = page.model.get("selected")) {
   lines.push(["parameters", share(module.params, totals.params)]);
   lines.push(["FLOPs", share(module.flops, totals.flops)]);
   const step = page.model.get("step"), activity = page.activity.get(step)?.[name];
-  if (activity !== undefined) lines.push([`at step ${step}`, `root mean square ${activity}`]);
+  const size = activity === null ? `${LOST}: NaN or Inf` : activity;
+  if (activity !== undefined) lines.push([`at step ${step}`, `root mean square ${size}`]);
   page.info.replaceChildren(
     make("h3", {}, ...dotted(name)),
     make("p", {}, make("code", {}, module.kind), ` ${hints[module.kind]}`), list(lines));

@@ -7,6 +7,10 @@ function make(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
+// Of numbers that are NaN or infinite: Python sends null, and they are striped in two greys.
+const LOST = "not finite";
+const striped = (x, y, wide) => (Math.floor((x + y) / wide) % 2 ? [128, 128, 128] : [96, 96, 96]);
+
 /** An element of an SVG. */
 function draw(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);

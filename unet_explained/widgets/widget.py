@@ -1,7 +1,6 @@
 """What the live views share: a script and a style beside the Python, a still picture, a page."""
 
 import base64
-import json
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any, ClassVar
 
 import anywidget
 from traitlets import Unicode
+
+from ..json_file import as_json, finite
 
 FOLDER = Path(__file__).parent
 PAGE = """<!doctype html>
@@ -33,7 +34,8 @@ class View(anywidget.AnyWidget):
     """A live view: traits are its state; scripts and a style of its name, beside it, draw them.
 
     Pages ask for more than the state: `answer` gives it. Where no kernel runs, a notebook shows
-    `still()`, and a file written by to_html answers what `baked()` lists.
+    `still()`, and a file written by to_html answers what `baked()` lists. JSON has no NaN: what is
+    not finite is told as null.
     """
 
     name: ClassVar[str]  # of NAME.css, and of NAME.js, which ends in what the view exports
@@ -48,8 +50,11 @@ class View(anywidget.AnyWidget):
         super().__init_subclass__(**options)
 
     def __init__(self, **state: Any) -> None:
-        super().__init__(**state)
+        super().__init__(**finite(state))
         self.on_msg(self._asked)
+
+    def send(self, content: Any, buffers: list | None = None) -> None:
+        super().send(finite(content), buffers)
 
     def still(self) -> bytes:
         """A PNG of the view as it is now."""
@@ -72,7 +77,7 @@ class View(anywidget.AnyWidget):
         page = PAGE.format(
             title=escape(self.title),
             style=self._css,
-            saved=json.dumps(saved).replace("<", "\\u003c"),
+            saved=as_json(saved).replace("<", "\\u003c"),
             script=_read(["page.js"]),
         )
         path = Path(path)
