@@ -183,23 +183,36 @@ def _record(options):
     need("matplotlib", "ipywidgets")
     from .run.files import Search
     from .run.hub import find_pipeline
+    from .run.numbers import guidance_of, seed_of, steps_of
     from .run.weights import look_over
 
+    for check, value in (
+        (steps_of, options.steps), (guidance_of, options.guidance), (seed_of, options.seed)
+    ):  # fmt: skip
+        if value is not None:
+            check(value)
     half = options.dtype in ("float16", "bfloat16")
     folder = find_pipeline(options.model, Search(half=half))
     look_over(folder, Search(half=half))
     print(f"loading {options.model or 'the bundled model'} ...", flush=True)
     from .recording import record
+    from .recording.nonfinite import NonfiniteWarning
     from .run.checkpoints import load
 
     pipe = load(folder, device=options.device, dtype=options.dtype)
     steps = pipe.steps if options.steps is None else options.steps
     print(f"“{options.prompt}”, {steps} steps, seed {options.seed}")
-    with record(pipe.unet) as recording:
-        run = pipe(
-            options.prompt, negative_prompt=options.negative, steps=steps,
-            guidance=options.guidance, seed=options.seed,
-        )  # fmt: skip
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", NonfiniteWarning)
+            with record(pipe.unet) as recording:
+                run = pipe(
+                    options.prompt, negative_prompt=options.negative, steps=steps,
+                    guidance=options.guidance, seed=options.seed,
+                )  # fmt: skip
+            _ = run.image  # decoded before anything is written
+    except NonfiniteWarning as said:
+        raise ValueError(f"{said}; nothing was written") from said
     return recording, run
 
 

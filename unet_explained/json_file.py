@@ -1,7 +1,10 @@
-"""Reading a JSON file that a person, a tool or a broken download wrote. Imports nothing heavy."""
+"""Reading a JSON file that a person, a tool or a broken download wrote; and JSON that any browser
+reads. Imports nothing heavy."""
 
 import json
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 LARGEST = 64 * 2**20  # bytes; an index of the largest checkpoints has one or two million
 MERGE_MARKS = ("<<<<<<<", "=======", ">>>>>>>")
@@ -28,6 +31,23 @@ def read_object(path: Path) -> dict:
 def read_json(path: Path) -> dict:
     """The same, or an empty dict where there is no such file."""
     return read_object(path) if path.is_file() else {}
+
+
+def finite(value: Any) -> Any:
+    """The same in containers of its own, with None for NaN and the infinities, which JSON lacks."""
+    match value:
+        case dict():
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+        case float() if not isfinite(value):
+            return None
+    return value
+
+
+def as_json(value: Any, **options: Any) -> str:
+    """For pages and messages; options as for json.dumps."""
+    return json.dumps(finite(value), allow_nan=False, **options)
 
 
 AGAIN = "; copy or download the file again"

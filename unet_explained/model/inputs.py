@@ -2,12 +2,14 @@
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, dtype
 
 from .blocks import Context
 from .config import UNetConfig
 
+LATEST = 10_000  # of timesteps, either way: schedulers count to 1000, EDM's from -2 to 2
 MASKED = -10000.0  # added to the score of a key not to be looked at; the reference's, not -inf
 
 
@@ -85,6 +87,7 @@ def _check_latents_and_prompt(config: UNetConfig, sample, timestep, prompt) -> N
         f"sample: expected (batch, {config.in_channels}, height, width) latents, "
         f"got {tuple(sample.shape)}",
     )
+    _check_times(timestep)
     batch = len(sample)
     timesteps = timestep.numel() if isinstance(timestep, Tensor) else 1
     _expect(
@@ -97,6 +100,22 @@ def _check_latents_and_prompt(config: UNetConfig, sample, timestep, prompt) -> N
         f"encoder_hidden_states: expected ({batch}, tokens, {width}), got {text}; is this the "
         "text encoder of another model?",
     )
+
+
+def _check_times(timestep) -> None:
+    """Each is a number in range, where that is seen without waiting for a device: not on CUDA, and
+    not while a compiler traces."""
+    times = [timestep]
+    if isinstance(timestep, Tensor):
+        seen = type(timestep) is Tensor and timestep.device.type == "cpu"
+        times = timestep.flatten().tolist() if seen and not torch.compiler.is_compiling() else []
+    for time in times:
+        if isinstance(time, bool) or not hasattr(time, "__float__"):  # numpy's numbers have it
+            raise TypeError(f"timestep: expected a number or a tensor, got {time!r}")
+        _expect(
+            bool(-LATEST <= time <= LATEST),
+            f"timestep: expected a number from -{LATEST} to {LATEST}, got {time}",
+        )
 
 
 def _check_conditions(

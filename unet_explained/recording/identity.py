@@ -82,6 +82,10 @@ class Origin:
 
     forwards: int | None = None  # how many there will be, if that is known
     finished: bool = False
+    told: bool = False  # it was said that it is not finite, or it is looked at because of that
+
+
+ASIDE = Origin(told=True)  # of forwards that are run again to look closer: no recorder files them
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class RecordedStep:
     """What one forward left behind, by the names of modules.
 
     batch: whom each row of the forward was for; kept: the rows whose attention was kept.
+    extent: of each row of the model's output the largest size, where it was computed.
     attention: (picture, query, key), or (picture, head, query, key) if every head was asked for.
     A module's second call within one forward is filed under its name and "#2".
     """
@@ -53,6 +54,7 @@ class RecordedStep:
     pairs: dict[str, Pair] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     stats: dict[str, Stats] = field(default_factory=dict)
+    extent: Tensor | None = None
 
     @property
     def rows(self) -> tuple[Row, ...]:

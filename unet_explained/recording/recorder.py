@@ -15,9 +15,10 @@ from .axes import Trace
 from .budget import Budget
 from .given import Given
 from .hooks import Hooks, called_modules
-from .identity import ROLES, Origin, Reader, Row, current
+from .identity import ASIDE, ROLES, Origin, Reader, Row, current
 from .kept import RecordedStep, Total, image_key
 from .nested import copied, first, moved, size_of
+from .nonfinite import extent
 from .pairs import Pair, Size
 from .patterns import arguments_of
 from .processors import Processors, autocast_of, processors_of
@@ -107,7 +108,7 @@ class Recorder:
             return  # the model itself complains
         context = given.get("encoder_hidden_states")
         origin, rows = self.whose(sample, context)
-        if self.only and origin is not self.only:
+        if origin is ASIDE or (self.only and origin is not self.only):
             return
         kept = [
             i for i, row in enumerate(rows)
@@ -234,7 +235,7 @@ class Recorder:
         step.timestep, step.attention, step.pairs, step.values, looks = moved(
             moving, torch.device(self.options.device)
         )
-        step.stats = now.statistics(looks)
+        step.stats, step.extent = now.statistics(looks), extent(output)
         with self.filing:
             if self.options.attention == "sum":
                 tokens = {weights.shape[-1] for weights in step.attention.values()}

@@ -14,6 +14,7 @@ from .given import Given, Inputs, lacking, whole
 from .identity import Origin, Reader, Text
 from .kept import Options, RecordedRun, RecordedStep, Stats
 from .maps import Maps
+from .nonfinite import Nonfinite, first_nonfinite
 from .pairs import Size
 from .patterns import closest, config_of, pick
 
@@ -49,6 +50,7 @@ class Recording:
         self.dtype: torch.dtype | None = getattr(model(), "dtype", None)
         self._runs: dict[object, RecordedRun] = {}
         self._inputs = Inputs()
+        self._nonfinite: dict[tuple[int, int], Nonfinite] = {}  # by run and step
 
     def __getstate__(self) -> dict:
         # Neither a weak reference can be pickled, nor who reads somebody's pipeline.
@@ -112,6 +114,16 @@ class Recording:
         """What could not be known, and why: of runs their rows, of attentions their maps."""
         runs = (f"run {i}: {why}" for i, run in enumerate(self.runs) for why in run.unknown)
         return [*runs, *(f"no map of {why}" for why in self.failed.values())]
+
+    @property
+    def first_nonfinite(self) -> Nonfinite | None:
+        """The first forward whose output has NaN or Inf in it, and the first module that made it.
+
+        None where all is finite. The module is found by running that forward again; where it cannot
+        run again, it is the first among what was recorded, and `replayed` is False. What was given
+        to the UNet so, by a scheduler or a caller, is named as `given`.
+        """
+        return first_nonfinite(self)
 
     def name(self, embeddings: Tensor, text: str) -> int:
         """Say what text embeddings are of, which came from elsewhere: now its words have maps.

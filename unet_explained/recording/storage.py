@@ -3,6 +3,7 @@
 import json
 import tempfile
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def save(recording: Recording, folder: str | Path) -> Path:
         new, old = Path(aside) / "new", Path(aside) / "old"
         new.mkdir()
         save_file(packing.tensors, new / TENSORS)
-        (new / STRUCTURE).write_text(json.dumps(structure))
+        (new / STRUCTURE).write_text(json.dumps(structure, allow_nan=False))
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
@@ -100,7 +101,7 @@ class Packing:
         given = None if step.given is None else step.given.by_name
         processors = step.given.processors if step.given else ()
         cast = step.given.autocast if step.given else None
-        stats = torch.tensor([*step.stats.values()], dtype=torch.float64)  # JSON has no NaN
+        stats = torch.tensor([*step.stats.values()], dtype=torch.float64)
         return {
             "timestep": self.value(step.timestep),
             "batch": [self._row(row) for row in step.batch],
@@ -112,6 +113,7 @@ class Packing:
             "pairs": self.value(step.pairs),
             "values": self.value(step.values),
             "stats": [list(step.stats), self.value(stats)],
+            "extent": self.value(step.extent),
         }
 
     def _row(self, row: Row) -> list:
@@ -139,6 +141,8 @@ class Packing:
                 return {"tuple": [self.value(item) for item in value]}
             case list():
                 return [self.value(item) for item in value]
+            case float() if not isfinite(value):
+                return {"float": str(value)}  # JSON has no NaN
             case None | bool() | int() | float() | str():
                 return value
         raise TypeError(f"a recording with a {type(value).__name__} in it cannot be saved")
@@ -193,8 +197,9 @@ class Unpacking:
         return tuple(Row(None if text is None else self.texts[text], *rest) for text, *rest in rows)
 
     def _step(
-        self, timestep, batch, kept, given, processors, autocast, attention, pairs, values, stats
-    ) -> RecordedStep:
+        self, timestep, batch, kept, given, processors, autocast, attention, pairs, values, stats,
+        extent=None,
+    ) -> RecordedStep:  # fmt: skip
         names, numbers = stats[0], self.value(stats[1]).tolist()
         had = tuple(Processor(*one) for one in processors)
         cast = autocast and getattr(torch, autocast)
@@ -207,6 +212,7 @@ class Unpacking:
             {name: Pair(*pair) for name, pair in self.value(pairs).items()},
             self.value(values),
             {name: Stats(*row) for name, row in zip(names, numbers)},
+            self.value(extent),
         )
 
     def _call(self, name: str, kind: str, parameters: dict, *seen: list) -> Call:
@@ -221,6 +227,8 @@ class Unpacking:
         match value:
             case {"tensor": name}:
                 return self.tensors[name]
+            case {"float": text}:
+                return float(text)
             case {"dict": items}:
                 return {key: self.value(item) for key, item in items.items()}
             case {"tuple": items}:

@@ -1,5 +1,7 @@
 """record(): hooks that observe a UNet and never change what it computes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from weakref import ref
 
@@ -12,6 +14,7 @@ from .given import Given
 from .hooks import Hooks
 from .identity import Identity, Origin, Reader, Row, identified
 from .kept import Options
+from .nonfinite import say
 from .patterns import matching, uncompiled
 from .processors import autocast_as, running_with
 from .recorder import Recorder
@@ -41,6 +44,7 @@ def record(
     budget: bytes that may be kept in all; device: where they are kept. What each forward was given
     is kept in what room is left, for Recording.replay. reader: who says whose a forward is, of a
     loop that does not say it itself.
+    A run whose output is not finite is said once, as the `with` ends: a NonfiniteWarning.
     Raises ValueError for a pattern that fits no module, TypeError for what is no UNet, and, from
     within the first forward that shows it, BudgetError for more than the budget.
     """
@@ -107,17 +111,25 @@ class Watch:
     def __exit__(self, *error) -> None:
         for part in reversed(self._parts):
             part.close()
+        if not any(error):
+            say(self._recording)
 
 
 def replayed(
     unet: nn.Module, given: Given, rows: tuple[Row, ...], *patterns: str, **options
 ) -> Recording:
     """One forward again, of these arguments, under a recorder; options as for record()."""
-    origin = Origin(forwards=1)
+    origin = Origin(forwards=1, told=True)
     watch = record(unet, *patterns, **options).of(origin)
-    as_then = running_with(uncompiled(unet), given.processors)
-    cast = autocast_as(given.by_name["sample"].device.type, given.autocast)
-    with as_then, cast, watch as recording, identified(Identity(origin, rows)), torch.no_grad():
+    with as_then(unet, given), watch as recording, identified(Identity(origin, rows)):
         unet(**given.by_name)
     origin.finished = True
     return recording
+
+
+@contextmanager
+def as_then(unet: nn.Module, given: Given) -> Iterator[None]:
+    """Inside, a model runs as it did when it was given this: its processors, its autocast."""
+    cast = autocast_as(given.by_name["sample"].device.type, given.autocast)
+    with running_with(uncompiled(unet), given.processors), cast, torch.no_grad():
+        yield

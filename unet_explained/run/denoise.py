@@ -23,8 +23,11 @@ from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.given import Given
 from ..recording.identity import ROLES
 from ..recording.kept import Options, RecordedStep
+from ..recording.nonfinite import NonfiniteWarning, extent, say
 from ..recording.patterns import uncompiled
+from ..recording.processors import autocast_of
 from .advance import advance, rehearse
+from .numbers import guidance_of, seed_of, steps_of
 from .preview import decoded, levels, rough
 from .text import NOTHING, Prompt, read_prompt, warn_of_unknown_words
 from .told import told
@@ -129,13 +132,15 @@ class Pipeline:
         height and width are in pixels; latents: the start noise, of unit variance, instead of the
         seed's; steps and guidance None: the pipeline's own (classifier-free, Ho and Salimans 2022).
         Raises ValueError or TypeError, before any work, for what does not fit; diffusers' names for
-        these options are answered with this package's.
+        these options are answered with this package's. A run whose output is not finite says so
+        at its end: a NonfiniteWarning names the step and the module.
         """
         for name in theirs:
             known = f"write {OURS[name]}=" if name in OURS else "see help(Pipeline.denoise)"
             raise TypeError(f"{name}= is no option of this pipeline: {known}")
-        steps = self.steps if steps is None else steps
-        _expect(isinstance(steps, int) and steps > 0, f"steps: expected 1 or more, got {steps!r}")
+        steps = steps_of(self.steps if steps is None else steps)
+        guidance = guidance_of(self.guidance if guidance is None else guidance)
+        seed = seed_of(seed)
         rehearse(self.scheduler, steps)
         texts = [self._read(text) for text in (negative_prompt, prompt)]
         if self.zeros_for_empty and not negative_prompt:
@@ -150,7 +155,7 @@ class Pipeline:
             latents = torch.randn(shape, generator=generator)
         elif latents.shape[:2] != shape[:2] or ((height or width) and latents.shape != shape):
             raise ValueError(f"latents: expected {shape}, got {tuple(latents.shape)}")
-        guidance = self.guidance if guidance is None else guidance
+        _expect(bool(latents.isfinite().all()), "latents: expected finite numbers, got NaN or Inf")
         if negative_prompt and not self._is_guided(guidance):
             said = f"negative_prompt={negative_prompt!r} changes nothing in a run without guidance"
             warnings.warn(said, stacklevel=2)
@@ -182,12 +187,13 @@ class Pipeline:
             given = dict(sample=sample.to(unet.dtype), timestep=timestep) | beside
             with identified(identity):
                 prediction = unet(**given).sample.float()
-            file(given)
+            file(given, prediction)
             if guided:
                 prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
             latents, denoised = advance(scheduler, prediction, timestep, latents, generator)
             yield Step(index, total, timestep.item(), latents, denoised, self)
         origin.finished = True
+        say(recording)
         return Run(texts[1], texts[0].text, guidance, seed, latents, recording, self)
 
     def _is_guided(self, guidance: float) -> bool:
@@ -220,9 +226,16 @@ class Pipeline:
         return waves(scale).to(self.unet.dtype)
 
     def decode(self, latents: Float[Tensor, "1 channel height width"]) -> Image.Image:
-        """Latents to a picture, eight times as high and wide for Stable Diffusion's VAE."""
+        """Latents to a picture, eight times as high and wide for Stable Diffusion's VAE.
+
+        Where it is not finite it is grey; a NonfiniteWarning says if that is the VAE's doing.
+        """
         device = next(self.vae.parameters()).device
-        return Image.fromarray(levels(decoded(self.vae, latents.to(device))))
+        pixels = decoded(self.vae, latents.to(device))
+        if latents.isfinite().all() and not pixels.isfinite().all():
+            said = "the picture is not finite: the VAE made NaN or Inf of finite latents; run it in"
+            warnings.warn(f"{said} float32, or load its weights again", NonfiniteWarning, 2)
+        return Image.fromarray(levels(pixels))
 
     def glimpse(self, latents: Float[Tensor, "1 channel height width"]) -> np.ndarray | None:
         """Rough colours, uint8 (height, width, 3): a linear map of each latent pixel, latent_rgb.
@@ -232,16 +245,18 @@ class Pipeline:
         return None if self.latent_rgb is None else rough(latents, self.latent_rgb)
 
 
-def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict], None]]:
+def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict, Tensor], None]]:
     """A record of what each forward is given and whom its rows are for, and what files one."""
     model = uncompiled(unet)
     options = Options((), None, False, "both", False, unet.device)
     recording = Recording(options, [name for name, _ in model.named_modules()], ref(model))
     run = recording.run_of(identity.origin, identity.origin)
 
-    def file(given: dict) -> None:
+    def file(given: dict, prediction: Tensor) -> None:
         step = RecordedStep(given["timestep"], identity.rows, tuple(range(len(identity.rows))))
-        recording.file(run, step, Given.of(given), inf)
+        step.extent = extent(prediction)
+        cast = autocast_of(given["sample"].device.type)
+        recording.file(run, step, Given.of(given)._replace(autocast=cast), inf)
 
     return recording, file
 

@@ -1,6 +1,6 @@
 """The maps of a picture that one has: noised to a timestep, and one forward of the UNet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..recording.identity import ROLES
 from ..recording.nested import changed
 from .denoise import Pipeline
 from .latents import normalised
+from .numbers import whole_number
 from .pictures import as_image
 from .reader import PipelineReader
 from .text import read_prompt
@@ -33,7 +34,7 @@ def maps_of(
     options as for record(). The noise is seed 0's. Raises TypeError or ValueError, before
     any forward, for what does not fit.
     """
-    times = [t] if isinstance(t, int) else list(t)
+    times = [whole_number("t", time) for time in (t if isinstance(t, Iterable) else [t])]
     alphas = _alphas(pipe, times)
     latents = _encoded(pipe.vae, image)
     unet = pipe.unet

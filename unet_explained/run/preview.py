@@ -61,8 +61,13 @@ def decoded(
 
 
 def levels(colours: Float[Tensor, "height width rgb"]) -> np.ndarray:
-    """-1 to 1 as uint8."""
-    return ((colours / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
+    """-1 to 1 as uint8; what is not finite is grey, no picture's black or white."""
+    return (
+        ((colours.nan_to_num(0, 0, 0) / 2 + 0.5).clamp(0, 1) * 255)
+        .round()
+        .to("cpu", torch.uint8)
+        .numpy()
+    )
 
 
 def preview(vae, latents: Float[Tensor, "picture channel height width"]) -> np.ndarray | None:

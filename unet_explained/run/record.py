@@ -22,6 +22,8 @@ def record(what: Any, *patterns: str, **options) -> Watch:
     (that may be kept in all), device="cpu" (where it is kept).
     What each forward was given is kept in what room is left, for Recording.replay. Compiled models
     run eagerly meanwhile.
+    A run whose output is not finite is said once, as the `with` ends: a NonfiniteWarning names the
+    step and the module, and so does rec.first_nonfinite.
     Raises ValueError for a pattern that fits no module, TypeError for what has no UNet, and, from
     within the first forward that shows it, BudgetError for more than the budget.
     """

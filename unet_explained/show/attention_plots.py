@@ -7,6 +7,7 @@ from matplotlib.patches import Rectangle
 
 from ..recording.rows import stage_of
 from .colours import ATTENTION, STAGE_COLOURS
+from .lost import largest
 from .plots import Picture, Place, draw_map, entitle, panels, shrunk, tiles, word_maps, words_over
 
 MARK = "#00e5ff"  # told apart from every colour of the attention map
@@ -22,7 +23,8 @@ def weight_matrix(
     left, right = figure.subplots(1, 2, width_ratios=[1.3, 1])
     shown = weights[:, : len(tokens)]
     # By far the most goes to the first token: on its scale the words would be black.
-    top = float(np.percentile(shown[:, 1:], 99.5)) if shown.shape[1] > 1 else float(shown.max())
+    several = shown.shape[1] > 1 and np.isfinite(shown).all()
+    top = float(np.percentile(shown[:, 1:], 99.5)) if several else largest([shown])
     extent = (-0.5, len(tokens) - 0.5, len(weights), 0)
     left.imshow(
         shown, ATTENTION, vmin=0, vmax=top, extent=extent, aspect="auto", interpolation="nearest"
@@ -76,7 +78,7 @@ def pixel_view(
     image = shrunk(image)
     high, wide = (side / count for side, count in zip(image.shape[:2], looks.shape))
     picture.imshow(image)
-    draw_map(around, image, looks, float(looks.max()))
+    draw_map(around, image, looks, largest([looks]))
     for axis in (picture, around):
         # A pixel of a fine map is too small to see: its frame is drawn larger.
         corner, side = (pixel[1] * wide, pixel[0] * high), max(wide, high, image.shape[0] / 32)
@@ -111,7 +113,7 @@ def maps_over(
     ratio = image.shape[0] / image.shape[1]
     figure, axis, places = tiles(len(maps) + 1, 3, 3.1, ratio, over=0.1)
     axis.imshow(image, extent=places[0])
-    top = max(float(values.max()) for values in maps) if top is None else top
+    top = largest(maps) if top is None else top
     for place, values in zip(places[1:], maps):
         draw_map(axis, image, values, top, place)
     for place, title in zip(places, ["the picture", *titles]):

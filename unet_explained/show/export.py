@@ -1,13 +1,14 @@
 """Word maps as files: for each word a PNG and the numbers, and what they are of."""
 
-import json
 import re
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from ..json_file import as_json
 from ..run.pictures import as_image
+from .lost import largest
 from .plots import Picture, draw_map, recorded_text, word_maps
 
 
@@ -23,7 +24,7 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
     if folder.exists():
         raise FileExistsError(f"{folder} is there already: name a new folder")
     text, maps = recorded_text(recording, where), word_maps(recording, **where)
-    top = max((float(heat.max()) for heat in maps), default=0.0)
+    top = largest(maps)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
         new, words = Path(aside) / "new", []
@@ -32,9 +33,10 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
             name = f"{number:02}-" + re.sub(r"[^\w-]", "_", word.text)
             _overlay(pixels, heat, top).savefig(new / f"{name}.png", dpi=100)
             np.savez_compressed(new / f"{name}.npz", heat=heat)
-            words.append({"word": word.text, "tokens": word.tokens, "file": name})
+            finite = bool(np.isfinite(heat).all())
+            words.append({"word": word.text, "tokens": word.tokens, "file": name, "finite": finite})
         about = {"prompt": text.text, "where": where, "scale": [0.0, top], "words": words}
-        (new / "metadata.json").write_text(json.dumps(about, indent=2, default=str) + "\n")
+        (new / "metadata.json").write_text(as_json(about, indent=2, default=str) + "\n")
         new.rename(folder)
     return folder
 

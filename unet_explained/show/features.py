@@ -7,6 +7,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
+from .lost import STRIPES, in_words, largest
 from .plots import Picture, entitle, grid, panels, tiles, words_over
 
 SIGNED, POSITIVE = "RdBu_r", "viridis"  # the colour maps of values around 0, and from 0 up
@@ -30,9 +31,9 @@ def feature_grid(
     figure, axes = grid(len(maps), columns, (side, side + 0.3), **room)
     figure.suptitle(title, fontsize=12, parse_math=False)
     signed = any(values.min() < 0 for values in maps)
-    top = max(np.abs(values).max() for values in maps)
+    top = largest(np.abs(values) for values in maps)
     for index, (axis, values) in enumerate(zip(axes, maps)):
-        reach = max(top if same_scale else np.abs(values).max(), 1e-12)
+        reach = max(top if same_scale else largest([np.abs(values)]), 1e-12)
         drawn = axis.imshow(
             values, SIGNED if signed else POSITIVE, vmin=-reach if signed else 0, vmax=reach
         )
@@ -64,24 +65,29 @@ def channels(features: np.ndarray, first: int = 0) -> Picture:
     ratio = shown.shape[1] / shown.shape[2]
     figure, axis, places = tiles(len(shown), 4, 2.35, ratio, over=0.14)
     for channel, (values, place) in enumerate(zip(shown, places), start=first):
-        reach = float(np.abs(values).max()) or 1.0
+        reach = largest([np.abs(values)]) or 1.0
         axis.imshow(values, SIGNED, vmin=-reach, vmax=reach, extent=place)
-        words_over(axis, place, f"channel {channel}, to ±{reach:.1f}", fontsize=9)
+        text = in_words(values, f"to ±{reach:.1f}")
+        words_over(axis, place, f"channel {channel}, {text}", fontsize=9)
     return figure
 
 
 def principal_colours(features: np.ndarray) -> np.ndarray:
     """(channel, height, width) as a picture, uint8 (height, width, 3), whose red, green and blue
-    are the three directions in which places differ most: like colours, like features."""
+    are the three directions in which places differ most: like colours, like features. Places
+    with a number that is not finite are grey."""
     channel, height, width = features.shape
     places = features.reshape(channel, -1).T.astype(np.float64)
+    finite = np.isfinite(places).all(axis=1, keepdims=True)
+    places = np.where(finite, places, 0)
     places = places - places.mean(axis=0)
     _, _, directions = np.linalg.svd(places, full_matrices=False)
     along = places @ directions[:3].T
     along = np.pad(along, ((0, 0), (0, 3 - along.shape[1])))  # a place or two differ in fewer
     low, high = np.percentile(along, (1, 99), axis=0)
     scaled = np.clip((along - low) / np.maximum(high - low, 1e-12), 0, 1)
-    return (scaled * 255).astype(np.uint8).reshape(height, width, 3)
+    colours = (scaled * 255).astype(np.uint8)
+    return np.where(finite, colours, STRIPES[0]).reshape(height, width, 3)
 
 
 def reach_grid(

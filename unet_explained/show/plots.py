@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..run.pictures import as_image
 from .colours import ALPHA, ATTENTION, BLACK
+from .lost import FINE, in_words, largest, striped
 
 GREY = 128  # of 255: what maps lie over where there is no picture
 
@@ -73,7 +74,7 @@ def heatmap_grid(
     """A picture, uint8 (height, width, 3), and maps, float (height, width), laid over it in grey.
 
     The number under a map is its largest weight: what the colour bar's end stands for. Without a
-    picture the maps alone are drawn, over a plain grey.
+    picture the maps alone are drawn, over a plain grey. What is not finite is striped, and said.
     """
     seen = np.full((*maps[0].shape, 3), GREY, np.uint8) if image is None else image
     panel = 2.3, 2.3 * seen.shape[0] / seen.shape[1] + 0.45
@@ -84,15 +85,15 @@ def heatmap_grid(
         axes[0].imshow(image)
         entitle(axes[0], "the picture", fontsize=11, style="italic")
 
-    top = max(float(values.max()) for values in maps)
+    top = largest(maps)
     for axis, name, values in zip(axes[first:], titles, maps):
-        draw_map(axis, seen, values, top if same_scale else float(values.max()))
+        draw_map(axis, seen, values, top if same_scale else largest([values]))
         entitle(axis, name, fontsize=12, fontweight="bold")
         axis.text(
-            0.5, -0.02, f"max {values.max():.3f}", transform=axis.transAxes,
-            ha="center", va="top", fontsize=8, color="0.35",
+            0.5, -0.02, in_words(values, f"max {values.max():.3f}"),
+            transform=axis.transAxes, ha="center", va="top", fontsize=8, color="0.35",
         )  # fmt: skip
-    scale = ScalarMappable(Normalize(0, top if same_scale else 1), ATTENTION)
+    scale = ScalarMappable(Normalize(0, (top if same_scale else 0) or 1), ATTENTION)
     label = "attention to the word" if same_scale else "attention, share of each map's maximum"
     figure.colorbar(scale, ax=axes, shrink=0.6, pad=0.01).set_label(label, fontsize=9)
     return figure
@@ -140,6 +141,9 @@ def draw_map(
         values, cmap=ATTENTION, vmin=0, vmax=top or 1, alpha=ALPHA, extent=place,
         interpolation="bilinear",
     )  # fmt: skip
+    if (lost := ~np.isfinite(values)).any():
+        times = max(1, FINE // max(values.shape))
+        axis.imshow(striped(lost, times), extent=place, interpolation="nearest")
 
 
 def tiles(

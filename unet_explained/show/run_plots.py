@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from ..recording.heatmaps import resize
 from .colours import ATTENTION, STAGE_COLOURS, colour_of
 from .features import SIGNED
+from .lost import in_words, largest
 from .plots import Picture, Place, draw_map, entitle, shrunk, tiles, words_over
 
 HIT, MISS = ("o", "#5fe05f"), ("x", "black")  # a ring, a cross: told apart without colour as well
@@ -117,11 +118,13 @@ def map_grid(
     )  # fmt: skip
     high = 1 - 0.06 / figure.get_figheight()
     figure.suptitle(title, y=high, va="top", fontsize=12, parse_math=False)
-    top = max(float(values.max()) for values in maps)
+    top = largest(maps)
     for index, (place, values) in enumerate(zip(places, maps)):
-        peak = float(values.max())
+        peak = largest([values])
         draw_map(axis, image, values, top if same_scale else peak, place)
-        words_over(axis, place, f"{titles[index]}\nmax {peak:.3f}", fontsize=9)
+        words_over(
+            axis, place, f"{titles[index]}\n{in_words(values, f'max {peak:.3f}')}", fontsize=9
+        )
         if truths is not None:
             _truth(axis, place, np.asarray(values), truths[index])
     return figure

@@ -1,6 +1,6 @@
 // The explorer's menus: which layer, head, step and half of the batch the maps are of.
 
-import { draw, make } from "./widget.js";
+import { draw, LOST, make } from "./widget.js";
 import { headButtons } from "./explorer_heads.js";
 
 const BEAT = 500; // milliseconds between two steps that are played
@@ -47,7 +47,7 @@ function stepSlider({ timesteps, texts, choice, steps, mean }, choose) {
   const words = ({ step, half }) => {
     const count = texts[half]?.count;
     if (step === null) return count === 1 ? "its only step" : `the mean of all ${count} steps`;
-    return `step ${step} of 0 to ${max}, t\u00a0=\u00a0${timesteps[step]}`;
+    return `step ${step} of 0 to ${max}, t\u00a0=\u00a0${timesteps[step] ?? LOST}`;
   };
   slider.value = choice.step ?? Math.floor((2 * max) / 3);
   const moved = () => (text.textContent = words({ step: Number(slider.value) }));

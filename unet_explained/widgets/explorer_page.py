@@ -95,16 +95,19 @@ def _layer(source: WordMaps, name: str, each_head: bool) -> dict[str, Any]:
 def packed(maps: Float[Tensor, "column height width"]) -> tuple[dict, bytes]:
     """Maps as uint8, each from 0 to its own maximum: {"shape", "tops", "full"} and the bytes.
 
-    tops: the maxima, in weights; full: (height, width), more than the shape's if it was too much.
+    tops: the maxima, in weights, None for a map that is not finite; full: (height, width), more
+    than the shape's if it was too much.
     """
     full = list(maps.shape[1:])
     while maps.numel() > MESSAGE:
         height, width = maps.shape[1:]
         maps = F.adaptive_avg_pool2d(maps, (-(-height // 2), -(-width // 2)))
     tops = maps.amax(dim=(1, 2))
-    shares = maps / tops.clamp(min=1e-12)[:, None, None]
+    whole = maps.flatten(1).isfinite().all(dim=1).tolist()
+    shares = (maps / tops.clamp(min=1e-12)[:, None, None]).nan_to_num(0, 0, 0)
     data = (shares * 255).round().clamp(0, 255).to(torch.uint8)
-    return {"shape": list(maps.shape), "tops": tops.tolist(), "full": full}, data.numpy().tobytes()
+    ends = [top if finite else None for top, finite in zip(tops.tolist(), whole)]
+    return {"shape": list(maps.shape), "tops": ends, "full": full}, data.numpy().tobytes()
 
 
 def choice(

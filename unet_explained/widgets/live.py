@@ -153,6 +153,7 @@ class Live(View):
                 with run.observer(names, self._layers) as observer:
                     result = run(partial(self._told, run, observer, perf_counter()))
                 picture = run.picture(result)
+            found = self.recording.first_nonfinite if self.recording else None
         except Stopped:
             self.status = "stopped"
         except Exception as error:  # of a thread nobody would see it
@@ -163,6 +164,7 @@ class Live(View):
             self.result = result
             with self.hold_sync():
                 self.picture = image_png(picture) if picture else b""
+                self.note = "; ".join(filter(None, [self.note, str(found or "")]))
                 self.status = "finished"
 
     def _told(self, run: OwnRun | OthersRun, observer: Observer, began: float, step: Seen) -> None:

@@ -16,10 +16,12 @@ from ..recording.heatmaps import average, word_map
 from ..recording.listen import listening
 from ..recording.nested import activity
 from ..recording.pairs import Size
-from ..show.plots import Picture, draw_map, entitle, grid
+from ..show.lost import largest
+from ..show.plots import GREY, Picture, draw_map, entitle, grid
 from ..show.png import figure_png
 
 NO_MAPS = torch.zeros(0, 1, 1)
+NO_NUMBERS = "no preview, as the latents are not finite,"
 
 
 class Seen(Protocol):
@@ -38,6 +40,7 @@ class Frame:
     """content: JSON; buffers: preview (height, width, 3), maps (word, height, width), activity.
 
     Bytes are uint8: of the maps 255 is content["top"], of the activity content["strongest"].
+    content["lost"]: the maps, by index, and the modules, by name, that are not finite.
     """
 
     content: dict
@@ -49,9 +52,11 @@ class Frame:
 
     @property
     def maps(self) -> np.ndarray:
-        """Attention weights of each word, float (word, height, width)."""
+        """Attention weights of each word, float (word, height, width); NaN if they were lost."""
         levels = np.frombuffer(self.buffers[1], np.uint8).reshape(self.content["maps"])
-        return levels / 255 * self.content["top"]
+        maps = levels / 255 * self.content["top"]
+        maps[self.content["lost"]["maps"]] = np.nan
+        return maps
 
 
 class Observer(AbstractContextManager, ABC):
@@ -94,11 +99,18 @@ class Observer(AbstractContextManager, ABC):
             "about": about,
             "preview": list(preview.shape[:2]),
         }
-        maps, top = _levels(self.maps())
-        activity, strongest = _levels(torch.stack(list(self._parts.values())).cpu())
+        names = list(self._parts)
+        maps, top, words = _levels(self.maps())
+        activity, strongest, modules = _levels(torch.stack(list(self._parts.values())).cpu())
         content |= {"maps": list(maps.shape), "top": top}
-        content |= {"modules": list(self._parts), "strongest": strongest}
+        content |= {"modules": names, "strongest": strongest}
+        content |= {"lost": {"maps": words, "modules": [names[i] for i in modules]}}
         return Frame(content, [preview.tobytes(), maps.tobytes(), activity.tobytes()])
+
+
+def plain(size: Size | torch.Size) -> np.ndarray:
+    """In the place of a preview, uint8 (height, width, 3)."""
+    return np.full((*size, 3), GREY, np.uint8)
 
 
 def maps_by_word(
@@ -113,11 +125,12 @@ def average_by_word(layers: list[Tensor]) -> Float[Tensor, "word height width"]:
     return torch.stack([average(maps) for maps in zip(*layers)]).cpu() if layers else NO_MAPS
 
 
-def _levels(values: Tensor) -> tuple[np.ndarray, float]:
-    """As uint8 of the largest, and the largest. What is not finite counts as nothing."""
+def _levels(values: Tensor) -> tuple[np.ndarray, float, list[int]]:
+    """As uint8 of the largest finite number, that number, and which are not finite."""
+    lost = [i for i, value in enumerate(values) if not value.isfinite().all()]
     values = values.float().nan_to_num(0, 0, 0)
     top = values.max().item() if values.numel() else 0.0
-    return (values / (top or 1) * 255).round().to(torch.uint8).numpy(), top
+    return (values / (top or 1) * 255).round().to(torch.uint8).numpy(), top, lost
 
 
 def film_strip(frames: list[Frame], words: list[str], title: str) -> bytes:
@@ -136,8 +149,8 @@ def film_strip(frames: list[Frame], words: list[str], title: str) -> bytes:
         text = f"step {frame.content['step']}, t = {frame.content['timestep']:g}"
         entitle(axis, text, fontsize=9)
     if rows == 2:
-        word = int(frames[-1].maps.max(axis=(1, 2)).argmax())
-        top = max(float(frame.maps[word].max()) for frame in chosen)
+        word = int(np.argmax([largest([heat]) for heat in frames[-1].maps]))
+        top = largest(frame.maps[word] for frame in chosen)
         for axis, frame in zip(axes[count:], chosen):
             draw_map(axis, frame.preview, frame.maps[word], top)
         entitle(axes[count], f"where pixels look at “{words[word]}”", fontsize=9, loc="left")

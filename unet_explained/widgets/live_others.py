@@ -17,13 +17,15 @@ from ..recording.kept import RecordedRun
 from ..recording.pairs import Size
 from ..recording.patterns import closest, uncompiled
 from ..recording.watch import Watch
+from ..run.numbers import guidance_of, seed_of, steps_of
 from ..run.pictures import as_image
 from ..run.preview import preview
 from ..run.record import record
-from ..show.plots import GREY
-from .live_frames import NO_MAPS, Observer, Seen, average_by_word, maps_by_word
+from .live_frames import NO_MAPS, NO_NUMBERS, Observer, Seen, average_by_word, maps_by_word, plain
 
 TOLD = "callback_on_step_end"  # what a pipeline calls after each step
+GUIDANCE = "guidance_scale"
+NO_PICTURE = "no preview, as no VAE decodes these latents,"
 OURS = {  # options of a diffusers pipeline's call that the view gives itself
     "prompt": "pass it after the pipeline",
     "num_inference_steps": "pass steps=",
@@ -47,8 +49,9 @@ class OthersRun:
     def __init__(self, pipe, prompt: str, *, steps: int, seed: int, **options) -> None:
         if not isinstance(prompt, str):
             raise TypeError(f"prompt: expected one string, got {type(prompt).__name__}")
-        if not (isinstance(steps, int) and steps > 0):
-            raise ValueError(f"steps: expected 1 or more, got {steps!r}")
+        steps, seed = steps_of(steps), seed_of(seed)
+        if options.get(GUIDANCE) is not None:
+            guidance_of(options[GUIDANCE], GUIDANCE)
         takes = inspect.signature(pipe.__call__).parameters
         for name in options:
             if name in OURS:
@@ -126,8 +129,10 @@ class OthersStep:
         seen = None if self.latents is None else preview(self.vae, self.latents)
         if seen is not None:
             return seen, "the picture so far, noise and all,"
-        size = (1, 1) if self.latents is None else self.latents.shape[-2:]
-        return np.full((*size, 3), GREY, np.uint8), "no preview, as no VAE decodes these latents,"
+        if self.latents is None:
+            return plain((1, 1)), NO_PICTURE
+        lost = not self.latents.isfinite().all()
+        return plain(self.latents.shape[-2:]), NO_NUMBERS if lost else NO_PICTURE
 
 
 class Reading(Observer):

@@ -11,7 +11,7 @@ from ..recording.heatmaps import head_mean
 from ..run.denoise import Pipeline, Run, Step
 from ..run.text import read_prompt
 from ..show.png import thumbnail
-from .live_frames import Observer, Seen, average_by_word, maps_by_word
+from .live_frames import NO_NUMBERS, Observer, Seen, average_by_word, maps_by_word, plain
 
 SIDE = 256  # of a preview that had to be decoded
 
@@ -48,8 +48,9 @@ class OwnRun:
         """layers: the cross-attentions whose maps are drawn."""
         return Listener(self.parts[0], names, layers, self.spans)
 
-    def picture(self, result: Run) -> Image.Image:
-        return result.image
+    def picture(self, result: Run) -> Image.Image | None:
+        """None where there is none, as the latents are not finite."""
+        return result.image if result.latents.isfinite().all() else None
 
 
 class OwnStep:
@@ -60,6 +61,8 @@ class OwnStep:
         self.index, self.total, self.timestep = step.index, step.total, step.timestep
 
     def look(self) -> tuple[np.ndarray, str]:
+        if not self.step.denoised.isfinite().all():
+            return plain(self.step.denoised.shape[-2:]), NO_NUMBERS
         seen = self.step.glimpse()
         if seen is None:
             seen = np.asarray(thumbnail(self.step.preview(), SIDE))

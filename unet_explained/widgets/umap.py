@@ -92,7 +92,7 @@ class UMap(View):
         self, table: ShapeTable, config: UNetConfig, subject: Subject | None = None
     ) -> None:
         self._table, self._source = table, WordMaps(subject) if subject else None
-        self._activity: dict[int, dict[str, float]] = {}
+        self._activity: dict[int, dict[str, float | None]] = {}
         self._seen: tuple = ((), None)  # the last features: whose, and the array
         self._png = b""
         modules = modules_of(table, config)
@@ -141,14 +141,13 @@ class UMap(View):
                 return self._attention(self._module(name), self._checked(step))
         raise Asked(f"the map of the U has no answer to {asked}")
 
-    def activity(self, step: int) -> dict[str, float]:
-        """How active each module was at a step, the first time that it ran."""
+    def activity(self, step: int) -> dict[str, float | None]:
+        """How active each module was at a step, the first time that it ran; None: not finite."""
         if step not in self._activity:
-            # JSON has no NaN: where there is one, a page is told nothing.
             self._activity[step] = {
-                name: float(f"{value:.4g}")
+                name: float(f"{value:.4g}") if math.isfinite(value) else None
                 for name, value in activity_of(self._needed.subject, step).items()
-                if name in self.modules and math.isfinite(value)
+                if name in self.modules
             }
         return self._activity[step]
 

@@ -41,7 +41,7 @@ export function paint(page) {
   if (page.slider) {
     const last = page.timesteps.length - 1;
     page.slider.value = step;
-    page.said.textContent = `${step} of 0 to ${last}, t = ${page.timesteps[step]}`;
+    page.said.textContent = `${step} of 0 to ${last}, t = ${page.timesteps[step] ?? LOST}`;
   }
   const { value, place, text } = scaleOf(page, colour);
   for (const [name, { group, label, box }] of page.boxes) {

@@ -17,6 +17,7 @@ from ..recording.nested import first
 from ..show.attention_plots import FRAME
 from ..show.colours import ATTENTION
 from ..show.features import SIGNED, principal_colours
+from ..show.lost import in_words, largest, striped
 from ..show.png import image_png, thumbnail
 from .subject import Subject
 from .subject_maps import WordMaps
@@ -34,9 +35,13 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def coloured(values: np.ndarray, colours: str, low: float, high: float) -> np.ndarray:
-    """Numbers (height, width) through a colour map whose ends are low and high, as for png()."""
-    scaled = (values - low) / max(high - low, 1e-12)
-    return colormaps[colours](np.clip(scaled, 0, 1), bytes=True)[..., :3]
+    """Numbers (height, width) through a colour map whose ends are low and high, as for png();
+    striped where they are not finite."""
+    lost = ~np.isfinite(values)
+    scaled = (np.where(lost, low, values) - low) / max(high - low, 1e-12)
+    picture = colormaps[colours](np.clip(scaled, 0, 1), bytes=True)[..., :3]
+    picture[lost] = striped(lost)[lost][:, :3]
+    return picture
 
 
 def as_maps(output: Tensor, axes: Sequence[str], size: tuple[int, int] | None) -> np.ndarray:
@@ -57,8 +62,8 @@ def feature_tiles(features: np.ndarray, first: int, count: int) -> Tiles:
     texts, files = ["all channels: like colours, like features"], []
     files.append(png(principal_colours(features)))
     for index, values in enumerate(features[first : first + count], first):
-        reach = float(np.abs(values).max()) or 1.0
-        texts.append(f"channel {index}, to ±{reach:.3g}")
+        reach = largest([np.abs(values)]) or 1.0
+        texts.append(f"channel {index}, {in_words(values, f'to ±{reach:.3g}')}")
         files.append(png(coloured(values, SIGNED, -reach, reach)))
     return texts, files
 
@@ -76,10 +81,10 @@ def word_tiles(source: WordMaps, step: int, layer: str) -> Tiles:
     if not pairs:
         raise Asked("The prompt has no words to look at.")
     texts, files = _own(source.subject)
-    top = max(float(heat.max()) for _, heat in pairs)
+    top = largest(heat for _, heat in pairs)
     for (text, kind, _), heat in pairs:
-        high = float(heat.max())
-        texts.append(f"{text}, to {high:.2g}")
+        high = largest([heat])
+        texts.append(f"{text}, {in_words(heat, f'to {high:.2g}')}")
         files.append(png(coloured(heat, ATTENTION, 0, top if kind == "word" else high)))
     return texts, files
 
@@ -98,9 +103,10 @@ def place_tiles(source: WordMaps, step: int, layer: str) -> Tiles:
     for row in _thirds(height):
         for column in _thirds(width):
             values = look(pixel=(row, column), picture=subject.picture).numpy()
-            picture = coloured(values, ATTENTION, 0, float(values.max()))
+            high = largest([values])
+            picture = coloured(values, ATTENTION, 0, high)
             picture[row, column] = [int(FRAME[i : i + 2], 16) for i in (1, 3, 5)]
-            texts.append(f"from row {row}, column {column}, to {values.max():.2g}")
+            texts.append(f"from row {row}, column {column}, {in_words(values, f'to {high:.2g}')}")
             files.append(png(picture))
     return texts, files
 

@@ -1,7 +1,6 @@
 """What the live views share: a script and a style beside the Python, a still picture, a page."""
 
 import base64
-import json
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +8,7 @@ from typing import Any, ClassVar
 import anywidget
 from traitlets import Unicode
 
+from ..json_file import as_json, finite
 from .modules import FOLDER, joined
 
 PAGE = """<!doctype html>
@@ -33,7 +33,8 @@ class View(anywidget.AnyWidget):
     """A live view: traits are its state; scripts and a style of its name, beside it, draw them.
 
     Pages ask for more than the state: `answer` gives it. Where no kernel runs, a notebook shows
-    `still()`, and a file written by to_html answers what `baked()` lists.
+    `still()`, and a file written by to_html answers what `baked()` lists. JSON has no NaN: what is
+    not finite is told as null.
     """
 
     name: ClassVar[str]  # of NAME.css and NAME.js
@@ -46,8 +47,11 @@ class View(anywidget.AnyWidget):
         super().__init_subclass__(**options)
 
     def __init__(self, **state: Any) -> None:
-        super().__init__(**state)
+        super().__init__(**finite(state))
         self.on_msg(self._asked)
+
+    def send(self, content: Any, buffers: list | None = None) -> None:
+        super().send(finite(content), buffers)
 
     def still(self) -> bytes:
         """A PNG of the view as it is now."""
@@ -70,8 +74,9 @@ class View(anywidget.AnyWidget):
         page = PAGE.format(
             title=escape(self.title),
             style=self._css,
-            saved=json.dumps(saved).replace("<", "\\u003c"),
-            script=joined("page"),
+from ..json_file import as_json, finite
+from .modules import FOLDER, joined
+
         )
         path = Path(path)
         path.write_text(page, encoding="utf-8")
