@@ -74,9 +74,8 @@ class View(anywidget.AnyWidget):
         page = PAGE.format(
             title=escape(self.title),
             style=self._css,
-from ..json_file import as_json, finite
-from .modules import FOLDER, joined
-
+            saved=as_json(saved).replace("<", "\\u003c"),
+            script=joined("page"),
         )
         path = Path(path)
         path.write_text(page, encoding="utf-8")
