@@ -61,7 +61,7 @@ function build(page, png) {
     page.said, page.progress, make("p", { class: "ux-how" }, HOW),
   );
   const shown = make("div", { class: "ux-shown" },
-    page.picture.canvas, page.caption, page.reading, page.row, page.detail);
+    page.picture.canvas, page.caption, page.detail, page.reading, page.row);
   page.root = make("div", { class: "ux ux-explorer" });
   page.root.append(page.prompt, make("div", { class: "ux-top" }, shown, side));
   page.root.append(page.heard);

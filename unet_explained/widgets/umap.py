@@ -113,11 +113,12 @@ class UMap(View):
         return self._png
 
     def baked(self) -> list[dict]:
-        """The source of every class, and a run's activity at every step."""
+        """The source of every class; a run's activity at every step, and the forward of one."""
         sources = [{"source": kind} for kind in self.drawing["hints"]]
         subject = self._source and self._source.subject
         steps = [n for n in range(len(self.timesteps)) if subject and has_activity(subject, n)]
-        return sources + [{"activity": step} for step in steps]
+        shown = [{"through": self.step}] if self.answers.get("through") else []
+        return sources + [{"activity": step} for step in steps] + shown
 
     def answer(self, asked: dict) -> tuple[dict, list[bytes]]:
         """{"source": class}, {"activity": step}, {"features" or "attention": module, "step": n},

@@ -62,7 +62,7 @@ export function paint(page) {
 /** In a box its name, and under it its number. */
 function twoLines({ x, y, width, height, label }, number) {
   const [centre, middle] = [x + width / 2, y + height / 2];
-  return [draw("tspan", { x: centre, y: middle - 4.5, class: "ux-umap-tiny" }, label),
+  return [draw("tspan", { x: centre, y: middle - 4, class: "ux-umap-tiny" }, label),
     draw("tspan", { x: centre, y: middle + 5, class: "ux-umap-number" }, number)];
 }
 
