@@ -11,8 +11,8 @@ from ..recording import Text
 from ..recording.identity import ROLES
 from ..recording.rows import stage_of
 from ..show.colours import colour_of
+from .first_word import first_thing
 from .subject_maps import Column, WordMaps
-from .words import first_thing
 
 MESSAGE = 4 * 10**6  # bytes that one answer may have
 HINTS = {

@@ -22,11 +22,11 @@ from ..run.denoise import Pipeline
 from ..show.colours import look
 from ..show.geometry import geometry_of
 from ..show.png import image_png
+from .first_word import first_thing
 from .live_frames import Frame, Observer, Seen, film_strip
 from .live_others import TOLD, OthersRun
 from .live_own import OwnRun
 from .widget import Asked, View
-from .words import first_thing
 
 BEHIND = 3  # frames that the page may not have shown yet: while there are more, none is made
 SHARE = 0.025  # of the time since the run's beginning that the view may have cost
