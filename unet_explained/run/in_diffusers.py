@@ -5,6 +5,7 @@ from functools import wraps
 from diffusers import ModelMixin
 
 from ..model import UNet2DConditionModel as Network
+from .convert import to_diffusers
 
 
 class UNet2DConditionModel(Network, ModelMixin):
@@ -14,12 +15,13 @@ class UNet2DConditionModel(Network, ModelMixin):
     get_memory_footprint, push_to_hub ...); the network refuses the others.
     """
 
-    @wraps(ModelMixin.save_pretrained)  # a pipeline passes on those options that it sees here
-    def save_pretrained(self, *args, **options) -> None:
-        super().save_pretrained(*args, **options)
+    # Its signature is theirs: a pipeline passes on those options that it sees there.
+    @wraps(ModelMixin.save_pretrained)
+    def save_pretrained(self, *args, **options):  # type: ignore[override]
+        to_diffusers(self).save_pretrained(*args, **options)
 
 
-def one_of_theirs(unet: Network) -> UNet2DConditionModel:
+def one_of_theirs(unet: Network) -> Network:
     """The same object. Its class alone is another, for importing diffusers takes seconds."""
     unet.__class__ = UNet2DConditionModel
     # What model_index.json will name beside the class: who reads the files that it is saved as.
