@@ -1,13 +1,22 @@
-"""What forward was given: checked against the config before any work is done, and put in order."""
+"""What forward was given: checked against the config before any work is done, and put in order.
 
-from typing import NamedTuple
+What diffusers makes use of is taken, and what it passes over refused. Nothing here waits for a
+device: numbers in a tensor are looked at on the CPU alone, and only where they are an index.
+"""
 
+from numbers import Real
+from typing import Any, NamedTuple
+
+import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, dtype
+from torch import Tensor, nn
+from torch.compiler import is_compiling
 
-from .blocks import Context
+from .blocks import BLOCKS, Context
 from .config import UNetConfig
+from .expect import Axes, expect, fits, is_of, kind_of, written
 
+BROADCAST: Any = dict(least=0, ones=4)
 MASKED = -10000.0  # added to the score of a key not to be looked at; the reference's, not -inf
 
 
@@ -35,6 +44,7 @@ class Residuals(NamedTuple):
 
 def prepare(
     config: UNetConfig,
+    conv_in: nn.Module,
     sample: Float[Tensor, "batch channel height width"],
     timestep: Shaped[Tensor, "*batch"] | float | int,
     encoder_hidden_states: Float[Tensor, "batch token text"],
@@ -47,14 +57,22 @@ def prepare(
 ) -> tuple[Context, Residuals]:
     """The context that attentions look at, and what is added from outside.
 
-    control: a ControlNet's residuals, (of the skips, of mid); adapter: a T2I-Adapter's. Raises
-    ValueError for anything that does not fit the config, or that this model has no use for.
+    conv_in: what the sample meets first. control: a ControlNet's residuals, (of the skips, of mid);
+    adapter: a T2I-Adapter's. Raises ValueError or TypeError, naming the argument, for anything that
+    does not fit the config, or that this model has no use for.
     """
-    _check_latents_and_prompt(config, sample, timestep, encoder_hidden_states)
-    _check_conditions(config, **conditions)
-    _check_masks(config, sample, encoder_hidden_states, attention_mask, encoder_attention_mask)
+    _check_sample(config, conv_in, sample)
+    _check_timestep(timestep, sample)
+    width = config.at("cross_attention_dim", 0)
+    hint = "; is this the text encoder of another model?"
+    text = (len(sample), "tokens", width)
+    expect("encoder_hidden_states", encoder_hidden_states, text, sample, hint=hint)
+    tokens = encoder_hidden_states.shape[1]
+    _check_masks(config, sample, tokens, attention_mask, encoder_attention_mask)
+    _check_conditions(config, sample, **conditions)
     control_skips, control_mid = control
-    _check_residuals(config, control_skips, control_mid, adapter)
+    if not control_skips is control_mid is adapter is None:
+        _check_residuals(config, sample, control_skips, control_mid, adapter)
     context = Context(
         encoder_hidden_states,
         _additive(attention_mask, sample.dtype),
@@ -67,105 +85,193 @@ def prepare(
 
 
 def _additive(
-    mask: Shaped[Tensor, "batch key"] | None, dtype: dtype
+    mask: Shaped[Tensor, "batch key"] | None, dtype: torch.dtype
 ) -> Float[Tensor, "batch key"] | None:
     """1 for look and 0 for pass over, as a number to add to the scores: 0 or -10000."""
     return None if mask is None else (1 - mask.to(dtype)) * MASKED
 
 
-def _expect(fits: bool, message: str) -> None:
-    if not fits:
-        raise ValueError(message)
+def _check_sample(config: UNetConfig, conv_in: nn.Module, sample: Any) -> None:
+    """Latents of which every level has a pixel, for the model as it is."""
+    axes = ("batch", config.in_channels, "height", "width")
+    if not (isinstance(sample, Tensor) and fits(sample.shape, axes, 4, 0)):
+        given = tuple(sample.shape) if isinstance(sample, Tensor) else kind_of(sample)
+        error = ValueError if isinstance(sample, Tensor) else TypeError
+        raise error(f"sample: expected a tensor, {written(axes)} latents, got {given}")
+    smallest = 1 if config.downsample_padding else 2 ** (config.levels - 1)
+    if len(sample) == 0 or min(sample.shape[2:]) < smallest:
+        expected = f"1 picture or more with sides of {smallest} or more"
+        raise ValueError(f"sample: expected {expected}, got {tuple(sample.shape)}")
+    weight = conv_in.weight
+    if sample.device == weight.device and sample.dtype == weight.dtype:
+        return
+    if "forward" in vars(conv_in):
+        return  # somebody brings its weights when it is called: accelerate, or diffusers' hooks
+    if sample.device != weight.device:
+        where = f"it is on {sample.device}, the model on {weight.device}"
+        raise ValueError(f"sample: {where}; move one of them with .to()")
+    if not is_of("same", sample, weight):
+        numbers = f"the model's {weight.dtype}, got {sample.dtype}"
+        raise ValueError(f"sample: expected {numbers}; pass it .to(unet.dtype)")
 
 
-def _check_latents_and_prompt(config: UNetConfig, sample, timestep, prompt) -> None:
-    """What every model needs fits it and each other."""
-    _expect(
-        sample.ndim == 4 and sample.shape[1] == config.in_channels,
-        f"sample: expected (batch, {config.in_channels}, height, width) latents, "
-        f"got {tuple(sample.shape)}",
-    )
-    batch = len(sample)
-    timesteps = timestep.numel() if isinstance(timestep, Tensor) else 1
-    _expect(
-        timesteps in (1, batch),
-        f"timestep: expected one for all or one for each of {batch} samples, got {timesteps}",
-    )
-    width, text = config.at("cross_attention_dim", 0), tuple(prompt.shape)
-    _expect(
-        len(text) == 3 and text[0] == batch and text[-1] == width,
-        f"encoder_hidden_states: expected ({batch}, tokens, {width}), got {text}; is this the "
-        "text encoder of another model?",
-    )
+def _check_timestep(timestep: Any, sample: Tensor) -> None:
+    """A number or a tensor of them, one for all samples or one for each."""
+    if not isinstance(timestep, Tensor):
+        if not isinstance(timestep, Real):
+            kind = kind_of(timestep)
+            raise TypeError(f"timestep: expected a number, or a tensor of them, got {kind}")
+        return
+    given, batch = tuple(timestep.shape), len(sample)
+    if len(given) > 1 or timestep.numel() not in (1, batch):
+        count = given if len(given) > 1 else timestep.numel()
+        expected = f"one for all or one for each of {batch} samples"
+        raise ValueError(f"timestep: expected {expected}, got {count}")
+    if timestep.is_complex() or (timestep.is_meta and not sample.is_meta):
+        kind = f"{timestep.dtype} on {timestep.device}"
+        raise ValueError(f"timestep: expected a real number that can be read, got {kind}")
 
 
-def _check_conditions(
-    config: UNetConfig, class_labels, timestep_cond, cross_attention_kwargs, added_cond_kwargs
-) -> None:
-    """A condition that this model needs is there, and none that it lacks."""
-    labelled = config.class_embed_type is not None or config.num_class_embeds is not None
-    _expect(
-        labelled == (class_labels is not None),
-        "class_labels: this model " + ("needs them" if labelled else "has no class embedding"),
-    )
-    _expect(
-        timestep_cond is None or config.time_cond_proj_dim is not None,
-        "timestep_cond: this model has no guidance embedding (time_cond_proj_dim is null)",
-    )
-    unused = list(cross_attention_kwargs or ())
-    _expect(not unused, f"cross_attention_kwargs: nothing uses {unused}; pass None")
-    needed = {"text_embeds", "time_ids"} if config.addition_embed_type == "text_time" else set()
-    missing = needed - set(added_cond_kwargs or ())
-    _expect(not missing, f"added_cond_kwargs: this model also needs {sorted(missing)}")
-
-
-def _check_masks(config: UNetConfig, sample, prompt, attention_mask, encoder_mask) -> None:
+def _check_masks(config: UNetConfig, sample: Tensor, tokens: int, mask: Any, text: Any) -> None:
     """A mask has as many keys as each attention that it is for."""
-    (batch, tokens), (height, width) = prompt.shape[:2], sample.shape[-2:]
-    keys = _keys_of_attn1(config, height, width, tokens)
-    for name, mask, counts in (
-        ("attention_mask", attention_mask, keys),
-        ("encoder_attention_mask", encoder_mask, {tokens}),
-    ):
-        if mask is None:
-            continue
-        _expect(
-            len(counts) == 1,
-            f"{name}: attn1 looks at {' or '.join(map(str, sorted(counts)))} keys, by level, so no "
-            "mask fits all; pass None (encoder_attention_mask is the prompt's)",
+    if text is not None:
+        expect("encoder_attention_mask", text, (len(sample), tokens), sample, "real")
+    if mask is None:
+        return
+    counts = _keys_of_attn1(config, sample, tokens)
+    if len(counts) != 1:
+        looks = " or ".join(map(str, sorted(counts)))
+        raise ValueError(
+            f"attention_mask: attn1 looks at {looks} keys, by level, so no mask fits all; pass None"
+            " (encoder_attention_mask is the prompt's)"
         )
-        expected = (batch, *counts)
-        _expect(
-            tuple(mask.shape) == expected,
-            f"{name}: expected a mask of {expected}, (batch, keys), got {tuple(mask.shape)}",
-        )
+    expect("attention_mask", mask, (len(sample), *counts), sample, "real")
 
 
-def _keys_of_attn1(config: UNetConfig, height: int, width: int, tokens: int) -> set[int]:
+def _keys_of_attn1(config: UNetConfig, sample: Tensor, tokens: int) -> set[int]:
     """How many keys attn1 has, on all levels: a level's pixels, or tokens if it looks at them."""
     counts = set()
-    for level in range(config.levels):
+    for level, (height, width) in enumerate(config.sizes(*sample.shape[2:])):
         for side in config.attending_sides(level):
             cross = side != "mid" and config.at("only_cross_attention", level)
             counts.add(tokens if cross else height * width)
-        height, width = ((n + config.downsample_padding) // 2 for n in (height, width))
     return counts
 
 
-def _check_residuals(config: UNetConfig, control_down, control_mid, adapter) -> None:
-    """ControlNet's and T2I-Adapter's residuals have their places."""
-    blocks, mid = config.levels, config.mid_block_type is not None
-    skips = blocks + sum(config.at("layers_per_block", level) for level in range(blocks))
-    _expect(
-        (control_down is None) == (control_mid is None),
-        "ControlNet: pass both down_block_additional_residuals and mid_block_additional_residual, "
-        "or neither (a T2I-Adapter's are down_intrablock_additional_residuals)",
-    )
-    for name, residuals, allowed in (
-        ("down_block_additional_residuals", control_down, (skips,)),
-        ("down_intrablock_additional_residuals", adapter, (blocks, blocks + 1)[: 1 + mid]),
-    ):
-        _expect(
-            residuals is None or len(residuals) in allowed,
-            f"{name}: expected {' or '.join(map(str, allowed))}, got {len(residuals or ())}",
+def _check_conditions(
+    config: UNetConfig, sample: Tensor,
+    class_labels, timestep_cond, cross_attention_kwargs, added_cond_kwargs,
+) -> None:  # fmt: skip
+    """A condition that this model needs is there, and none that it lacks."""
+    labelled = config.class_embed_type is not None or config.num_class_embeds is not None
+    if labelled != (class_labels is not None):
+        which = "needs them" if labelled else "has no class embedding"
+        raise ValueError(f"class_labels: this model {which}")
+    if labelled:
+        _check_class(config, sample, class_labels)
+    if timestep_cond is not None:
+        channels = config.time_cond_proj_dim
+        if channels is None:
+            missing = "this model has no guidance embedding (time_cond_proj_dim is null)"
+            raise ValueError(f"timestep_cond: {missing}")
+        expect("timestep_cond", timestep_cond, (len(sample), channels), sample, least=1, ones=1)
+    if used := _said("cross_attention_kwargs", cross_attention_kwargs):
+        raise ValueError(f"cross_attention_kwargs: nothing uses {list(used)}; pass None")
+    added = _said("added_cond_kwargs", added_cond_kwargs)
+    takes = ["text_embeds", "time_ids"] if config.addition_embed_type == "text_time" else []
+    if unused := [name for name in added if name not in takes]:
+        raise ValueError(f"added_cond_kwargs: nothing uses {unused}; this model takes {takes}")
+    if missing := [name for name in takes if name not in added]:
+        raise ValueError(f"added_cond_kwargs: this model also needs {missing}")
+    if takes:
+        _check_added(config, sample, **added)
+
+
+def _said(name: str, given: Any) -> dict:
+    """What a dict of further arguments says."""
+    if not (given is None or isinstance(given, dict)):
+        raise TypeError(f"{name}: expected a dict, or None, got {kind_of(given)}")
+    return {key: value for key, value in (given or {}).items() if value is not None}
+
+
+def _check_class(config: UNetConfig, sample: Tensor, labels: Any) -> None:
+    """A number for each sample, or a vector; one may be for all."""
+    name, batch, kind = "class_labels", len(sample), config.class_embed_type
+    if kind == "timestep":
+        expect(name, labels, (batch,), sample, "real", least=1, ones=1)
+    elif kind == "identity":
+        expect(name, labels, (batch, config.time_embed_dim), sample, "real", least=0, ones=2)
+    elif kind is not None:
+        width = config.projection_class_embeddings_input_dim
+        expect(name, labels, (batch, width), sample, least=1, ones=1)
+    else:
+        expect(name, labels, (batch,), sample, "whole", least=0, ones=1)
+        # On CUDA a look would wait for the device; of a compiler's tensor there is nothing to see.
+        if labels.device.type == "cpu" and type(labels) is Tensor and not is_compiling():
+            low, high, rows = labels.min().item(), labels.max().item(), config.num_class_embeds
+            if low < 0 or high >= rows:
+                expected = f"numbers from 0 to {rows - 1}"
+                raise ValueError(f"{name}: expected {expected}, got {low} to {high}")
+
+
+def _check_added(config: UNetConfig, sample: Tensor, text_embeds: Any, time_ids: Any) -> None:
+    """SDXL's: the pooled prompt, and numbers that become waves, together of one width."""
+    text, ids = "added_cond_kwargs['text_embeds']", "added_cond_kwargs['time_ids']"
+    expect(text, text_embeds, (len(sample), "pooled"), sample, "real", ones=1)
+    rows, flat = len(text_embeds), getattr(time_ids, "ndim", 2) == 1
+    expect(ids, time_ids, ("ids",) if flat else (rows, "ids"), sample, "real")
+    pooled, waves = text_embeds.shape[1], config.addition_time_embed_dim
+    width = config.projection_class_embeddings_input_dim
+    if pooled * rows + time_ids.numel() * waves != width * rows:
+        raise ValueError(
+            f"added_cond_kwargs: expected text_embeds and time_ids, of which each becomes {waves} "
+            f"numbers, to be {width} together, got {tuple(text_embeds.shape)} and "
+            f"{tuple(time_ids.shape)}"
         )
+
+
+def _check_residuals(config: UNetConfig, sample: Tensor, down: Any, mid: Any, adapter: Any) -> None:
+    """ControlNet's and T2I-Adapter's residuals have their places, and fit them."""
+    if (down is None) != (mid is None):
+        raise ValueError(
+            "ControlNet: pass both down_block_additional_residuals and "
+            "mid_block_additional_residual, or neither (a T2I-Adapter's are "
+            "down_intrablock_additional_residuals)"
+        )
+    skips, inside, bottom = _places(config, sample)
+    extra = config.mid_block_type is not None
+    counts = [len(inside), len(inside) + 1][: 1 + extra]
+    for name, residuals, places, allowed in (
+        ("down_block_additional_residuals", down, skips, [len(skips)]),
+        ("down_intrablock_additional_residuals", adapter, [*inside, bottom], counts),
+    ):
+        if residuals is None:
+            continue
+        if not isinstance(residuals, (tuple, list)):
+            raise TypeError(f"{name}: expected a list of tensors, got {kind_of(residuals)}")
+        if len(residuals) not in allowed:
+            expected = " or ".join(map(str, allowed))
+            raise ValueError(f"{name}: expected {expected}, got {len(residuals)}")
+        for number, (residual, axes) in enumerate(zip(residuals, places)):
+            # An adapter may leave a block out. To mid the reference adds only what has its shape.
+            exact = residuals is adapter and number == len(inside)
+            wide = {} if exact else BROADCAST
+            if residual is not None or residuals is not adapter:
+                expect(f"{name}[{number}]", residual, axes, sample, "added", **wide)
+    if mid is not None:
+        expect("mid_block_additional_residual", mid, bottom, sample, "added", **BROADCAST)
+
+
+def _places(config: UNetConfig, sample: Tensor) -> tuple[list[Axes], list[Axes], Axes]:
+    """The axes of each skip, of what an adapter adds to in each down block, and of mid."""
+    batch, widths, sizes = len(sample), config.block_out_channels, config.sizes(*sample.shape[2:])
+    skips: list[Axes] = [(batch, widths[0], *sizes[0])]
+    inside: list[Axes] = []
+    for level, (channels, size, smaller) in enumerate(zip(widths, sizes, [*sizes[1:], None])):
+        skips += [(batch, channels, *size)] * config.at("layers_per_block", level)
+        if smaller:
+            skips.append((batch, channels, *smaller))
+        block = BLOCKS[config.at("down_block_types", level)]
+        where = size if block.adapter_before_downsampling else smaller or size
+        inside.append((batch, channels, *where))
+    return skips, inside, (batch, widths[-1], *sizes[-1])
