@@ -1,10 +1,8 @@
-"""Words for messages: a value in short, the closest names, text as a terminal may have it."""
+"""Words for messages: a value in short, and the names closest to one that is not there."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 from reprlib import Repr
-
-JOINERS = "\u200c\u200d"  # of letters in Persian, of the persons of a family: harmless
 
 _brief = Repr()
 _brief.maxtuple = _brief.maxlist = 16
@@ -26,12 +24,3 @@ def closest(name: str, names: Iterable[str]) -> str:
     """The end of an error message: names that look like one that is not there."""
     near = nearest(name.strip("*"), names, 0.5)
     return f"; the closest: {', '.join(near)}" if near else ""
-
-
-def printable(text: str) -> str:
-    """Text in which what would steer a terminal is written out: "\\x1b", "\\u202e"."""
-    return "".join(c if c.isprintable() or c in JOINERS else _written_out(c) for c in text)
-
-
-def _written_out(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode()

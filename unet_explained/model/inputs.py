@@ -1,45 +1,24 @@
 """What forward was given: checked against the config before any work is done, and put in order.
 
 What diffusers makes use of is taken, and what it passes over refused. Nothing here waits for a
-device: numbers in a tensor are looked at on the CPU alone, and only where they are an index.
+device: numbers in a tensor (times, classes) are looked at on the CPU alone.
 """
 
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from .blocks import BLOCKS, Context
+from .blocks import Context
 from .config import UNetConfig
-from .expect import Axes, expect, fits, is_of, kind_of, written
+from .expect import expect, fits, is_of, kind_of, written
+from .residuals import Residuals, check_residuals
 
-BROADCAST: Any = dict(least=0, ones=4)
+LATEST = 10_000  # of timesteps, either way: schedulers count to 1000, EDM's from -2 to 2
 MASKED = -10000.0  # added to the score of a key not to be looked at; the reference's, not -inf
-
-
-class Residuals(NamedTuple):
-    """What a T2I-Adapter adds to features, and a ControlNet to skips and mid; None: nothing."""
-
-    down: list[Float[Tensor, "batch channel _ _"] | None]  # the adapter's, one a down block
-    skips: tuple[Float[Tensor, "batch channel _ _"], ...] | list | None
-    mid: list[Float[Tensor, "batch channel height width"]]
-
-    def added_to_skips(
-        self, skips: list[Float[Tensor, "batch _ _ _"]]
-    ) -> list[Float[Tensor, "batch _ _ _"]]:
-        if self.skips is None:
-            return skips
-        return [skip + residual for skip, residual in zip(skips, self.skips, strict=True)]
-
-    def added_to_mid(
-        self, x: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel height width"]:
-        for residual in self.mid:
-            x = x + residual
-        return x
 
 
 def prepare(
@@ -71,8 +50,8 @@ def prepare(
     _check_masks(config, sample, tokens, attention_mask, encoder_attention_mask)
     _check_conditions(config, sample, **conditions)
     control_skips, control_mid = control
-    if not control_skips is control_mid is adapter is None:
-        _check_residuals(config, sample, control_skips, control_mid, adapter)
+    if any(given is not None for given in (control_skips, control_mid, adapter)):
+        check_residuals(config, sample, control_skips, control_mid, adapter)
     context = Context(
         encoder_hidden_states,
         _additive(attention_mask, sample.dtype),
@@ -118,9 +97,10 @@ def _check_sample(config: UNetConfig, conv_in: nn.Module, sample: Any) -> None:
 def _check_timestep(timestep: Any, sample: Tensor) -> None:
     """A number or a tensor of them, one for all samples or one for each."""
     if not isinstance(timestep, Tensor):
-        if not isinstance(timestep, Real):
+        if isinstance(timestep, bool) or not isinstance(timestep, Real):
             kind = kind_of(timestep)
             raise TypeError(f"timestep: expected a number, or a tensor of them, got {kind}")
+        _check_range("timestep", [timestep], -LATEST, LATEST)
         return
     given, batch = tuple(timestep.shape), len(sample)
     if len(given) > 1 or timestep.numel() not in (1, batch):
@@ -130,6 +110,19 @@ def _check_timestep(timestep: Any, sample: Tensor) -> None:
     if timestep.is_complex() or (timestep.is_meta and not sample.is_meta):
         kind = f"{timestep.dtype} on {timestep.device}"
         raise ValueError(f"timestep: expected a real number that can be read, got {kind}")
+    _check_range("timestep", _seen(timestep), -LATEST, LATEST)
+
+
+def _seen(numbers: Tensor) -> list[float]:
+    """Those that can be read without waiting for a device: none on CUDA, or while it compiles."""
+    at_hand = type(numbers) is Tensor and numbers.device.type == "cpu" and not is_compiling()
+    return numbers.flatten().tolist() if at_hand else []
+
+
+def _check_range(name: str, numbers: list, low: int, high: int) -> None:
+    for number in numbers:
+        if not low <= number <= high:  # nor is NaN
+            raise ValueError(f"{name}: expected numbers from {low} to {high}, got {number}")
 
 
 def _check_masks(config: UNetConfig, sample: Tensor, tokens: int, mask: Any, text: Any) -> None:
@@ -206,12 +199,7 @@ def _check_class(config: UNetConfig, sample: Tensor, labels: Any) -> None:
         expect(name, labels, (batch, width), sample, least=1, ones=1)
     else:
         expect(name, labels, (batch,), sample, "whole", least=0, ones=1)
-        # On CUDA a look would wait for the device; of a compiler's tensor there is nothing to see.
-        if labels.device.type == "cpu" and type(labels) is Tensor and not is_compiling():
-            low, high, rows = labels.min().item(), labels.max().item(), config.num_class_embeds
-            if low < 0 or high >= rows:
-                expected = f"numbers from 0 to {rows - 1}"
-                raise ValueError(f"{name}: expected {expected}, got {low} to {high}")
+        _check_range(name, _seen(labels), 0, config.num_class_embeds - 1)
 
 
 def _check_added(config: UNetConfig, sample: Tensor, text_embeds: Any, time_ids: Any) -> None:
@@ -228,50 +216,3 @@ def _check_added(config: UNetConfig, sample: Tensor, text_embeds: Any, time_ids:
             f"numbers, to be {width} together, got {tuple(text_embeds.shape)} and "
             f"{tuple(time_ids.shape)}"
         )
-
-
-def _check_residuals(config: UNetConfig, sample: Tensor, down: Any, mid: Any, adapter: Any) -> None:
-    """ControlNet's and T2I-Adapter's residuals have their places, and fit them."""
-    if (down is None) != (mid is None):
-        raise ValueError(
-            "ControlNet: pass both down_block_additional_residuals and "
-            "mid_block_additional_residual, or neither (a T2I-Adapter's are "
-            "down_intrablock_additional_residuals)"
-        )
-    skips, inside, bottom = _places(config, sample)
-    extra = config.mid_block_type is not None
-    counts = [len(inside), len(inside) + 1][: 1 + extra]
-    for name, residuals, places, allowed in (
-        ("down_block_additional_residuals", down, skips, [len(skips)]),
-        ("down_intrablock_additional_residuals", adapter, [*inside, bottom], counts),
-    ):
-        if residuals is None:
-            continue
-        if not isinstance(residuals, (tuple, list)):
-            raise TypeError(f"{name}: expected a list of tensors, got {kind_of(residuals)}")
-        if len(residuals) not in allowed:
-            expected = " or ".join(map(str, allowed))
-            raise ValueError(f"{name}: expected {expected}, got {len(residuals)}")
-        for number, (residual, axes) in enumerate(zip(residuals, places)):
-            # An adapter may leave a block out. To mid the reference adds only what has its shape.
-            exact = residuals is adapter and number == len(inside)
-            wide = {} if exact else BROADCAST
-            if residual is not None or residuals is not adapter:
-                expect(f"{name}[{number}]", residual, axes, sample, "added", **wide)
-    if mid is not None:
-        expect("mid_block_additional_residual", mid, bottom, sample, "added", **BROADCAST)
-
-
-def _places(config: UNetConfig, sample: Tensor) -> tuple[list[Axes], list[Axes], Axes]:
-    """The axes of each skip, of what an adapter adds to in each down block, and of mid."""
-    batch, widths, sizes = len(sample), config.block_out_channels, config.sizes(*sample.shape[2:])
-    skips: list[Axes] = [(batch, widths[0], *sizes[0])]
-    inside: list[Axes] = []
-    for level, (channels, size, smaller) in enumerate(zip(widths, sizes, [*sizes[1:], None])):
-        skips += [(batch, channels, *size)] * config.at("layers_per_block", level)
-        if smaller:
-            skips.append((batch, channels, *smaller))
-        block = BLOCKS[config.at("down_block_types", level)]
-        where = size if block.adapter_before_downsampling else smaller or size
-        inside.append((batch, channels, *where))
-    return skips, inside, (batch, widths[-1], *sizes[-1])

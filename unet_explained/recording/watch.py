@@ -12,7 +12,7 @@ from .given import Given
 from .hooks import Hooks
 from .identity import Identity, Origin, Reader, Row, identified
 from .kept import Options
-from .patterns import matching, uncompiled
+from .patterns import device_of, matching, uncompiled
 from .processors import autocast_as, running_with
 from .recorder import Recorder
 from .recording import Recording
@@ -41,7 +41,7 @@ def record(
     budget: bytes that may be kept in all; device: where they are kept. What each forward was given
     is kept in what room is left, for Recording.replay. reader: who says whose a forward is, of a
     loop that does not say it itself.
-    Raises ValueError for a pattern that fits no module, TypeError for what is no UNet, and, from
+    Raises ValueError for what does not fit, TypeError for what is no UNet or no pattern, and, from
     within the first forward that shows it, BudgetError for more than the budget.
     """
     unet = uncompiled(model)
@@ -51,6 +51,7 @@ def record(
     names = [name for name, _ in unet.named_modules()]
     for pattern in patterns:
         matching(pattern, names, "module")
+    device = device_of(device)
     options = Options(patterns, attention, self_attention, halves, stats, device)
     recording = Recording(options, names, ref(unet), reader)
     return Watch(unet, recording, Budget(budget, _advice(options)), reader)

@@ -5,7 +5,9 @@ import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from math import inf
+from numbers import Integral
 from typing import Any
 from weakref import ref
 
@@ -19,11 +21,13 @@ from tqdm.auto import tqdm
 from .. import diffusion
 from ..model import UNet2DConditionModel
 from ..model.embeddings import Timesteps
+from ..model.expect import Axes, expect
 from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.given import Given
 from ..recording.identity import ROLES
 from ..recording.kept import Options, RecordedStep
 from ..recording.patterns import uncompiled
+from ..words import brief, closest
 from .advance import advance, rehearse
 from .preview import decoded, levels, rough
 from .text import NOTHING, Prompt, read_prompt, warn_of_unknown_words
@@ -132,12 +136,15 @@ class Pipeline:
         these options are answered with this package's.
         """
         for name in theirs:
-            known = f"write {OURS[name]}=" if name in OURS else "see help(Pipeline.denoise)"
-            raise TypeError(f"{name}= is no option of this pipeline: {known}")
+            known = f": write {OURS[name]}=" if name in OURS else closest(name, _options())
+            known = known or ": see help(Pipeline.denoise)"
+            raise TypeError(f"{name}= is no option of this pipeline{known}")
         steps = self.steps if steps is None else steps
         _expect(isinstance(steps, int) and steps > 0, f"steps: expected 1 or more, got {steps!r}")
         rehearse(self.scheduler, steps)
-        texts = [self._read(text) for text in (negative_prompt, prompt)]
+        texts = [
+            self._read(negative_prompt, "negative_prompt"), self._read(prompt)
+        ]  # fmt: skip
         if self.zeros_for_empty and not negative_prompt:
             texts[0] = NOTHING
         if self.known_words is not None:
@@ -148,8 +155,8 @@ class Pipeline:
         if latents is None:
             # float32 on the CPU, so that a seed means the same picture on every device and type.
             latents = torch.randn(shape, generator=generator)
-        elif latents.shape[:2] != shape[:2] or ((height or width) and latents.shape != shape):
-            raise ValueError(f"latents: expected {shape}, got {tuple(latents.shape)}")
+        else:
+            _check_latents(latents, shape, any_size=height is None and width is None)
         guidance = self.guidance if guidance is None else guidance
         if negative_prompt and not self._is_guided(guidance):
             said = f"negative_prompt={negative_prompt!r} changes nothing in a run without guidance"
@@ -194,8 +201,8 @@ class Pipeline:
         """By a row without the prompt; with time_cond_proj_dim guidance is an input (LCM)."""
         return guidance > 1 and self.unet.config.time_cond_proj_dim is None
 
-    def _read(self, text: str) -> Prompt:
-        return read_prompt(text, self.tokenizer, self.tokenizer_2)
+    def _read(self, text: str, name: str = "prompt") -> Prompt:
+        return read_prompt(text, self.tokenizer, self.tokenizer_2, name)
 
     @property
     def _factor(self) -> int:
@@ -208,8 +215,9 @@ class Pipeline:
         sides = []
         for name, pixels, default in zip(("height", "width"), (height, width), sizes, strict=True):
             pixels = default * factor if pixels is None else pixels
-            fits = pixels > 0 and pixels % factor == 0
-            _expect(fits, f"{name}: expected a multiple of {factor} pixels, got {pixels}")
+            whole = isinstance(pixels, Integral) and not isinstance(pixels, bool)
+            fits = whole and pixels > 0 and pixels % factor == 0
+            _expect(fits, f"{name}: expected a multiple of {factor} pixels, got {brief(pixels)}")
             sides.append(pixels // factor)
         return (1, self.vae.config.latent_channels, *sides)
 
@@ -244,6 +252,18 @@ def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict], No
         recording.file(run, step, Given.of(given), inf)
 
     return recording, file
+
+
+def _options() -> list[str]:
+    return [*signature(Pipeline.denoise).parameters][1:]
+
+
+def _check_latents(latents: Any, shape: tuple[int, int, int, int], any_size: bool) -> None:
+    """One picture's, of the VAE's channels, in numbers."""
+    axes: Axes = (*shape[:2], "height", "width") if any_size else shape
+    expect("latents", latents, axes, latents, "real")
+    _expect(0 not in latents.shape, f"latents: expected {shape}, got {tuple(latents.shape)}")
+    _expect(not latents.is_meta, "latents: they are on meta, which has no numbers")
 
 
 def _expect(fits: bool, message: str) -> None:
