@@ -81,7 +81,7 @@ def _check_sample(config: UNetConfig, conv_in: nn.Module, sample: Any) -> None:
     if len(sample) == 0 or min(sample.shape[2:]) < smallest:
         expected = f"1 picture or more with sides of {smallest} or more"
         raise ValueError(f"sample: expected {expected}, got {tuple(sample.shape)}")
-    weight = conv_in.weight
+    weight: Any = conv_in.weight
     if sample.device == weight.device and sample.dtype == weight.dtype:
         return
     if "forward" in vars(conv_in):
@@ -165,8 +165,8 @@ def _check_conditions(
     if timestep_cond is not None:
         channels = config.time_cond_proj_dim
         if channels is None:
-            missing = "this model has no guidance embedding (time_cond_proj_dim is null)"
-            raise ValueError(f"timestep_cond: {missing}")
+            lacks = "this model has no guidance embedding (time_cond_proj_dim is null)"
+            raise ValueError(f"timestep_cond: {lacks}")
         expect("timestep_cond", timestep_cond, (len(sample), channels), sample, least=1, ones=1)
     if used := _said("cross_attention_kwargs", cross_attention_kwargs):
         raise ValueError(f"cross_attention_kwargs: nothing uses {list(used)}; pass None")

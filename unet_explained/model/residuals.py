@@ -75,7 +75,7 @@ def _places(config: UNetConfig, sample: Tensor) -> tuple[list[Axes], list[Axes],
         skips += [(batch, channels, *size)] * config.at("layers_per_block", level)
         if smaller:
             skips.append((batch, channels, *smaller))
-        block = BLOCKS[config.at("down_block_types", level)]
+        block: Any = BLOCKS[config.at("down_block_types", level)]
         where = size if block.adapter_before_downsampling else smaller or size
         inside.append((batch, channels, *where))
     return skips, inside, (batch, widths[-1], *sizes[-1])

@@ -107,15 +107,12 @@ class Maps:
         if image is not None:
             if image not in [*self.run.image_layers]:  # of which a list may not be a key
                 known = ", ".join(map(str, sorted(self.run.image_layers))) or "none"
-                raise IndexError(
-                    f"image prompt {brief(image)} is not among those recorded: {known}"
-                )
+                which = f"image prompt {brief(image)}"
+                raise IndexError(f"{which} is not among those recorded: {known}")
             sizes = {n: s for n, s in self.run.image_layers[image].items() if n in self.layers}
         self._fail(layer)
-        return {
-            name: sizes[name]
-            for name in matching("*" if layer is None else layer, sizes, "cross-attention")
-        }
+        glob = "*" if layer is None else layer
+        return {name: sizes[name] for name in matching(glob, sizes, "cross-attention")}
 
     def _fail(self, layer: str | None) -> None:
         """Says why there is no map of a layer that was asked for by its name."""

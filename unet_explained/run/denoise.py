@@ -142,9 +142,7 @@ class Pipeline:
         steps = self.steps if steps is None else steps
         _expect(isinstance(steps, int) and steps > 0, f"steps: expected 1 or more, got {steps!r}")
         rehearse(self.scheduler, steps)
-        texts = [
-            self._read(negative_prompt, "negative_prompt"), self._read(prompt)
-        ]  # fmt: skip
+        texts = [self._read(negative_prompt, "negative_prompt"), self._read(prompt)]
         if self.zeros_for_empty and not negative_prompt:
             texts[0] = NOTHING
         if self.known_words is not None:
@@ -159,8 +157,8 @@ class Pipeline:
             _check_latents(latents, shape, any_size=height is None and width is None)
         guidance = self.guidance if guidance is None else guidance
         if negative_prompt and not self._is_guided(guidance):
-            said = f"negative_prompt={negative_prompt!r} changes nothing in a run without guidance"
-            warnings.warn(said, stacklevel=2)
+            said = f"negative_prompt={brief(negative_prompt)}"
+            warnings.warn(f"{said} changes nothing in a run without guidance", stacklevel=2)
         return self._steps(texts, steps, guidance, seed, generator, latents.float())
 
     @torch.no_grad()

@@ -54,7 +54,7 @@ def expect_words(text: str, tokenizer=None) -> None:
     expect_text(text)
     words = WORD.findall(text) if tokenizer is None else _tokenized(text, tokenizer)[0].words
     if not words:
-        raise ValueError(f"prompt: {brief(text)} has no word that a map could be of; write some")
+        raise ValueError(f"prompt: {brief(text)} has no word that a map could be of; write one")
 
 
 def read_prompt(text: str, tokenizer, tokenizer_2=None, name: str = "prompt") -> Prompt:
