@@ -16,7 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 # config.py is left out: it takes JSON as it comes, with lists for tuples. An int is a float here.
-TYPED = ("attention", "blocks", "embeddings", "inputs", "resnet", "unet")
+TYPED = ("attention", "blocks", "embeddings", "inputs", "residuals", "resnet", "unet")
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 MODULES = ["unet_explained.diffusion", *(f"unet_explained.model.{name}" for name in TYPED)]
 install_import_hook(MODULES, CHECKER)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .extras import need
 from .version import __version__
+from .words import brief, closest
 
 PROMPT = "a red house left of a green tree and a yellow butterfly on top"
 PACKAGE = Path(__file__).parent
@@ -40,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
         arguments = ["tour", *arguments]
     parser = _parser()
+    if arguments[0] == "tour" and arguments[1:] and not arguments[1].startswith("-"):
+        near = closest(arguments[1], COMMANDS)
+        parser.error(f"no command {brief(arguments[1])}{near}")
     options, others = parser.parse_known_args(arguments)
     if others and options.command is not lab:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
@@ -198,8 +202,11 @@ def _record(options):
     from .recording import record
     from .recording.nonfinite import NonfiniteWarning
     from .run.checkpoints import load
+    from .run.text import expect_words
 
+    expect_words(options.prompt)
     pipe = load(folder, device=options.device, dtype=options.dtype)
+    expect_words(options.prompt, pipe.tokenizer)  # some may be cut off
     steps = pipe.steps if options.steps is None else options.steps
     print(f"“{options.prompt}”, {steps} steps, seed {options.seed}")
     try:

@@ -19,7 +19,8 @@ from ..model.embeddings import Timesteps
 from ..model.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from ..model.unet import UNet2DConditionModel
 from ..recording.intervene import intervene
-from ..recording.patterns import closest, own
+from ..recording.patterns import own
+from ..words import closest
 from .what_if import stream_widths
 
 

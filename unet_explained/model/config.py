@@ -7,11 +7,11 @@ stands. One word is this project's own: a level is a resolution of the U, level 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 
 from ..json_file import read_object
-from .options import brief, check, is_read_past
+from ..words import brief, nearest
+from .options import check, is_read_past
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,14 @@ class UNetConfig(Mapping):
         """The value of a per-level option at one level; a single value holds for all."""
         value = getattr(self, option)
         return value[level] if isinstance(value, tuple) else value
+
+    def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Of latents of this size, height and width on each level."""
+        sizes = [(height, width)]
+        for _ in range(self.levels - 1):
+            height, width = ((side + self.downsample_padding) // 2 for side in (height, width))
+            sizes.append((height, width))
+        return sizes
 
     def attending_sides(self, level: int) -> list[str]:
         """Which of a level's blocks, down, mid and up, have attention."""
@@ -180,7 +188,7 @@ def _read(path: Path) -> dict:
     for file in (path, path / "config.json", path / "unet" / "config.json"):
         if file.is_file():
             return read_object(file)
-    near = get_close_matches(str(path), PRESETS, n=3) or sorted(PRESETS)
+    near = nearest(str(path), PRESETS) or sorted(PRESETS)
     raise ValueError(f"{str(path)!r} is no preset ({', '.join(near)}), config.json or its folder")
 
 

@@ -1,42 +1,29 @@
-"""What forward was given: checked against the config before any work is done, and put in order."""
+"""What forward was given: checked against the config before any work is done, and put in order.
 
-from typing import NamedTuple
+What diffusers makes use of is taken, and what it passes over refused. Nothing here waits for a
+device: numbers in a tensor (times, classes) are looked at on the CPU alone.
+"""
+
+from numbers import Real
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, dtype
+from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from .blocks import Context
 from .config import UNetConfig
+from .expect import expect, fits, is_of, kind_of, written
+from .residuals import Residuals, check_residuals
 
 LATEST = 10_000  # of timesteps, either way: schedulers count to 1000, EDM's from -2 to 2
 MASKED = -10000.0  # added to the score of a key not to be looked at; the reference's, not -inf
 
 
-class Residuals(NamedTuple):
-    """What a T2I-Adapter adds to features, and a ControlNet to skips and mid; None: nothing."""
-
-    down: list[Float[Tensor, "batch channel _ _"] | None]  # the adapter's, one a down block
-    skips: tuple[Float[Tensor, "batch channel _ _"], ...] | list | None
-    mid: list[Float[Tensor, "batch channel height width"]]
-
-    def added_to_skips(
-        self, skips: list[Float[Tensor, "batch _ _ _"]]
-    ) -> list[Float[Tensor, "batch _ _ _"]]:
-        if self.skips is None:
-            return skips
-        return [skip + residual for skip, residual in zip(skips, self.skips, strict=True)]
-
-    def added_to_mid(
-        self, x: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel height width"]:
-        for residual in self.mid:
-            x = x + residual
-        return x
-
-
 def prepare(
     config: UNetConfig,
+    conv_in: nn.Module,
     sample: Float[Tensor, "batch channel height width"],
     timestep: Shaped[Tensor, "*batch"] | float | int,
     encoder_hidden_states: Float[Tensor, "batch token text"],
@@ -49,14 +36,22 @@ def prepare(
 ) -> tuple[Context, Residuals]:
     """The context that attentions look at, and what is added from outside.
 
-    control: a ControlNet's residuals, (of the skips, of mid); adapter: a T2I-Adapter's. Raises
-    ValueError for anything that does not fit the config, or that this model has no use for.
+    conv_in: what the sample meets first. control: a ControlNet's residuals, (of the skips, of mid);
+    adapter: a T2I-Adapter's. Raises ValueError or TypeError, naming the argument, for anything that
+    does not fit the config, or that this model has no use for.
     """
-    _check_latents_and_prompt(config, sample, timestep, encoder_hidden_states)
-    _check_conditions(config, **conditions)
-    _check_masks(config, sample, encoder_hidden_states, attention_mask, encoder_attention_mask)
+    _check_sample(config, conv_in, sample)
+    _check_timestep(timestep, sample)
+    width = config.at("cross_attention_dim", 0)
+    hint = "; is this the text encoder of another model?"
+    text = (len(sample), "tokens", width)
+    expect("encoder_hidden_states", encoder_hidden_states, text, sample, hint=hint)
+    tokens = encoder_hidden_states.shape[1]
+    _check_masks(config, sample, tokens, attention_mask, encoder_attention_mask)
+    _check_conditions(config, sample, **conditions)
     control_skips, control_mid = control
-    _check_residuals(config, control_skips, control_mid, adapter)
+    if any(given is not None for given in (control_skips, control_mid, adapter)):
+        check_residuals(config, sample, control_skips, control_mid, adapter)
     context = Context(
         encoder_hidden_states,
         _additive(attention_mask, sample.dtype),
@@ -69,122 +64,155 @@ def prepare(
 
 
 def _additive(
-    mask: Shaped[Tensor, "batch key"] | None, dtype: dtype
+    mask: Shaped[Tensor, "batch key"] | None, dtype: torch.dtype
 ) -> Float[Tensor, "batch key"] | None:
     """1 for look and 0 for pass over, as a number to add to the scores: 0 or -10000."""
     return None if mask is None else (1 - mask.to(dtype)) * MASKED
 
 
-def _expect(fits: bool, message: str) -> None:
-    if not fits:
-        raise ValueError(message)
+def _check_sample(config: UNetConfig, conv_in: nn.Module, sample: Any) -> None:
+    """Latents of which every level has a pixel, for the model as it is."""
+    axes = ("batch", config.in_channels, "height", "width")
+    if not (isinstance(sample, Tensor) and fits(sample.shape, axes, 4, 0)):
+        given = tuple(sample.shape) if isinstance(sample, Tensor) else kind_of(sample)
+        error = ValueError if isinstance(sample, Tensor) else TypeError
+        raise error(f"sample: expected a tensor, {written(axes)} latents, got {given}")
+    smallest = 1 if config.downsample_padding else 2 ** (config.levels - 1)
+    if len(sample) == 0 or min(sample.shape[2:]) < smallest:
+        expected = f"1 picture or more with sides of {smallest} or more"
+        raise ValueError(f"sample: expected {expected}, got {tuple(sample.shape)}")
+    weight: Any = conv_in.weight
+    if sample.device == weight.device and sample.dtype == weight.dtype:
+        return
+    if "forward" in vars(conv_in):
+        return  # somebody brings its weights when it is called: accelerate, or diffusers' hooks
+    if sample.device != weight.device:
+        where = f"it is on {sample.device}, the model on {weight.device}"
+        raise ValueError(f"sample: {where}; move one of them with .to()")
+    if not is_of("same", sample, weight):
+        numbers = f"the model's {weight.dtype}, got {sample.dtype}"
+        raise ValueError(f"sample: expected {numbers}; pass it .to(unet.dtype)")
 
 
-def _check_latents_and_prompt(config: UNetConfig, sample, timestep, prompt) -> None:
-    """What every model needs fits it and each other."""
-    _expect(
-        sample.ndim == 4 and sample.shape[1] == config.in_channels,
-        f"sample: expected (batch, {config.in_channels}, height, width) latents, "
-        f"got {tuple(sample.shape)}",
-    )
-    _check_times(timestep)
-    batch = len(sample)
-    timesteps = timestep.numel() if isinstance(timestep, Tensor) else 1
-    _expect(
-        timesteps in (1, batch),
-        f"timestep: expected one for all or one for each of {batch} samples, got {timesteps}",
-    )
-    width, text = config.at("cross_attention_dim", 0), tuple(prompt.shape)
-    _expect(
-        len(text) == 3 and text[0] == batch and text[-1] == width,
-        f"encoder_hidden_states: expected ({batch}, tokens, {width}), got {text}; is this the "
-        "text encoder of another model?",
-    )
+def _check_timestep(timestep: Any, sample: Tensor) -> None:
+    """A number or a tensor of them, one for all samples or one for each."""
+    if not isinstance(timestep, Tensor):
+        if isinstance(timestep, bool) or not isinstance(timestep, Real):
+            kind = kind_of(timestep)
+            raise TypeError(f"timestep: expected a number, or a tensor of them, got {kind}")
+        _check_range("timestep", [timestep], -LATEST, LATEST)
+        return
+    given, batch = tuple(timestep.shape), len(sample)
+    if len(given) > 1 or timestep.numel() not in (1, batch):
+        count = given if len(given) > 1 else timestep.numel()
+        expected = f"one for all or one for each of {batch} samples"
+        raise ValueError(f"timestep: expected {expected}, got {count}")
+    if timestep.is_complex() or (timestep.is_meta and not sample.is_meta):
+        kind = f"{timestep.dtype} on {timestep.device}"
+        raise ValueError(f"timestep: expected a real number that can be read, got {kind}")
+    _check_range("timestep", _seen(timestep), -LATEST, LATEST)
 
 
-def _check_times(timestep) -> None:
-    """Each is a number in range, where that is seen without waiting for a device: not on CUDA, and
-    not while a compiler traces."""
-    times = [timestep]
-    if isinstance(timestep, Tensor):
-        seen = type(timestep) is Tensor and timestep.device.type == "cpu"
-        times = timestep.flatten().tolist() if seen and not torch.compiler.is_compiling() else []
-    for time in times:
-        if isinstance(time, bool) or not hasattr(time, "__float__"):  # numpy's numbers have it
-            raise TypeError(f"timestep: expected a number or a tensor, got {time!r}")
-        _expect(
-            bool(-LATEST <= time <= LATEST),
-            f"timestep: expected a number from -{LATEST} to {LATEST}, got {time}",
-        )
+def _seen(numbers: Tensor) -> list[float]:
+    """Those that can be read without waiting for a device: none on CUDA, or while it compiles."""
+    at_hand = type(numbers) is Tensor and numbers.device.type == "cpu" and not is_compiling()
+    return numbers.flatten().tolist() if at_hand else []
 
 
-def _check_conditions(
-    config: UNetConfig, class_labels, timestep_cond, cross_attention_kwargs, added_cond_kwargs
-) -> None:
-    """A condition that this model needs is there, and none that it lacks."""
-    labelled = config.class_embed_type is not None or config.num_class_embeds is not None
-    _expect(
-        labelled == (class_labels is not None),
-        "class_labels: this model " + ("needs them" if labelled else "has no class embedding"),
-    )
-    _expect(
-        timestep_cond is None or config.time_cond_proj_dim is not None,
-        "timestep_cond: this model has no guidance embedding (time_cond_proj_dim is null)",
-    )
-    unused = list(cross_attention_kwargs or ())
-    _expect(not unused, f"cross_attention_kwargs: nothing uses {unused}; pass None")
-    needed = {"text_embeds", "time_ids"} if config.addition_embed_type == "text_time" else set()
-    missing = needed - set(added_cond_kwargs or ())
-    _expect(not missing, f"added_cond_kwargs: this model also needs {sorted(missing)}")
+def _check_range(name: str, numbers: list, low: int, high: int) -> None:
+    for number in numbers:
+        if not low <= number <= high:  # nor is NaN
+            raise ValueError(f"{name}: expected numbers from {low} to {high}, got {number}")
 
 
-def _check_masks(config: UNetConfig, sample, prompt, attention_mask, encoder_mask) -> None:
+def _check_masks(config: UNetConfig, sample: Tensor, tokens: int, mask: Any, text: Any) -> None:
     """A mask has as many keys as each attention that it is for."""
-    (batch, tokens), (height, width) = prompt.shape[:2], sample.shape[-2:]
-    keys = _keys_of_attn1(config, height, width, tokens)
-    for name, mask, counts in (
-        ("attention_mask", attention_mask, keys),
-        ("encoder_attention_mask", encoder_mask, {tokens}),
-    ):
-        if mask is None:
-            continue
-        _expect(
-            len(counts) == 1,
-            f"{name}: attn1 looks at {' or '.join(map(str, sorted(counts)))} keys, by level, so no "
-            "mask fits all; pass None (encoder_attention_mask is the prompt's)",
+    if text is not None:
+        expect("encoder_attention_mask", text, (len(sample), tokens), sample, "real")
+    if mask is None:
+        return
+    counts = _keys_of_attn1(config, sample, tokens)
+    if len(counts) != 1:
+        looks = " or ".join(map(str, sorted(counts)))
+        raise ValueError(
+            f"attention_mask: attn1 looks at {looks} keys, by level, so no mask fits all; pass None"
+            " (encoder_attention_mask is the prompt's)"
         )
-        expected = (batch, *counts)
-        _expect(
-            tuple(mask.shape) == expected,
-            f"{name}: expected a mask of {expected}, (batch, keys), got {tuple(mask.shape)}",
-        )
+    expect("attention_mask", mask, (len(sample), *counts), sample, "real")
 
 
-def _keys_of_attn1(config: UNetConfig, height: int, width: int, tokens: int) -> set[int]:
+def _keys_of_attn1(config: UNetConfig, sample: Tensor, tokens: int) -> set[int]:
     """How many keys attn1 has, on all levels: a level's pixels, or tokens if it looks at them."""
     counts = set()
-    for level in range(config.levels):
+    for level, (height, width) in enumerate(config.sizes(*sample.shape[2:])):
         for side in config.attending_sides(level):
             cross = side != "mid" and config.at("only_cross_attention", level)
             counts.add(tokens if cross else height * width)
-        height, width = ((n + config.downsample_padding) // 2 for n in (height, width))
     return counts
 
 
-def _check_residuals(config: UNetConfig, control_down, control_mid, adapter) -> None:
-    """ControlNet's and T2I-Adapter's residuals have their places."""
-    blocks, mid = config.levels, config.mid_block_type is not None
-    skips = blocks + sum(config.at("layers_per_block", level) for level in range(blocks))
-    _expect(
-        (control_down is None) == (control_mid is None),
-        "ControlNet: pass both down_block_additional_residuals and mid_block_additional_residual, "
-        "or neither (a T2I-Adapter's are down_intrablock_additional_residuals)",
-    )
-    for name, residuals, allowed in (
-        ("down_block_additional_residuals", control_down, (skips,)),
-        ("down_intrablock_additional_residuals", adapter, (blocks, blocks + 1)[: 1 + mid]),
-    ):
-        _expect(
-            residuals is None or len(residuals) in allowed,
-            f"{name}: expected {' or '.join(map(str, allowed))}, got {len(residuals or ())}",
+def _check_conditions(
+    config: UNetConfig, sample: Tensor,
+    class_labels, timestep_cond, cross_attention_kwargs, added_cond_kwargs,
+) -> None:  # fmt: skip
+    """A condition that this model needs is there, and none that it lacks."""
+    labelled = config.class_embed_type is not None or config.num_class_embeds is not None
+    if labelled != (class_labels is not None):
+        which = "needs them" if labelled else "has no class embedding"
+        raise ValueError(f"class_labels: this model {which}")
+    if labelled:
+        _check_class(config, sample, class_labels)
+    if timestep_cond is not None:
+        channels = config.time_cond_proj_dim
+        if channels is None:
+            lacks = "this model has no guidance embedding (time_cond_proj_dim is null)"
+            raise ValueError(f"timestep_cond: {lacks}")
+        expect("timestep_cond", timestep_cond, (len(sample), channels), sample, least=1, ones=1)
+    if used := _said("cross_attention_kwargs", cross_attention_kwargs):
+        raise ValueError(f"cross_attention_kwargs: nothing uses {list(used)}; pass None")
+    added = _said("added_cond_kwargs", added_cond_kwargs)
+    takes = ["text_embeds", "time_ids"] if config.addition_embed_type == "text_time" else []
+    if unused := [name for name in added if name not in takes]:
+        raise ValueError(f"added_cond_kwargs: nothing uses {unused}; this model takes {takes}")
+    if missing := [name for name in takes if name not in added]:
+        raise ValueError(f"added_cond_kwargs: this model also needs {missing}")
+    if takes:
+        _check_added(config, sample, **added)
+
+
+def _said(name: str, given: Any) -> dict:
+    """What a dict of further arguments says."""
+    if not (given is None or isinstance(given, dict)):
+        raise TypeError(f"{name}: expected a dict, or None, got {kind_of(given)}")
+    return {key: value for key, value in (given or {}).items() if value is not None}
+
+
+def _check_class(config: UNetConfig, sample: Tensor, labels: Any) -> None:
+    """A number for each sample, or a vector; one may be for all."""
+    name, batch, kind = "class_labels", len(sample), config.class_embed_type
+    if kind == "timestep":
+        expect(name, labels, (batch,), sample, "real", least=1, ones=1)
+    elif kind == "identity":
+        expect(name, labels, (batch, config.time_embed_dim), sample, "real", least=0, ones=2)
+    elif kind is not None:
+        width = config.projection_class_embeddings_input_dim
+        expect(name, labels, (batch, width), sample, least=1, ones=1)
+    else:
+        expect(name, labels, (batch,), sample, "whole", least=0, ones=1)
+        _check_range(name, _seen(labels), 0, config.num_class_embeds - 1)
+
+
+def _check_added(config: UNetConfig, sample: Tensor, text_embeds: Any, time_ids: Any) -> None:
+    """SDXL's: the pooled prompt, and numbers that become waves, together of one width."""
+    text, ids = "added_cond_kwargs['text_embeds']", "added_cond_kwargs['time_ids']"
+    expect(text, text_embeds, (len(sample), "pooled"), sample, "real", ones=1)
+    rows, flat = len(text_embeds), getattr(time_ids, "ndim", 2) == 1
+    expect(ids, time_ids, ("ids",) if flat else (rows, "ids"), sample, "real")
+    pooled, waves = text_embeds.shape[1], config.addition_time_embed_dim
+    width = config.projection_class_embeddings_input_dim
+    if pooled * rows + time_ids.numel() * waves != width * rows:
+        raise ValueError(
+            f"added_cond_kwargs: expected text_embeds and time_ids, of which each becomes {waves} "
+            f"numbers, to be {width} together, got {tuple(text_embeds.shape)} and "
+            f"{tuple(time_ids.shape)}"
         )

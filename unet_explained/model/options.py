@@ -4,9 +4,10 @@ Types stand in UNetConfig's annotations. Here are the ranges, the choices, and w
 """
 
 from dataclasses import fields
-from reprlib import Repr
 from types import NoneType
 from typing import get_args, get_origin
+
+from ..words import brief
 
 # Options with a choice of values, and those this package covers.
 ALLOWED = {
@@ -78,16 +79,6 @@ EMA = (
     "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step",
     "use_ema_warmup",
 )  # fmt: skip
-
-_brief = Repr()
-_brief.maxtuple = _brief.maxlist = DEEPEST
-_brief.maxstring = _brief.maxother = _brief.maxlong = 80
-
-
-def brief(value) -> str:
-    """A value as a message shows it, however long or deep it is."""
-    text = _brief.repr(value)
-    return text if len(text) <= 400 else f"{text[:400]}..."
 
 
 def is_read_past(name: str, value) -> bool:

@@ -148,7 +148,7 @@ class UNet2DConditionModel(Lacking, nn.Module):
     ) -> Float[Tensor, "batch time"]:
         """SDXL's pooled prompt and its sizes and crops (time_ids), as a vector like time's."""
         text_embeds, time_ids = added_cond_kwargs["text_embeds"], added_cond_kwargs["time_ids"]
-        waves = self.add_time_proj(rearrange(time_ids, "batch id -> (batch id)"))
+        waves = self.add_time_proj(rearrange(time_ids, "... -> (...)"))
         waves = rearrange(waves, "(batch id) wave -> batch (id wave)", batch=text_embeds.shape[0])
         return self.add_embedding(torch.cat([text_embeds, waves], dim=-1).to(emb.dtype))
 
@@ -175,7 +175,7 @@ class UNet2DConditionModel(Lacking, nn.Module):
         work, for inputs that do not fit the config.
         """
         context, residuals = prepare(
-            self.config, sample, timestep, encoder_hidden_states,
+            self.config, self.conv_in, sample, timestep, encoder_hidden_states,
             class_labels=class_labels, timestep_cond=timestep_cond,
             cross_attention_kwargs=cross_attention_kwargs, added_cond_kwargs=added_cond_kwargs,
             attention_mask=attention_mask, encoder_attention_mask=encoder_attention_mask,

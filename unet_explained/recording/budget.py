@@ -66,9 +66,9 @@ class Foreseen:
 
 def to_bytes(size: str | int) -> int:
     """2_000_000_000 from "2GB" or from itself. Raises ValueError for anything else."""
-    if isinstance(size, int):
+    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
         return size
-    found = re.fullmatch(r"([\d.]+) ?([KMGT]?B)", str(size).strip().upper())
+    found = re.fullmatch(r"(\d*\.?\d+) ?([KMGT]?B)", str(size).strip().upper())
     if not found:
         raise ValueError(f'budget={size!r}: expected bytes, or a text like "500MB" or "2GB"')
     return int(float(found[1]) * UNITS[found[2]])

@@ -50,8 +50,8 @@ class Text:
 
     def _occurrences(self, phrase: str, flags: re.RegexFlag) -> list[tuple[int, ...]]:
         pattern = r"\s+".join(map(re.escape, phrase.split()))
-        if not pattern:
-            return []
+        if not pattern or len("".join(phrase.split())) > len(self.text):
+            return []  # of a phrase without end the pattern alone would take minutes
         # Whole words alone: "cat" is in neither "cathedral" nor "cat-toy"; a placeholder may begin
         # and end with anything.
         before = r"(?<!\w)(?<!\w['’-])" if re.match(r"\w", phrase.strip()) else ""

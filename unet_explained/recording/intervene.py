@@ -7,8 +7,9 @@ from functools import partial
 from torch import Tensor, nn
 
 from ..model import UNet2DConditionModel
+from ..words import closest
 from .hooks import Hooks, called_modules
-from .patterns import closest, matching, uncompiled
+from .patterns import matching, uncompiled
 
 ONLY_OURS = (
     "Queries, keys and values by head (attend) and the time shift are modules of this package's "
@@ -66,7 +67,7 @@ def _argument(name: str, module: nn.Module, on: str) -> str | None:
         known = ", ".join(["output", "input", *arguments])
         raise ValueError(
             f"on={on!r}: {name or 'the model'} ({type(module).__name__}) has no such argument"
-            f"{closest(on, arguments)}; it has: {known}"
+            f"{closest(str(on), arguments)}; it has: {known}"
         )
     return on
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from .given import Given
 from .identity import ROLES, Origin, Row, Text
 from .pairs import Pair, Size
-from .patterns import pick
+from .patterns import pick, whole_number
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,7 @@ class RecordedRun:
     def having(self, kept: Sequence[Any], half: str, picture: int | None) -> list[tuple[Any, int]]:
         """Steps or totals that have a picture of a half, with its row: a run may have other rows
         later, as when its guidance goes off. Raises what row() does if none has it."""
+        picture = None if picture is None else whole_number("picture", picture)
         rows = [(one, self._row(one.rows, half, picture)) for one in kept]
         several = picture is None and any(len(self._places(o.rows, half)) > 1 for o in kept)
         found = [(one, row) for one, row in rows if row is not None]
@@ -247,7 +248,7 @@ class RecordedRun:
 
     def _places(self, rows: tuple[Row, ...], half: str) -> list[int]:
         """The rows that a half is made of; where no role is known, all are the first half."""
-        if half.partition("#")[0] not in ROLES:
+        if not isinstance(half, str) or half.partition("#")[0] not in ROLES:
             raise ValueError(f"half={half!r}: expected 'conditional' or 'unconditional'")
         if half == ROLES[0] and not any(row.role for row in rows):
             return list(range(len(rows)))

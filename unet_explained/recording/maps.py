@@ -1,7 +1,7 @@
 """From what a run kept to maps: of words, tokens and images, and the weights themselves."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -10,11 +10,12 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from ..words import brief, closest
 from .heatmaps import average, head_mean, word_map
 from .identity import Text
 from .kept import RecordedRun, image_key
 from .pairs import Size
-from .patterns import closest, matching, pick
+from .patterns import matching, pick, whole_number
 
 METHODS = ("mean", "daam")
 LOWEST = 8  # DAAM leaves out layers so many times smaller than the largest
@@ -39,10 +40,12 @@ class Maps:
         if image is not None and word is not None:
             raise ValueError("the tokens of an image prompt are no words: pass token=")
         if word is not None:
+            if not isinstance(word, str):
+                raise TypeError(f"word: expected text, got a {type(word).__name__}: {brief(word)}")
             picture = self._with_word(word, half, picture) if picture is None else picture
             occurrences = _find(self.run.text(half, picture), word, occurrence)
         else:
-            occurrences = [(token,)]
+            occurrences = [(whole_number("token", token),)]
         self.run.having(self.run.steps, half, picture)  # or says why there is nothing of it
         sizes = self._chosen(layer, image)
         if method == "daam":
@@ -51,6 +54,7 @@ class Maps:
         for name, size in sizes.items():
             key = name if image is None else image_key(name, image)
             kept = self.run.weights(key, step=step, head=head, half=half, picture=picture)
+            kept = kept if token is None else _having(token, kept)
             if method == "daam":
                 maps.append(_by_head_and_token(kept, occurrences, size))
             else:
@@ -101,16 +105,18 @@ class Maps:
         """The layers that a glob fits, or all for None; those that saw an image prompt."""
         sizes = self.layers
         if image is not None:
-            if image not in self.run.image_layers:
+            if image not in [*self.run.image_layers]:  # of which a list may not be a key
                 known = ", ".join(map(str, sorted(self.run.image_layers))) or "none"
-                raise IndexError(f"image prompt {image} is not among those recorded: {known}")
+                which = f"image prompt {brief(image)}"
+                raise IndexError(f"{which} is not among those recorded: {known}")
             sizes = {n: s for n, s in self.run.image_layers[image].items() if n in self.layers}
         self._fail(layer)
-        return {name: sizes[name] for name in matching(layer or "*", sizes, "cross-attention")}
+        glob = "*" if layer is None else layer
+        return {name: sizes[name] for name in matching(glob, sizes, "cross-attention")}
 
     def _fail(self, layer: str | None) -> None:
         """Says why there is no map of a layer that was asked for by its name."""
-        if layer in self.failed:
+        if isinstance(layer, str) and layer in self.failed:
             raise ValueError(f"there is no map of {self.failed[layer]}")
 
     def _with_word(self, word: str, half: str, picture: int | None) -> int | None:
@@ -128,8 +134,15 @@ def _find(text: Text, word: str, occurrence: int | None) -> list[tuple[int, ...]
     if not found:
         words = text.words + (text.second.words if text.second else ())
         near = closest(word, words)
-        raise ValueError(f"{word!r} is not in the prompt: {', '.join(words)}{near}")
+        raise ValueError(f"{brief(word)} is not in the prompt: {', '.join(words)}{near}")
     return found if occurrence is None else [pick(found, occurrence, "occurrence")]
+
+
+def _having(token: int, kept: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same weights. IndexError for a token that one of them has not."""
+    for weights in kept:
+        pick(range(weights.shape[-1]), token, "token")
+        yield weights
 
 
 def _of_daam(sizes: dict[str, Size]) -> dict[str, Size]:
@@ -163,13 +176,19 @@ def _as_daam(maps: Sequence[Float[Tensor, "head token _ _"]]) -> Float[Tensor, "
 
 def _only(names: list[str], what: str) -> str:
     if len(names) > 1:
-        raise ValueError(f"choose one of the {what}s {', '.join(names)}")
+        some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        raise ValueError(f"choose one of the {what}s, {len(names)} of which fit: {some}")
     return names[0]
 
 
 def _index(pixel: tuple[int, int], size: Size) -> int:
     """The place of (row, column) in reading order."""
-    (row, column), (height, width) = pixel, size
+    height, width = size
+    try:
+        row, column = (whole_number("pixel", side) for side in pixel)
+    except (TypeError, ValueError):
+        expected = "(row, column), two whole numbers"
+        raise TypeError(f"pixel: expected {expected}, got {brief(pixel)}") from None
     if not (0 <= row < height and 0 <= column < width):
         raise IndexError(f"pixel {pixel} is outside the layer's {height} x {width}")
     return row * width + column

@@ -1,13 +1,16 @@
 """Choosing modules, layers, steps and pictures, with errors that say what there is."""
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from inspect import signature
+from operator import index as as_index
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..model import UNet2DConditionModel, UNetConfig
+from ..words import brief, closest
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
@@ -46,22 +49,50 @@ def config_of(model: nn.Module | None) -> dict | None:
 
 
 def matching(pattern: str, names: Iterable[str], what: str) -> list[str]:
-    """The names that a glob fits, in their order; * crosses dots. Raises ValueError if none."""
+    """The names that a glob fits, in their order; * crosses dots. Raises ValueError if none, with
+    the closest names, or else the closest of what names begin with."""
+    if not isinstance(pattern, str):
+        kind = f"a {type(pattern).__name__}: {brief(pattern)}"
+        raise TypeError(f"{what}: expected a name or a glob over names, got {kind}")
     names = list(names)
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
-        raise ValueError(f"no {what} fits {pattern!r}{closest(pattern, names)}")
+        near = closest(pattern, names) or closest(pattern, dict.fromkeys(_beginnings(names)))
+        raise ValueError(f"no {what} fits {brief(pattern)}{near}")
     return found
 
 
-def closest(name: str, names: Iterable[str]) -> str:
-    """The end of an error message: names that look like one that is not there."""
-    near = get_close_matches(name.strip("*"), names, n=3, cutoff=0.5)
-    return f"; the closest: {', '.join(near)}" if near else ""
+def _beginnings(names: Iterable[str]) -> Iterator[str]:
+    """Globs over what stands in each module that holds others."""
+    for name in names:
+        parts = name.split(".")
+        yield from (".".join(parts[:end]) + "*" for end in range(1, len(parts)))
+
+
+def whole_number(name: str, value: Any) -> int:
+    """An int, also of numpy or torch. TypeError for anything else, True and 1.0 among it."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return as_index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected a whole number, got {brief(value)}") from None
+
+
+def device_of(device: Any) -> torch.device:
+    """A device that is there and holds numbers. ValueError for any other."""
+    try:
+        found = torch.empty(0, device=torch.device(device)).device
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch asserts that CUDA is there
+        why = str(error).splitlines()[0]
+        raise ValueError(f"device={device!r}: it cannot be used here ({why})") from None
+    if found.type == "meta":
+        raise ValueError(f"device={device!r}: it keeps no numbers; pass cpu, or a cuda device")
+    return found
 
 
 def pick(items: Sequence | Tensor, index: int, what: str):
-    """items[index]. Raises IndexError with how many there are."""
-    if not -len(items) <= index < len(items):
+    """items[index]. Raises IndexError with how many there are, TypeError for no whole number."""
+    if not -len(items) <= whole_number(what, index) < len(items):
         raise IndexError(f"{what} {index} is not among the {len(items)} that were recorded")
     return items[index]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from numbers import Real
 from threading import Lock, local
 from weakref import ref
 
@@ -104,7 +105,7 @@ class Recorder:
         self.thread.now = None
         given = dict(zip(self.arguments, args)) | kwargs
         sample, timestep = given.get("sample"), given.get("timestep")
-        if not isinstance(sample, Tensor) or sample.ndim == 0 or timestep is None:
+        if not (isinstance(sample, Tensor) and sample.ndim and isinstance(timestep, Tensor | Real)):
             return  # the model itself complains
         context = given.get("encoder_hidden_states")
         origin, rows = self.whose(sample, context)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..words import brief, closest
 from .axes import Call
 from .given import Given, Inputs, lacking, whole
 from .identity import Origin, Reader, Text
@@ -16,7 +17,7 @@ from .kept import Options, RecordedRun, RecordedStep, Stats
 from .maps import Maps
 from .nonfinite import Nonfinite, first_nonfinite
 from .pairs import Size
-from .patterns import closest, config_of, pick
+from .patterns import config_of, pick
 
 GONE = "the model that was recorded is gone"
 
@@ -152,9 +153,11 @@ class Recording:
         None in the place of a forward that did not call it.
         Raises KeyError for a module that is not there or that record() was not asked to keep.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"expected a module's name, got a {type(name).__name__}: {brief(name)}")
         module = name.partition("#")[0]
         if module not in self.names:
-            raise KeyError(f"no module {name!r}{closest(name, self.names)}")
+            raise KeyError(f"no module {brief(name)}{closest(name, self.names)}")
         if not any(fnmatchcase(module, pattern) for pattern in self.options.patterns):
             raise KeyError(f"{name!r} was not kept: pass its name, or a glob, to record()")
         steps = self._run(run).steps
@@ -252,7 +255,7 @@ class Recording:
         if run is None and len(self.runs) > 1:
             last = len(self.runs) - 1
             raise ValueError(f"{last + 1} runs were recorded: pass run=0 to {last}, or read .runs")
-        return pick(range(len(self.runs)), run or 0, "run")
+        return pick(range(len(self.runs)), 0 if run is None else run, "run")
 
     def self_attention(
         self,

@@ -15,7 +15,7 @@ from .hooks import Hooks
 from .identity import Identity, Origin, Reader, Row, identified
 from .kept import Options
 from .nonfinite import say
-from .patterns import matching, uncompiled
+from .patterns import device_of, matching, uncompiled
 from .processors import autocast_as, running_with
 from .recorder import Recorder
 from .recording import Recording
@@ -45,7 +45,7 @@ def record(
     is kept in what room is left, for Recording.replay. reader: who says whose a forward is, of a
     loop that does not say it itself.
     A run whose output is not finite is said once, as the `with` ends: a NonfiniteWarning.
-    Raises ValueError for a pattern that fits no module, TypeError for what is no UNet, and, from
+    Raises ValueError for what does not fit, TypeError for what is no UNet or no pattern, and, from
     within the first forward that shows it, BudgetError for more than the budget.
     """
     unet = uncompiled(model)
@@ -55,6 +55,7 @@ def record(
     names = [name for name, _ in unet.named_modules()]
     for pattern in patterns:
         matching(pattern, names, "module")
+    device = device_of(device)
     options = Options(patterns, attention, self_attention, halves, stats, device)
     recording = Recording(options, names, ref(unet), reader)
     return Watch(unet, recording, Budget(budget, _advice(options)), reader)

@@ -5,7 +5,9 @@ import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from math import inf
+from numbers import Integral
 from typing import Any
 from weakref import ref
 
@@ -19,6 +21,7 @@ from tqdm.auto import tqdm
 from .. import diffusion
 from ..model import UNet2DConditionModel
 from ..model.embeddings import Timesteps
+from ..model.expect import Axes, expect
 from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.given import Given
 from ..recording.identity import ROLES
@@ -26,6 +29,7 @@ from ..recording.kept import Options, RecordedStep
 from ..recording.nonfinite import NonfiniteWarning, extent, say
 from ..recording.patterns import uncompiled
 from ..recording.processors import autocast_of
+from ..words import brief, closest
 from .advance import advance, rehearse
 from .numbers import guidance_of, seed_of, steps_of
 from .preview import decoded, levels, rough
@@ -136,13 +140,14 @@ class Pipeline:
         at its end: a NonfiniteWarning names the step and the module.
         """
         for name in theirs:
-            known = f"write {OURS[name]}=" if name in OURS else "see help(Pipeline.denoise)"
-            raise TypeError(f"{name}= is no option of this pipeline: {known}")
+            known = f": write {OURS[name]}=" if name in OURS else closest(name, _options())
+            known = known or ": see help(Pipeline.denoise)"
+            raise TypeError(f"{name}= is no option of this pipeline{known}")
         steps = steps_of(self.steps if steps is None else steps)
         guidance = guidance_of(self.guidance if guidance is None else guidance)
         seed = seed_of(seed)
         rehearse(self.scheduler, steps)
-        texts = [self._read(text) for text in (negative_prompt, prompt)]
+        texts = [self._read(negative_prompt, "negative_prompt"), self._read(prompt)]
         if self.zeros_for_empty and not negative_prompt:
             texts[0] = NOTHING
         if self.known_words is not None:
@@ -153,12 +158,14 @@ class Pipeline:
         if latents is None:
             # float32 on the CPU, so that a seed means the same picture on every device and type.
             latents = torch.randn(shape, generator=generator)
-        elif latents.shape[:2] != shape[:2] or ((height or width) and latents.shape != shape):
-            raise ValueError(f"latents: expected {shape}, got {tuple(latents.shape)}")
-        _expect(bool(latents.isfinite().all()), "latents: expected finite numbers, got NaN or Inf")
+        else:
+            _check_latents(latents, shape, any_size=height is None and width is None)
+            _expect(
+                bool(latents.isfinite().all()), "latents: expected finite numbers, got NaN or Inf"
+            )
         if negative_prompt and not self._is_guided(guidance):
-            said = f"negative_prompt={negative_prompt!r} changes nothing in a run without guidance"
-            warnings.warn(said, stacklevel=2)
+            said = f"negative_prompt={brief(negative_prompt)}"
+            warnings.warn(f"{said} changes nothing in a run without guidance", stacklevel=2)
         return self._steps(texts, steps, guidance, seed, generator, latents.float())
 
     @torch.no_grad()
@@ -200,8 +207,8 @@ class Pipeline:
         """By a row without the prompt; with time_cond_proj_dim guidance is an input (LCM)."""
         return guidance > 1 and self.unet.config.time_cond_proj_dim is None
 
-    def _read(self, text: str) -> Prompt:
-        return read_prompt(text, self.tokenizer, self.tokenizer_2)
+    def _read(self, text: str, name: str = "prompt") -> Prompt:
+        return read_prompt(text, self.tokenizer, self.tokenizer_2, name)
 
     @property
     def _factor(self) -> int:
@@ -214,8 +221,9 @@ class Pipeline:
         sides = []
         for name, pixels, default in zip(("height", "width"), (height, width), sizes, strict=True):
             pixels = default * factor if pixels is None else pixels
-            fits = pixels > 0 and pixels % factor == 0
-            _expect(fits, f"{name}: expected a multiple of {factor} pixels, got {pixels}")
+            whole = isinstance(pixels, Integral) and not isinstance(pixels, bool)
+            fits = whole and pixels > 0 and pixels % factor == 0
+            _expect(fits, f"{name}: expected a multiple of {factor} pixels, got {brief(pixels)}")
             sides.append(pixels // factor)
         return (1, self.vae.config.latent_channels, *sides)
 
@@ -259,6 +267,18 @@ def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict, Ten
         recording.file(run, step, Given.of(given)._replace(autocast=cast), inf)
 
     return recording, file
+
+
+def _options() -> list[str]:
+    return [*signature(Pipeline.denoise).parameters][1:]
+
+
+def _check_latents(latents: Any, shape: tuple[int, int, int, int], any_size: bool) -> None:
+    """One picture's, of the VAE's channels, in numbers."""
+    axes: Axes = (*shape[:2], "height", "width") if any_size else shape
+    expect("latents", latents, axes, latents, "real")
+    _expect(0 not in latents.shape, f"latents: expected {shape}, got {tuple(latents.shape)}")
+    _expect(not latents.is_meta, "latents: they are on meta, which has no numbers")
 
 
 def _expect(fits: bool, message: str) -> None:

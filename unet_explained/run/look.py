@@ -19,7 +19,7 @@ from .latents import normalised
 from .numbers import whole_number
 from .pictures import as_image
 from .reader import PipelineReader
-from .text import read_prompt
+from .text import expect_text, read_prompt
 from .told import added, told
 
 
@@ -35,6 +35,7 @@ def maps_of(
     any forward, for what does not fit.
     """
     times = [whole_number("t", time) for time in (t if isinstance(t, Iterable) else [t])]
+    expect_text(prompt)
     alphas = _alphas(pipe, times)
     latents = _encoded(pipe.vae, image)
     unet = pipe.unet
@@ -106,8 +107,6 @@ def _prompted(pipe: Any, prompt: str, size: tuple[int, int]) -> tuple[Text, dict
     if isinstance(pipe, Pipeline):
         own = read_prompt(prompt, pipe.tokenizer, pipe.tokenizer_2)
         return own, told(pipe, [own], size)
-    if not isinstance(prompt, str):
-        raise TypeError(f"prompt: expected one string, got {type(prompt).__name__}")
     if not hasattr(pipe, "encode_prompt"):
         raise TypeError(f"maps_of: a {type(pipe).__name__} has no encode_prompt to ask")
     options = dict(num_images_per_prompt=1, do_classifier_free_guidance=False)

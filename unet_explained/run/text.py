@@ -4,8 +4,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ..recording import Text, Word
 from ..recording.identity import tokens_at
+from ..words import brief, nearest
 
 WORD = re.compile(r"\w+(?:['’-]\w+)*")
 Read = TypeVar("Read", bound=Text)
@@ -36,24 +36,53 @@ class Prompt(Text):
 NOTHING = Prompt("", (), (), ())  # of a row of zeros, SDXL's for no negative prompt
 
 
-def read_prompt(text: str, tokenizer, tokenizer_2=None) -> Prompt:
+def expect_text(text: Any, name: str = "prompt") -> None:
+    """Raise TypeError for what is no text, ValueError for text that has halves of characters."""
+    if not isinstance(text, str):
+        kind = f"{type(text).__name__}: {brief(text)}"
+        raise TypeError(f"{name}: expected one string, got {kind}")
+    if half := re.search("[\ud800-\udfff]", text):
+        code, place = f"U+{ord(half.group()):04X}", half.start()
+        raise ValueError(f"{name}: expected text, got what is no text: {code} at place {place}")
+
+
+def expect_words(text: str, tokenizer=None) -> None:
+    """Raise ValueError for a prompt without a word, of which alone there are maps.
+
+    tokenizer: to know what is cut off; without one, a prompt may turn out to have none.
+    """
+    expect_text(text)
+    words = WORD.findall(text) if tokenizer is None else _tokenized(text, tokenizer)[0].words
+    if not words:
+        raise ValueError(f"prompt: {brief(text)} has no word that a map could be of; write one")
+
+
+def read_prompt(text: str, tokenizer, tokenizer_2=None, name: str = "prompt") -> Prompt:
     """Tokenize a prompt; warns, naming the words, if some fall beyond the encoder's length.
 
-    tokenizer_2: of a second text encoder that reads the same prompt, as SDXL's.
+    tokenizer_2: of a second text encoder that reads the same prompt, as SDXL's. name: of the
+    argument, for what is no text.
     """
-    if not isinstance(text, str):
-        raise TypeError(f"prompt: expected one string, got {type(text).__name__}: {text!r}")
+    expect_text(text, name)
     prompt, cut_off = _tokenized(text, tokenizer)
     if cut_off:
         warnings.warn(
-            f"the prompt is longer than {tokenizer.model_max_length} tokens: "
-            f"{' '.join(cut_off)!r} is cut off and changes nothing",
+            f"the {name.replace('_', ' ')} is longer than {tokenizer.model_max_length} tokens: "
+            f"{_in_short(cut_off)} is cut off and changes nothing",
             stacklevel=3,
         )
     if tokenizer_2 is not None:
         other, _ = _tokenized(text, tokenizer_2)
         return replace(beside([prompt, other]), ids_2=other.ids)
     return prompt
+
+
+def _in_short(words: list[str]) -> str:
+    """Words as they stand, or the first and the last of them, and how many there are."""
+    shown = [word if len(word) <= 40 else f"{word[:40]}..." for word in words]
+    if len(words) <= 12:
+        return repr(" ".join(shown))
+    return f"{' '.join([*shown[:4], '...', *shown[-4:]])!r} ({len(words)} words)"
 
 
 def beside(texts: Sequence[Read]) -> Read:
@@ -154,7 +183,7 @@ def warn_of_unknown_words(prompt: Prompt, known: frozenset[str]) -> None:
     """Name the words a model with a small vocabulary was never shown, and its nearest words."""
     unknown = sorted({word for word in prompt.words if word.lower() not in known})
     for word in unknown:
-        near = get_close_matches(word.lower(), known, n=3)
+        near = nearest(word.lower(), known)
         hint = f"nearest: {', '.join(near)}" if near else f"it knows: {', '.join(sorted(known))}"
         warnings.warn(f"this model was never shown the word {word!r}; {hint}", stacklevel=4)
 

@@ -11,6 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..recording import Recording
 from ..run.pictures import as_image
 from .colours import ALPHA, ATTENTION, BLACK
 from .lost import FINE, in_words, largest, striped
@@ -35,14 +36,17 @@ def plot_heatmaps(run, recording, /, *, same_scale: bool = True, **where) -> Pic
     where: layer=, head=, step=, run=, picture= and half= as for Recording.attention; of several
     recorded runs a Run finds itself.
     """
-    image, own = getattr(run, "image", run), getattr(run, "recording", None)
+    if not isinstance(recording, Recording):
+        kind = "None" if recording is None else f"a {type(recording).__name__}"
+        raise TypeError(f"expected a Recording, which `with record(...) as rec` gives, got {kind}")
+    own = getattr(run, "recording", None)
     origins = [recorded.origin for recorded in recording.runs]
     if own and own.runs[0].origin in origins:
         where = {"run": origins.index(own.runs[0].origin)} | where
     text, maps = recorded_text(recording, where), word_maps(recording, **where)
     if not maps:
         raise ValueError(f"the prompt {text.text!r} has no words that maps could be of")
-    seen = np.asarray(as_image(image))
+    seen = np.asarray(as_image(getattr(run, "image", run)))  # of a Run it is decoded only now
     return heatmap_grid(seen, text.words, maps, title=text.text, same_scale=same_scale)
 
 

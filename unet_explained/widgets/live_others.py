@@ -15,12 +15,13 @@ from ..recording import Recording
 from ..recording.budget import BudgetError
 from ..recording.kept import RecordedRun
 from ..recording.pairs import Size
-from ..recording.patterns import closest, uncompiled
+from ..recording.patterns import uncompiled
 from ..recording.watch import Watch
 from ..run.numbers import guidance_of, seed_of, steps_of
 from ..run.pictures import as_image
 from ..run.preview import preview
 from ..run.record import record
+from ..words import closest
 from .live_frames import NO_MAPS, NO_NUMBERS, Observer, Seen, average_by_word, maps_by_word, plain
 
 TOLD = "callback_on_step_end"  # what a pipeline calls after each step

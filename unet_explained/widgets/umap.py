@@ -7,13 +7,13 @@ from typing import Any
 from traitlets import Dict, Enum, Int, List, TraitError, Unicode, validate
 
 from ..model import UNetConfig
-from ..recording.patterns import closest
 from ..recording.shapes import ShapeTable
 from ..run.files import Search
 from ..run.hub import find_config
 from ..run.shapes import shape_table
 from ..show.diagram import draw_u
 from ..show.geometry import geometry_of
+from ..words import closest
 from .subject import Subject, subject_of
 from .subject_maps import WordMaps
 from .umap_modules import hints_of, insides_of, modules_of
