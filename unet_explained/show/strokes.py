@@ -3,13 +3,14 @@
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
 
+from .words import shown
+
 DARK, MUTED = "#22223b", "#6c6f7f"
 
 
 def write(axis, x: float, y: float, text: str, size: float, colour=DARK, side="center", **more):
-    axis.text(
-        x, y, text, fontsize=size, color=colour, ha=side, va="center", parse_math=False, **more
-    )
+    style = dict(fontsize=size, color=colour, ha=side, va="center", parse_math=False)
+    axis.text(x, y, shown(text), **style, **more)
 
 
 def box(axis, x: float, y: float, length: float, height: float, fill, text: str, edge) -> None:
