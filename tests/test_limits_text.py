@@ -121,10 +121,11 @@ def test_in_a_browser_nothing_of_it_runs(name, opened):
 
 
 @pytest.fixture(scope="module")
-def opened(chromium, pipe, record_folder, tiny_config, tmp_path_factory):
+def opened(chromium, pipe, record_folder, tiny_folder, tmp_path_factory):
     """One page with a frame for each: which of them ran a script, and the text each shows."""
     folder = tmp_path_factory.mktemp("pages")
-    return pages.opened(chromium, pipe, record_folder, tiny_config, folder)
+    config = json.loads((tiny_folder / "unet" / "config.json").read_text())
+    return pages.opened(chromium, pipe, record_folder, config, folder)
 
 
 @pytest.mark.browser

@@ -150,8 +150,8 @@ def walk_view(stations: Mapping[str, np.ndarray]) -> Picture:
         reach = max(np.abs(values).max(), 1e-12)
         canvas[top : top + height, left : left + width] = values / reach
         middle = left + width / 2
-        style = dict(ha="center", fontsize=11, parse_math=False)
-        axis.text(middle, top - above / 4, shown(title), **style)
+        above_it = middle, top - above / 4
+        axis.text(*above_it, shown(title), ha="center", fontsize=11, parse_math=False)
         if index + 1 < len(stations):
             edge = left + width + beside / 2
             axis.text(edge, top + height / 2, "›", ha="center", va="center", fontsize=16)
@@ -171,8 +171,8 @@ def activation_curve(inputs: np.ndarray, function, name: str) -> Picture:
     many.set(yticks=[])
     axis.set_zorder(many.get_zorder() + 1)
     axis.patch.set_visible(False)
-    curve = dict(color=STAGE_COLOURS["pre-process"], linewidth=2.5, label=shown(name))
-    axis.plot(xs, function(xs), **curve)
+    colour = STAGE_COLOURS["pre-process"]
+    axis.plot(xs, function(xs), color=colour, linewidth=2.5, label=shown(name))
     axis.plot(xs, xs, color="0.5", linewidth=1, linestyle=":", label="unchanged")
     axis.set(xlabel="what comes in (grey: how often)", ylabel="what goes out")
     for text in axis.legend(fontsize=9).get_texts():
