@@ -1,4 +1,7 @@
-"""python -m benchmarks: measure on this machine and write benchmarks/RESULTS.md; or some parts."""
+"""python -m benchmarks: measure on this machine and write benchmarks/RESULTS.md; or some parts.
+
+python -m benchmarks limits: make every fault of docs/limits.md and write its table.
+"""
 
 import argparse
 import datetime
@@ -9,6 +12,7 @@ from pathlib import Path
 import torch
 
 from . import light, live, maps, python, unet
+from .limits import limits
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
@@ -27,10 +31,12 @@ ON_CUDA = {
     "live on CUDA": partial(live.cost, "cuda"),
     "CUDA": lambda rounds: unet.forward("cuda", torch.bfloat16, 10 * rounds),
 }
+BY_NAME = {"limits": limits}  # these run only where they are asked for
 
 
 def main() -> None:
-    known = PARTS | (ON_CUDA if torch.cuda.is_available() else {})
+    usual = PARTS | (ON_CUDA if torch.cuda.is_available() else {})
+    known = usual | BY_NAME
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="of each contender, interleaved")
     parser.add_argument("parts", nargs="*", help=f"print these alone: {', '.join(known)}")
@@ -39,7 +45,7 @@ def main() -> None:
         parser.error(f"no part {', '.join(unknown)}; there are: {', '.join(known)}")
 
     texts = [heading(options.rounds)]
-    for name in options.parts or known:
+    for name in options.parts or usual:
         texts.append(known[name](rounds=options.rounds))
         print(texts[-1], flush=True)
         if not options.parts:

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 from .extras import need
+from .plain import plain, plain_lines
 from .version import __version__
 from .words import brief, closest
 
@@ -52,19 +53,29 @@ def main(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _say_warning
             return options.command(options) or 0
-    except (ValueError, OSError, ImportError, MemoryError) as error:
+    except (ValueError, TypeError, LookupError, OSError, ImportError, MemoryError) as error:
         said, *code = str(error).split("\n    ")  # one line, and below it what is to be typed
         said = f"unet_explained: {' '.join(said.split())}"
-        print("\n    ".join([said, *code]), file=sys.stderr)
+        say("\n    ".join([said, *code]), sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
 
 
+def say(text: str, file=None) -> None:
+    """Prints what may hold text from anywhere: none of it steers the terminal."""
+    print(plain_lines(text), file=file, flush=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        super().error(plain(message))
+
+
 def _parser() -> argparse.ArgumentParser:
     shape = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "python -m unet_explained", description=__doc__, epilog=EPILOG, formatter_class=shape
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -132,7 +143,7 @@ def tour(options) -> None:
     _save_heatmaps(run, recording, options.out / "heatmaps.png")
     (options.out / "shapes-of-this-run.txt").write_text(f"{recording.shapes}\n")
     (options.out / "shapes-sd15.txt").write_text(f"{full}\n")
-    print(f"\nWritten into {options.out}/")
+    say(f"\nWritten into {options.out}/")
     for name, what in written.items():
         print(f"  {name:24}{what}")
     print("\nNext:  python -m unet_explained lab            step through it in JupyterLab")
@@ -152,7 +163,7 @@ def shapes(options) -> None:
     table = shape_table(options.what, **{n: v for n, v in asked.items() if v is not None})
     if options.csv:
         Path(options.csv).write_text(table.to_csv())
-        print(f"wrote {options.csv}")
+        say(f"wrote {options.csv}")
     else:
         print(table)
 
@@ -162,7 +173,7 @@ def heatmap(options) -> None:
     recording, run = _record(options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     _save_heatmaps(run, recording, options.out)
-    print(f"wrote {options.out}")
+    say(f"wrote {options.out}")
 
 
 def lab(options) -> int:
@@ -198,7 +209,7 @@ def _record(options):
     half = options.dtype in ("float16", "bfloat16")
     folder = find_pipeline(options.model, Search(half=half))
     look_over(folder, Search(half=half))
-    print(f"loading {options.model or 'the bundled model'} ...", flush=True)
+    say(f"loading {options.model or 'the bundled model'} ...")
     from .recording import record
     from .recording.nonfinite import NonfiniteWarning
     from .run.checkpoints import load
@@ -208,7 +219,7 @@ def _record(options):
     pipe = load(folder, device=options.device, dtype=options.dtype)
     expect_words(options.prompt, pipe.tokenizer)  # some may be cut off
     steps = pipe.steps if options.steps is None else options.steps
-    print(f"“{options.prompt}”, {steps} steps, seed {options.seed}")
+    say(f"“{options.prompt}”, {steps} steps, seed {options.seed}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", NonfiniteWarning)
@@ -230,7 +241,7 @@ def _save_heatmaps(run, recording, path: Path) -> None:
 
 
 def _say_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    say(f"warning: {message}", sys.stderr)
 
 
 if __name__ == "__main__":

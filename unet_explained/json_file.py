@@ -10,10 +10,10 @@ LARGEST = 64 * 2**20  # bytes; an index of the largest checkpoints has one or tw
 MERGE_MARKS = ("<<<<<<<", "=======", ">>>>>>>")
 
 
-def read_object(path: Path) -> dict:
+def read_object(path: Path, largest: int = LARGEST) -> dict:
     """The object, {...}, that a file holds. ValueError names the file and, if it can, the line."""
     size = path.stat().st_size
-    if size > LARGEST:
+    if size > largest:
         raise ValueError(f"{path}: {size} bytes are no config; is it a file of weights?")
     try:
         text = path.read_bytes().decode("utf-8-sig")  # some editors put a mark in front

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..json_file import AGAIN, read_object
 from .axes import Call, Seen
 from .given import Given
 from .identity import Origin, Row, Text, Word
@@ -21,6 +23,7 @@ from .recording import Recording, _gone
 
 VERSION = 2
 STRUCTURE, TENSORS = "recording.json", "tensors.safetensors"
+LARGEST = 2**30  # bytes of the JSON; a thousand steps with statistics of all have 30 million
 
 
 def save(recording: Recording, folder: str | Path) -> Path:
@@ -48,17 +51,36 @@ def save(recording: Recording, folder: str | Path) -> Path:
 
 
 def load(folder: str | Path) -> Recording:
-    """What save() wrote. FileNotFoundError or ValueError for a folder that holds no recording."""
+    """What save() wrote. FileNotFoundError or ValueError for a folder that holds no recording.
+
+    It is data alone: nothing that a folder from elsewhere says is executed.
+    """
     folder = Path(folder).expanduser()
     if not (folder / STRUCTURE).is_file():
         raise FileNotFoundError(f"{folder}: no recording there, expected {STRUCTURE}")
-    structure = json.loads((folder / STRUCTURE).read_text())
+    structure = read_object(folder / STRUCTURE, LARGEST)
     if structure.get("version") != VERSION:
         raise ValueError(
             f"{folder}: a recording of version {structure.get('version')}, expected {VERSION}; "
             "read it with the version of this package that wrote it"
         )
-    return Unpacking(structure, load_file(folder / TENSORS)).recording()
+    tensors = _tensors(folder / TENSORS)
+    try:
+        return Unpacking(structure, tensors).recording()
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        said = f"{type(error).__name__}: {error}"[:200]
+        raise ValueError(
+            f"{folder} is no recording that this package wrote ({said}); save it again"
+        ) from error
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing{AGAIN}")
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no whole safetensors file ({error}){AGAIN}") from error
 
 
 class Packing:
@@ -169,7 +191,7 @@ class Unpacking:
         recording = Recording(Options(**options), self.structure["names"], _gone)
         recording.config = self.structure["config"]
         dtype = self.structure["dtype"]
-        recording.dtype = dtype and getattr(torch, dtype)
+        recording.dtype = dtype and _dtype(dtype)
         recording.calls = [self._call(*call) for call in self.structure["calls"]]
         recording.failed = self.structure["failed"]
         recording.runs = [self._run(recording.options, run) for run in self.structure["runs"]]
@@ -202,7 +224,7 @@ class Unpacking:
     ) -> RecordedStep:  # fmt: skip
         names, numbers = stats[0], self.value(stats[1]).tolist()
         had = tuple(Processor(*one) for one in processors)
-        cast = autocast and getattr(torch, autocast)
+        cast = autocast and _dtype(autocast)
         return RecordedStep(
             self.value(timestep),
             self._rows(batch),
@@ -218,7 +240,7 @@ class Unpacking:
     def _call(self, name: str, kind: str, parameters: dict, *seen: list) -> Call:
         shapes = {key: tuple(shape) for key, shape in parameters.items()}
         inputs, outputs = (
-            tuple(Seen(n, tuple(a), tuple(s), getattr(torch, dtype)) for n, a, s, dtype in tensors)
+            tuple(Seen(n, tuple(a), tuple(s), _dtype(dtype)) for n, a, s, dtype in tensors)
             for tensors in seen
         )
         return Call(name, kind, shapes, inputs, outputs)
@@ -249,7 +271,18 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def _dtype(name: str) -> torch.dtype:
+    """The way back; torch has much else by name."""
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"{name!r} is no dtype")
+    return found
+
+
 def _text(text: dict) -> Text:
+    written = [text["text"], *text["tokens"], *(word["text"] for word in text["spans"])]
+    if not all(isinstance(part, str) for part in written):
+        raise TypeError("a text with what is no text in it")
     spans = (Word(word["text"], tuple(word["tokens"])) for word in text["spans"])
     places = ((first, end) for first, end in text["places"])
     second = None if text["second"] is None else _text(text["second"])

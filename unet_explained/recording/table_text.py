@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from textwrap import wrap
 
+from ..plain import plain
 from .rows import STAGES, Row
 
 NOTE = (
@@ -27,14 +28,14 @@ def as_lines(table, width: int) -> Iterator[tuple[str, str]]:
     name, *others = _widths(lines)
     name = min(name, max(width - sum(others), 16))
 
-    for line in wrap(f"{table.title}: {table.given}", width):
+    for line in wrap(plain(f"{table.title}: {table.given}"), width):
         yield line, HEADING
     for cells, style, skip in lines:
         if style == HEADING:
             yield "", style
         yield _line(cells, [name, *others]), style
         if skip:
-            yield f"{_indent(cells[0])}└ skip {skip}", ASIDE
+            yield f"{_indent(cells[0])}└ skip {plain(skip)}", ASIDE
     for line in wrap(total(table), width):
         yield line, HEADING
     for line in wrap(NOTE, width):
@@ -82,11 +83,11 @@ def _cells(table, wide: bool) -> Iterator[tuple[tuple[str, ...], str, str]]:
     for heading, rows in stages(table.rows):
         yield line(heading, "", "", *sums(rows), ""), HEADING, ""
         for row, label in zip(rows, labels(rows)):
-            name = (2 if wide else 1) * row.depth * " " + label
+            name = (2 if wide else 1) * row.depth * " " + plain(label)
             axes = str(row.tensor) or "one number"
             axes = axes if wide else axes.removeprefix(f"{batch} ")
             numbers = short(row.params), short(row.flops), short(row.bytes, "B")
-            yield line(name, row.kind, axes, *numbers), "", row.skip
+            yield line(name, plain(row.kind), axes, *numbers), "", row.skip
     yield line("all", "", "", *sums(table.rows), ""), HEADING, ""
 
 

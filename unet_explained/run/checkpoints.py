@@ -16,10 +16,12 @@ from .files import Search, search_of, weights_in
 from .hub import find_pipeline, find_unet
 from .kinds import defaults, text_encoders
 from .preview import latent_rgb_of
+from .settings import settings
 from .sums import verify
 from .weights import compare, files_of, header, look_over
 
 TEXT_ENCODERS = "text_encoder", "text_encoder_2"
+GET = "get the checkpoint's .safetensors file"
 
 
 def load(
@@ -46,11 +48,12 @@ def load(
     wanted = search_of(dtype != torch.float32, search)
     path = find_pipeline(what, wanted)
     look_over(path, wanted)
-    parts = _from_single_file(path) if path.is_file() else _from_folder(path, wanted)
+    single = path.is_file()
+    parts = _from_single_file(path) if single else _from_folder(path, wanted, allow_nonfinite)
     if not allow_nonfinite:
-        for name in ("unet", *TEXT_ENCODERS, "vae"):
+        for name in ("unet", *TEXT_ENCODERS, "vae") if single else (*TEXT_ENCODERS, "vae"):
             if name in parts:
-                expect_finite(path if path.is_file() else path / name, parts[name])
+                expect_finite(path if single else path / name, parts[name])
     parts["unet"] = _usable(parts["unet"], device, dtype)
     parts["vae"] = place(parts["vae"], device, _vae_dtype(parts["vae"], dtype))
     for name in TEXT_ENCODERS:
@@ -108,10 +111,12 @@ def _vae_dtype(vae, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if vae.config.force_upcast and not unsaid else dtype
 
 
-def _from_folder(folder: Path, search: Search) -> dict:
+def _from_folder(folder: Path, search: Search, allow_nonfinite: bool) -> dict:
     verify(folder)
     readers = text_encoders(read_json(folder / "model_index.json")["_class_name"])
     unet = _read_unet(folder / "unet", search)
+    if not allow_nonfinite:
+        expect_finite(folder / "unet", unet)  # before what takes longer: the libraries
 
     import diffusers
     import transformers
@@ -124,7 +129,9 @@ def _from_folder(folder: Path, search: Search) -> dict:
         }
         for part in (*readers, "vae")
     }
-    extras = read_json(folder / "unet_explained.json")
+    said = settings(folder)
+    if "known_words" in said:
+        said["known_words"] = frozenset(said["known_words"])
     # As quick as by way of the meta device, for which diffusers asks for accelerate.
     options["vae"]["low_cpu_mem_usage"] = False
     kinds = {
@@ -133,10 +140,15 @@ def _from_folder(folder: Path, search: Search) -> dict:
         "vae": diffusers.AutoencoderKL,
     }
     with _no_progress_bars(transformers.utils.logging):
-        whole = {part: _read_whole(kinds[part], folder / part, options[part]) for part in options}
+        whole = {
+            part: _read_whole(kinds[part], files_of(folder / part, search)[0], options[part])
+            for part in options
+        }
     for name in [part.replace("text_encoder", "tokenizer") for part in readers]:
         with named(folder / name):
-            whole[name] = transformers.AutoTokenizer.from_pretrained(folder / name)
+            whole[name] = transformers.AutoTokenizer.from_pretrained(
+                folder / name, trust_remote_code=False
+            )
     with named(folder / "scheduler"):
         written = read_json(folder / "scheduler/scheduler_config.json")
         scheduler = getattr(diffusers.schedulers, written["_class_name"])
@@ -146,15 +158,14 @@ def _from_folder(folder: Path, search: Search) -> dict:
         **defaults(folder),
         "unet": unet,
         "scheduler": scheduler,
-        **({"guidance": extras["guidance"]} if "guidance" in extras else {}),
-        **({"known_words": frozenset(extras["known_words"])} if "known_words" in extras else {}),
-        **({"latent_rgb": extras["latent_rgb"]} if "latent_rgb" in extras else {}),
+        **said,
     }
 
 
-def _read_whole(kind: Any, folder: Path, options: dict[str, Any]):
+def _read_whole(kind: Any, file: Path, options: dict[str, Any]):
     """A part by its library, which would fill in by chance what its file lacks."""
-    with named(folder):
+    folder, pickled = file.parent, file.suffix == ".bin"
+    with named(file, GET) if pickled else named(folder):
         model, seen = kind.from_pretrained(folder, output_loading_info=True, **options)
     missing = sorted(seen["missing_keys"])
     if missing:
@@ -215,11 +226,11 @@ def _names(folder: Path) -> list[str]:
 def _read_state(file: Path) -> dict[str, torch.Tensor]:
     if file.suffix == ".safetensors":
         return load_file(file)
-    with named(file, "get the checkpoint's .safetensors file"):
+    with named(file, GET):
         state = torch.load(file, map_location="cpu", weights_only=True)
     if isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values()):
         return state
-    raise ValueError(f"{file}: expected tensors by name; get the checkpoint's .safetensors file")
+    raise ValueError(f"{file}: expected tensors by name; {GET}")
 
 
 def _empty_unet(config: UNetConfig) -> UNet2DConditionModel:

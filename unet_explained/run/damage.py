@@ -9,6 +9,11 @@ from torch import Tensor, nn
 
 from ..json_file import AGAIN
 
+GUARDS = {
+    "weights_only": "it holds more than tensors, or is damaged",
+    "trust_remote_code": "it asks for code of its own, which is never run",
+}
+
 
 def expect_finite(path: Path, model: nn.Module) -> None:
     """Raises ValueError for the first parameter with a NaN or Inf: pictures would be black."""
@@ -17,7 +22,7 @@ def expect_finite(path: Path, model: nn.Module) -> None:
             odd = int((~tensor.detach().float().isfinite()).sum())
             raise ValueError(
                 f"{path}: {name} has {odd} numbers of {tensor.numel()} that are NaN or "
-                f"Inf{AGAIN}, or pass allow_nonfinite=True to go on"
+                f"Inf{AGAIN}, or in Python pass allow_nonfinite=True to go on"
             )
 
 
@@ -35,9 +40,9 @@ def named(path: Path, instead: str = "copy or download it again") -> Iterator[No
     except (ImportError, MemoryError):
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        # torch goes on to tell how its guard against pickles that run code is switched off.
-        said = "it holds more than tensors, or is damaged" if "weights_only" in said else said
+        said = " ".join(str(error).split())
+        # The libraries go on to tell how their guards against code in files are switched off.
+        unsaid = next((words for guard, words in GUARDS.items() if guard in said), said[:200])
         raise ValueError(
-            f"{path} could not be read ({type(error).__name__}: {said}); {instead}"
+            f"{path} could not be read ({type(error).__name__}: {unsaid}); {instead}"
         ) from error

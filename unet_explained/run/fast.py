@@ -15,9 +15,9 @@ def choose(
 ) -> tuple[torch.device, torch.dtype]:
     """The device and type to run on: as asked, else CUDA in float16, else the CPU in float32.
 
-    Raises ValueError for an unknown type, CUDA where there is none, and float16 on a CPU.
+    Raises ValueError for an unknown device or type, CUDA where there is none, and float16 on a CPU.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda: this torch sees no CUDA device; use device='cpu'")
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
@@ -31,6 +31,13 @@ def choose(
             "half the memory, or 'float32' (a float16 checkpoint loads into either)"
         )
     return device, dtype
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        return torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device {name!r}: expected cpu, cuda, cuda:1 or the like") from None
 
 
 def place(model: Model, device: torch.device, dtype: torch.dtype) -> Model:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 
+from ..json_file import AGAIN
 from .kinds import other_kind, other_network, text_encoders
+from .settings import FILE
 
 # One file or set of files a component, best first; "{}" is empty or a variant, as ".fp16".
 WEIGHT_FILES = (
@@ -105,7 +107,7 @@ def pipeline_files(where: str, names, read, search: Search) -> list[str]:
     settings = [
         name for name in names if name.startswith(folders) and name.endswith((".json", ".txt"))
     ]
-    own = [name for name in names if name == "unet_explained.json"]
+    own = [name for name in names if name == FILE]
     networks = [_network(f"{part}/", names, read, search) for part in (*readers, "vae")]
     networks.append(unet_files(names, read, search))
     if why := other_network(read, len(readers), where):
@@ -124,8 +126,21 @@ def _network(prefix: str, names, read, search: Search) -> list[str]:
     chosen, _ = weights_in(inside, search, unet=prefix in ("unet/", ""))
     if chosen is None:
         raise Lacking(no_weights(inside, search, prefix or "its top folder"))
-    shards = read(prefix + chosen)["weight_map"].values() if chosen.endswith(".json") else ()
-    return [prefix + name for name in ("config.json", chosen, *sorted(set(shards)))]
+    index = prefix + chosen
+    shards = shard_names(read(index), index) if chosen.endswith(".json") else ()
+    return [prefix + name for name in ("config.json", chosen, *shards)]
+
+
+def shard_names(index: dict, where: str | Path) -> list[str]:
+    """The files beside it that an index of shards names; ValueError for what leads elsewhere."""
+    places = index.get("weight_map")
+    names = [*places.values()] if isinstance(places, dict) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{where}: expected a weight_map from names of tensors to files{AGAIN}")
+    for name in names:
+        if name in ("", "..") or name != Path(name).name or "\\" in name:
+            raise ValueError(f"{where}: {name[:200]!r} leads outside its folder; do not use it")
+    return sorted(set(names))
 
 
 def no_weights(names: Collection[str], search: Search, folder: str | Path) -> str:

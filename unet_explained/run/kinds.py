@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from ..json_file import read_json
+from ..json_file import AGAIN, read_json
 
 PARTS = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
 TWICE = ("tokenizer_2", "text_encoder_2")  # SDXL's second reader of the prompt
@@ -46,6 +46,12 @@ def check_kind(folder: Path) -> None:
     )
     if why:
         raise ValueError(f"{folder}: {why}")
+    file = folder / "scheduler" / "scheduler_config.json"
+    name = read_json(file).get("_class_name")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(
+            f"{file}: expected the name of diffusers' scheduler as _class_name, got {name!r}{AGAIN}"
+        )
 
 
 def other_kind(index: dict, parts: Collection[str], where: str | Path) -> str | None:

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..json_file import AGAIN, read_object
-from .files import Search, no_weights, weights_in
+from .files import Search, no_weights, shard_names, weights_in
 from .kinds import check_kind
+from .settings import settings
+from .sums import listed
 
 Shapes = dict[str, tuple[int, ...]]
 WITH_WEIGHTS = ("unet", "text_encoder", "text_encoder_2", "vae")
@@ -47,6 +49,8 @@ def look_over(path: Path, search: Search) -> None:
         for file in sorted(path.glob(pattern)):
             _expect_regular(file)
             read_object(file)
+    settings(path)
+    listed(path)
     check_kind(path)
     for name in WITH_WEIGHTS:
         for file in files_of(path / name, search) if (path / name).is_dir() else ():
@@ -111,18 +115,8 @@ def _origin(extra: list[str], only_lacks: bool) -> str:
 
 def _shards(index: Path) -> Iterator[Path]:
     """The files that an index names, which lie beside it."""
-    places = read_object(index).get("weight_map")
-    names = set(places.values()) if isinstance(places, dict) and _all_text(places) else set()
-    if not names:
-        raise ValueError(f"{index}: expected a weight_map from names of tensors to files{AGAIN}")
-    for name in sorted(names):
-        if name in ("", "..") or name != Path(name).name or "\\" in name:
-            raise ValueError(f"{index}: {name[:200]!r} leads outside its folder; do not use it")
+    for name in shard_names(read_object(index), index):
         yield index.parent / name
-
-
-def _all_text(places: dict) -> bool:
-    return all(isinstance(place, str) for place in places.values())
 
 
 def _expect_regular(file: Path) -> None:

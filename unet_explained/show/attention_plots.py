@@ -9,6 +9,7 @@ from ..recording.rows import stage_of
 from .colours import ATTENTION, STAGE_COLOURS
 from .lost import largest
 from .plots import Picture, Place, draw_map, entitle, panels, shrunk, tiles, word_maps, words_over
+from .words import name_ticks
 
 MARK = "#00e5ff"  # told apart from every colour of the attention map
 FRAME = "#3ddbd9"
@@ -31,8 +32,7 @@ def weight_matrix(
     )
     left.set(ylabel=f"query: {len(weights)} pixels, line after line")
     left.set_xlabel(f"key: the first {len(tokens)} of {weights.shape[1]} tokens")
-    left.set_xticks(range(len(tokens)))
-    left.set_xticklabels(tokens, rotation=60, ha="right", fontsize=9, parse_math=False)
+    name_ticks(left.xaxis, tokens, rotation=60, ha="right", fontsize=9)
     left.add_patch(
         Rectangle((column - 0.5, 0), 1, len(weights), fill=False, color=MARK, linewidth=2)
     )
@@ -88,8 +88,7 @@ def pixel_view(
     entitle(picture, "the pixel", fontsize=11)
     entitle(around, "self: the pixels it looks at", fontsize=11)
     bars.barh(range(len(words)), weights, color="#b5367a")  # the middle of the attention map
-    bars.set_yticks(range(len(words)))
-    bars.set_yticklabels(words, fontsize=10, parse_math=False)
+    name_ticks(bars.yaxis, words, fontsize=10)
     bars.invert_yaxis()
     entitle(bars, "cross: the words it looks at", fontsize=11)
     bars.set_xlabel("attention weight")
@@ -162,8 +161,7 @@ def halves_apart(names: Sequence[str], differences: Sequence[float]) -> Picture:
     axis.bar(range(len(names)), differences, color=[STAGE_COLOURS[stage] for stage in stages])
     for stage in dict.fromkeys(stages):
         axis.bar([0], [0], color=STAGE_COLOURS[stage], label=stage)
-    axis.set_xticks(range(len(names)))
-    axis.set_xticklabels([_short(name) for name in names], rotation=90, fontsize=8)
+    name_ticks(axis.xaxis, [_short(name) for name in names], rotation=90, fontsize=8)
     axis.set_ylabel("difference, as a share of the size")
     axis.set_xlim(-0.8, len(names) - 0.2)
     axis.legend(fontsize=9, title="stage")

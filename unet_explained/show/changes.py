@@ -6,6 +6,7 @@ import numpy as np
 
 from .features import SIGNED
 from .plots import Picture, entitle
+from .words import headline, name_ticks
 
 
 def change_row(
@@ -17,7 +18,7 @@ def change_row(
     share: the size of the change in all channels, written over the difference.
     """
     figure = Picture(figsize=(11.6, 2.75))
-    figure.suptitle(title, fontsize=12, y=0.99, parse_math=False)
+    headline(figure, title, fontsize=12, y=0.99)
     axes = figure.subplots(1, 5)
     # Set by hand: a layout engine takes longer than the drawing, and this is drawn while one waits.
     figure.subplots_adjust(left=0.005, right=0.995, bottom=0.01, top=0.84, wspace=0.04)
@@ -50,7 +51,8 @@ def change_bars(
     figure.set_layout_engine("compressed")
     axis = figure.subplots()
     entitle(axis, title, fontsize=12)
-    bars = axis.barh(names, values, color=colour, height=0.7)
+    bars = axis.barh(range(len(names)), values, color=colour, height=0.7)
+    name_ticks(axis.yaxis, names)
     axis.bar_label(bars, [percent(value) for value in values], padding=4, fontsize=9)
     axis.invert_yaxis()  # the first on top
     if log:
@@ -61,8 +63,6 @@ def change_bars(
     axis.set_xlabel("change of the prediction, as a share of it")
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
-    for label in axis.get_yticklabels():
-        label.set_parse_math(False)
     return figure
 
 

@@ -11,6 +11,8 @@ from ..run.pictures import as_image
 from .lost import largest
 from .plots import Picture, draw_map, recorded_text, word_maps
 
+LONGEST = 40  # characters of a word in the name of its file, which may have 255 bytes
+
 
 def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
     """Into a new folder: 01-word.png over the picture, 01-word.npz (`heat`), metadata.json.
@@ -30,7 +32,7 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
         new, words = Path(aside) / "new", []
         new.mkdir()
         for number, (word, heat) in enumerate(zip(text.spans, maps, strict=True), 1):
-            name = f"{number:02}-" + re.sub(r"[^\w-]", "_", word.text)
+            name = f"{number:02}-" + re.sub(r"[^\w-]", "_", word.text)[:LONGEST]
             _overlay(pixels, heat, top).savefig(new / f"{name}.png", dpi=100)
             np.savez_compressed(new / f"{name}.npz", heat=heat)
             finite = bool(np.isfinite(heat).all())

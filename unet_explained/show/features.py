@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 
 from .lost import STRIPES, in_words, largest
 from .plots import Picture, entitle, grid, panels, tiles, words_over
+from .words import headline
 
 SIGNED, POSITIVE = "RdBu_r", "viridis"  # the colour maps of values around 0, and from 0 up
 
@@ -29,7 +30,7 @@ def feature_grid(
     side = min(2.4, 9.6 / min(columns, len(maps)))
     room = dict(beside=0.9 * bar, above=0.5 * bool(title))
     figure, axes = grid(len(maps), columns, (side, side + 0.3), **room)
-    figure.suptitle(title, fontsize=12, parse_math=False)
+    headline(figure, title, fontsize=12)
     signed = any(values.min() < 0 for values in maps)
     top = largest(np.abs(values) for values in maps)
     for index, (axis, values) in enumerate(zip(axes, maps)):
@@ -49,7 +50,7 @@ def pictures_row(
 ) -> Picture:
     """Pictures, uint8 (height, width, 3), with a line of text under each."""
     figure, axes = grid(len(images), columns, (2.6, 2.95), above=0.4 * bool(title))
-    figure.suptitle(title, fontsize=12, parse_math=False)
+    headline(figure, title, fontsize=12)
     for axis, image, text in zip(axes, images, titles):
         axis.imshow(image)
         entitle(axis, text, fontsize=10, y=-0.13)

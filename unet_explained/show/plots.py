@@ -15,6 +15,7 @@ from ..recording import Recording
 from ..run.pictures import as_image
 from .colours import ALPHA, ATTENTION, BLACK
 from .lost import FINE, in_words, largest, striped
+from .words import headline, shown
 
 GREY = 128  # of 255: what maps lie over where there is no picture
 
@@ -84,7 +85,7 @@ def heatmap_grid(
     panel = 2.3, 2.3 * seen.shape[0] / seen.shape[1] + 0.45
     first = int(image is not None)
     figure, axes = grid(len(maps) + first, 5, panel, beside=0.6, above=0.5)
-    figure.suptitle(f"“{title}”" if title else "", fontsize=13, parse_math=False)
+    headline(figure, f"“{title}”" if title else "", fontsize=13)
     if image is not None:
         axes[0].imshow(image)
         entitle(axes[0], "the picture", fontsize=11, style="italic")
@@ -178,7 +179,7 @@ def words_over(axis, place: Place, text: str, **style) -> None:
     """Words over a panel of `tiles`. style: as for Axes.text."""
     left, right, _, upper = place
     style = dict(ha="center", va="bottom", parse_math=False) | style
-    axis.text((left + right) / 2, upper - 0.03, text, **style)
+    axis.text((left + right) / 2, upper - 0.03, shown(text), **style)
 
 
 def shrunk(image: np.ndarray) -> np.ndarray:
@@ -191,4 +192,4 @@ def entitle(axis, text: str, *, y: float = 1.0, **style) -> None:
 
     Its place is fixed: to look for one, matplotlib would make all ticks, even those nobody sees.
     """
-    axis.set_title(text, y=y, parse_math=False, **style)
+    axis.set_title(shown(text), y=y, parse_math=False, **style)

@@ -13,6 +13,7 @@ from .colours import ATTENTION, STAGE_COLOURS, colour_of
 from .features import SIGNED
 from .lost import in_words, largest
 from .plots import Picture, Place, draw_map, entitle, shrunk, tiles, words_over
+from .words import headline, name_ticks, shown
 
 HIT, MISS = ("o", "#5fe05f"), ("x", "black")  # a ring, a cross: told apart without colour as well
 INK, PALE = "0.15", "0.6"  # of curves that belong to no stage
@@ -27,7 +28,7 @@ def step_view(
     share of the variance that is picture (the scheduler's alphas_cumprod).
     """
     figure = Picture(figsize=(8.6, 3.0))
-    figure.suptitle(title, fontsize=12, parse_math=False)
+    headline(figure, title, fontsize=12)
     # Fixed places: finding them anew would double the time of a redraw.
     places = (0.01, 0.03, 0.29, 0.77), (0.32, 0.03, 0.29, 0.77), (0.66, 0.16, 0.32, 0.64)
     left, middle, right = map(figure.add_axes, places)
@@ -59,7 +60,7 @@ def spreads(values: Mapping[str, np.ndarray], colour: str, title: str = "") -> P
     """How often each value occurs, one row for each name, all on one scale."""
     figure = Picture(figsize=(8.5, 1.3 * len(values) + 0.8))
     figure.set_layout_engine("constrained")
-    figure.suptitle(title, fontsize=12, parse_math=False)
+    headline(figure, title, fontsize=12)
     everything = np.concatenate([numbers.ravel() for numbers in values.values()])
     low, high = np.percentile(everything, (0.2, 99.8))
     edges = np.linspace(low, high, 90)
@@ -67,8 +68,9 @@ def spreads(values: Mapping[str, np.ndarray], colour: str, title: str = "") -> P
     for axis, (name, numbers) in zip(rows, values.items()):
         axis.hist(numbers.ravel(), edges, color=colour)
         axis.axvline(0, color="0.4", linewidth=0.8)
-        text = f"{name}\nmean {numbers.mean():.2f}\nstd {numbers.std():.2f}"
-        axis.text(0.99, 0.9, text, transform=axis.transAxes, ha="right", va="top", fontsize=9)
+        text = shown(f"{name}\nmean {numbers.mean():.2f}\nstd {numbers.std():.2f}")
+        style = dict(ha="right", va="top", fontsize=9, parse_math=False)
+        axis.text(0.99, 0.9, text, transform=axis.transAxes, **style)
         axis.set_yticks([])
     rows[-1].set_xlabel("value")
     return figure
@@ -85,7 +87,7 @@ def token_bars(tokens: Sequence[str], shares: Sequence[float], title: str = "") 
     axis = figure.subplots()
     bars = axis.bar(range(len(names)), heights, color=colormaps[ATTENTION](0.62))
     axis.bar_label(bars, [f"{height:.1%}" for height in heights], fontsize=9)
-    axis.set_xticks(range(len(names)), names, rotation=30, ha="right", parse_math=False)
+    name_ticks(axis.xaxis, names, rotation=30, ha="right")
     axis.set_ylabel("share of attention")
     axis.set_ylim(0, 1.12 * max(heights))
     entitle(axis, title, fontsize=12)
@@ -117,7 +119,7 @@ def map_grid(
         over=(0.15 * lines + 0.04) / side, head=0.3 / side * bool(title),
     )  # fmt: skip
     high = 1 - 0.06 / figure.get_figheight()
-    figure.suptitle(title, y=high, va="top", fontsize=12, parse_math=False)
+    headline(figure, title, y=high, va="top", fontsize=12)
     top = largest(maps)
     for index, (place, values) in enumerate(zip(places, maps)):
         peak = largest([values])
@@ -186,7 +188,7 @@ def layer_bars(
         axis.grid(color="0.9")
     else:
         axis.barh(range(len(names)), values, color=colours)
-    axis.set_yticks(range(len(names)), [name.partition(".transformer")[0] for name in names])
+    name_ticks(axis.yaxis, [name.partition(".transformer")[0] for name in names])
     axis.tick_params(axis="y", labelsize=9)
     axis.invert_yaxis()
     if chance is not None:
@@ -214,7 +216,7 @@ def stage_bars(models: Mapping[str, Mapping[str, float]], title: str, unit: str)
             )
             start += value
         axis.text(start, row, f" {start:,.0f}", va="center", fontsize=10)
-    axis.set_yticks(range(len(models)), list(models), fontsize=11)
+    name_ticks(axis.yaxis, list(models), fontsize=11)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.12 * max(sum(stages.values()) for stages in models.values()))
     axis.set_xlabel(unit)

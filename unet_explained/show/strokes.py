@@ -4,6 +4,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
 
 from .colours import DARK, ink
+from .words import shown
 
 
 def write(
@@ -11,7 +12,7 @@ def write(
 ) -> None:
     weight = "bold" if bold else "normal"
     style = dict(fontsize=size, color=colour, ha=side, va="center", weight=weight, zorder=5)
-    axis.text(x, y, text, parse_math=False, **style)
+    axis.text(x, y, shown(text), parse_math=False, **style)
 
 
 def box(axis, x: float, y: float, width: float, height: float, fill, text: str, edge) -> None:

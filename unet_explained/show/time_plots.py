@@ -13,6 +13,7 @@ import numpy as np
 from .colours import STAGE_COLOURS
 from .features import SIGNED
 from .plots import Picture, entitle
+from .words import shown
 
 SHADES = ("#3c096c", "#7b2cbf", "#9b5de5", "#c08ad9", "#e0b0e8")  # of time's colour, dark to light
 ACTUAL = STAGE_COLOURS["post-process"]
@@ -149,7 +150,8 @@ def walk_view(stations: Mapping[str, np.ndarray]) -> Picture:
         reach = max(np.abs(values).max(), 1e-12)
         canvas[top : top + height, left : left + width] = values / reach
         middle = left + width / 2
-        axis.text(middle, top - above / 4, title, ha="center", fontsize=11, parse_math=False)
+        above_it = middle, top - above / 4
+        axis.text(*above_it, shown(title), ha="center", fontsize=11, parse_math=False)
         if index + 1 < len(stations):
             edge = left + width + beside / 2
             axis.text(edge, top + height / 2, "›", ha="center", va="center", fontsize=16)
@@ -169,10 +171,12 @@ def activation_curve(inputs: np.ndarray, function, name: str) -> Picture:
     many.set(yticks=[])
     axis.set_zorder(many.get_zorder() + 1)
     axis.patch.set_visible(False)
-    axis.plot(xs, function(xs), color=STAGE_COLOURS["pre-process"], linewidth=2.5, label=name)
+    colour = STAGE_COLOURS["pre-process"]
+    axis.plot(xs, function(xs), color=colour, linewidth=2.5, label=shown(name))
     axis.plot(xs, xs, color="0.5", linewidth=1, linestyle=":", label="unchanged")
     axis.set(xlabel="what comes in (grey: how often)", ylabel="what goes out")
-    axis.legend(fontsize=9)
+    for text in axis.legend(fontsize=9).get_texts():
+        text.set_parse_math(False)
     return figure
 
 

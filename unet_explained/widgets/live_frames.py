@@ -19,6 +19,7 @@ from ..recording.pairs import Size
 from ..show.lost import largest
 from ..show.plots import GREY, Picture, draw_map, entitle, grid
 from ..show.png import figure_png
+from ..show.words import headline
 
 NO_MAPS = torch.zeros(0, 1, 1)
 NO_NUMBERS = "no preview, as the latents are not finite,"
@@ -143,7 +144,7 @@ def film_strip(frames: list[Frame], words: list[str], title: str) -> bytes:
     chosen = [frames[round(place)] for place in places]
     count, rows = len(chosen), 2 if len(frames[-1].maps) else 1
     figure, axes = grid(rows * count, count, (1.75, 2.0), above=0.5)
-    figure.suptitle(f"“{title}”", fontsize=12, parse_math=False)
+    headline(figure, f"“{title}”", fontsize=12)
     for axis, frame in zip(axes, chosen):
         axis.imshow(frame.preview, interpolation="bilinear")
         text = f"step {frame.content['step']}, t = {frame.content['timestep']:g}"

@@ -1,0 +1,27 @@
+"""Words in pictures: shown as they are written, dollar signs too, and never longer than a line."""
+
+from collections.abc import Sequence
+
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+
+from ..plain import plain
+
+LONGEST, LINES = 150, 4  # characters of a line, and lines of a text
+
+
+def headline(figure: Figure, text: str, **style) -> None:
+    """A title over a whole figure, shown as it is written. style: as for Figure.suptitle."""
+    figure.suptitle(shown(text), parse_math=False, **style)
+
+
+def name_ticks(axis: Axis, names: Sequence[str], **style) -> None:
+    """Names along figure.axes[n].xaxis or yaxis, 0 and up, as they are written."""
+    axis.set_ticks(range(len(names)), [*map(shown, names)], parse_math=False, **style)
+
+
+def shown(text: str) -> str:
+    """A text as a picture can hold it: what no font has written out, what is too long cut off."""
+    lines = [plain(line) for line in text.split("\n")]
+    lines = [*lines[:LINES], "…"] if len(lines) > LINES else lines
+    return "\n".join(f"{line[:LONGEST]}…" if len(line) > LONGEST else line for line in lines)
