@@ -2,12 +2,12 @@
 
 import json
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from ..run.pictures import as_image
+from ..writing import try_folder, written_folder
 from .plots import Picture, draw_map, recorded_text, word_maps
 
 
@@ -16,18 +16,16 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
 
     image: a picture of any size that PIL or numpy reads, or a file's name. where: as for
     Recording.attention. Written aside and renamed. Raises FileExistsError for a folder that is
-    there, ValueError for what is no picture, and what Recording.attention raises, before anything
-    is written.
+    there, another OSError for a place that cannot be written, ValueError for what is no picture,
+    and what Recording.attention raises, before anything is written.
     """
-    folder, pixels = Path(folder).expanduser(), np.asarray(as_image(image))
+    folder, pixels = try_folder(folder), np.asarray(as_image(image))
     if folder.exists():
         raise FileExistsError(f"{folder} is there already: name a new folder")
     text, maps = recorded_text(recording, where), word_maps(recording, **where)
     top = max((float(heat.max()) for heat in maps), default=0.0)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
-        new, words = Path(aside) / "new", []
-        new.mkdir()
+    words = []
+    with written_folder(folder) as new:
         for number, (word, heat) in enumerate(zip(text.spans, maps, strict=True), 1):
             name = f"{number:02}-" + re.sub(r"[^\w-]", "_", word.text)
             _overlay(pixels, heat, top).savefig(new / f"{name}.png", dpi=100)
@@ -35,7 +33,6 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
             words.append({"word": word.text, "tokens": word.tokens, "file": name})
         about = {"prompt": text.text, "where": where, "scale": [0.0, top], "words": words}
         (new / "metadata.json").write_text(json.dumps(about, indent=2, default=str) + "\n")
-        new.rename(folder)
     return folder
 
 

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import anywidget
 from traitlets import Unicode
 
+from ..writing import try_file, write_file
+
 FOLDER = Path(__file__).parent
 PAGE = """<!doctype html>
 <html lang="en">
@@ -64,7 +66,11 @@ class View(anywidget.AnyWidget):
         return []
 
     def to_html(self, path: str | Path) -> Path:
-        """Writes the view as one file that needs neither a kernel nor a network, and returns it."""
+        """Writes the view as one file that needs neither a kernel nor a network, and returns it.
+
+        Raises OSError, before any work, for a place that cannot be written.
+        """
+        path = try_file(path)
         saved = {"esm": self._esm, "state": self._state(), "answers": []}
         for asked in self.baked():
             content, buffers = self.answer(asked)
@@ -75,9 +81,7 @@ class View(anywidget.AnyWidget):
             saved=json.dumps(saved).replace("<", "\\u003c"),
             script=_read(["page.js"]),
         )
-        path = Path(path)
-        path.write_text(page, encoding="utf-8")
-        return path
+        return write_file(path, page.encode())
 
     def _state(self) -> dict:
         """The traits of this package's views alone, bytes as {"bytes": base64}."""
