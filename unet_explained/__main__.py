@@ -51,7 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
             warnings.showwarning = _say_warning
             return options.command(options) or 0
     except (ValueError, OSError, ImportError, MemoryError) as error:
-        said, *code = str(error).split("\n    ")  # one line, and below it what is to be typed
+        words = str(error)
+        if type(error) is MemoryError and not error.__cause__:  # nobody has said what to do
+            words = f"out of memory ({words}): try --dtype bfloat16, or a smaller model"
+        said, *code = words.split("\n    ")  # one line, and below it what is to be typed
         said = f"unet_explained: {' '.join(said.split())}"
         print("\n    ".join([said, *code]), file=sys.stderr)
         return 2

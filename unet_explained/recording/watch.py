@@ -6,6 +6,7 @@ from weakref import ref
 import torch
 from torch import nn
 
+from . import memory
 from .axes import Trace
 from .budget import Budget
 from .given import Given
@@ -38,9 +39,9 @@ def record(
     ("heads", float16), the sum over steps of the means ("sum", float32), or nothing (None).
     self_attention: queries and keys are kept too. halves: of a run that says which rows are its
     prompt's, those or both; of any other, the whole batch. stats: of every module's output.
-    budget: bytes that may be kept in all; device: where they are kept. What each forward was given
-    is kept in what room is left, for Recording.replay. reader: who says whose a forward is, of a
-    loop that does not say it itself.
+    budget: bytes that may be kept in all, as far as there are; device: where they are kept. What
+    each forward was given is kept in what room is left, for Recording.replay. reader: who says
+    whose a forward is, of a loop that does not say it itself.
     Raises ValueError for a pattern that fits no module, TypeError for what is no UNet, and, from
     within the first forward that shows it, BudgetError for more than the budget.
     """
@@ -53,7 +54,8 @@ def record(
         matching(pattern, names, "module")
     options = Options(patterns, attention, self_attention, halves, stats, device)
     recording = Recording(options, names, ref(unet), reader)
-    return Watch(unet, recording, Budget(budget, _advice(options)), reader)
+    limit = Budget(budget, _advice(options), memory.room(device))
+    return Watch(unet, recording, limit, reader)
 
 
 def _advice(options: Options) -> dict[str, str]:
@@ -104,9 +106,11 @@ class Watch:
             raise
         return self._recording
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, kind=None, error: BaseException | None = None, trace=None) -> None:
         for part in reversed(self._parts):
             part.close()
+        self._recorder.thread.now = None  # a forward that did not end holds what it saw
+        memory.note(error)
 
 
 def replayed(

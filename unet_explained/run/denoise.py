@@ -23,6 +23,7 @@ from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.given import Given
 from ..recording.identity import ROLES
 from ..recording.kept import Options, RecordedStep
+from ..recording.memory import advising, expect_kept, expect_room
 from ..recording.patterns import uncompiled
 from .advance import advance, rehearse
 from .preview import decoded, levels, rough
@@ -78,6 +79,8 @@ class Run:
         """One forward again, as Recording.replay."""
         return self.recording.replay(step, *patterns, **options)
 
+
+TILES = "a finished run's latents are kept, run.latents: pipe.vae.enable_tiling() takes less"
 
 # Options of diffusers' pipelines, by the names that they have here.
 OURS = {"num_inference_steps": "steps", "guidance_scale": "guidance", "generator": "seed"}
@@ -136,6 +139,10 @@ class Pipeline:
             raise TypeError(f"{name}= is no option of this pipeline: {known}")
         steps = self.steps if steps is None else steps
         _expect(isinstance(steps, int) and steps > 0, f"steps: expected 1 or more, got {steps!r}")
+        guidance = self.guidance if guidance is None else guidance
+        shape = self._latent_shape(height, width)
+        sides = shape[2:] if latents is None else tuple(latents.shape[-2:])
+        self._expect_room(steps, 1 + self._is_guided(guidance), *sides)
         rehearse(self.scheduler, steps)
         texts = [self._read(text) for text in (negative_prompt, prompt)]
         if self.zeros_for_empty and not negative_prompt:
@@ -144,13 +151,11 @@ class Pipeline:
             for text in texts:
                 warn_of_unknown_words(text, self.known_words)
         generator = torch.Generator().manual_seed(seed)
-        shape = self._latent_shape(height, width)
         if latents is None:
             # float32 on the CPU, so that a seed means the same picture on every device and type.
             latents = torch.randn(shape, generator=generator)
         elif latents.shape[:2] != shape[:2] or ((height or width) and latents.shape != shape):
             raise ValueError(f"latents: expected {shape}, got {tuple(latents.shape)}")
-        guidance = self.guidance if guidance is None else guidance
         if negative_prompt and not self._is_guided(guidance):
             said = f"negative_prompt={negative_prompt!r} changes nothing in a run without guidance"
             warnings.warn(said, stacklevel=2)
@@ -178,14 +183,15 @@ class Pipeline:
         recording, file = _record_of(unet, identity)
 
         for index, timestep in enumerate(scheduler.timesteps):
-            sample = scheduler.scale_model_input(torch.cat([latents] * len(prompts)), timestep)
-            given = dict(sample=sample.to(unet.dtype), timestep=timestep) | beside
-            with identified(identity):
-                prediction = unet(**given).sample.float()
-            file(given)
-            if guided:
-                prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
-            latents, denoised = advance(scheduler, prediction, timestep, latents, generator)
+            with advising(f"step {index} of {total} ({width} x {height} pixels, {unet.dtype})"):
+                sample = scheduler.scale_model_input(torch.cat([latents] * len(prompts)), timestep)
+                given = dict(sample=sample.to(unet.dtype), timestep=timestep) | beside
+                with identified(identity):
+                    prediction = unet(**given).sample.float()
+                file(given)
+                if guided:
+                    prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
+                latents, denoised = advance(scheduler, prediction, timestep, latents, generator)
             yield Step(index, total, timestep.item(), latents, denoised, self)
         origin.finished = True
         return Run(texts[1], texts[0].text, guidance, seed, latents, recording, self)
@@ -213,6 +219,14 @@ class Pipeline:
             sides.append(pixels // factor)
         return (1, self.vae.config.latent_channels, *sides)
 
+    def _expect_room(self, steps: int, batch: int, height: int, width: int) -> None:
+        """ValueError for a run that its device cannot hold: one forward, or what each was given."""
+        unet, factor = uncompiled(self.unet), self._factor
+        asked = f"a picture of {width * factor} x {height * factor} pixels"
+        expect_room(asked, unet, batch, height, width)
+        sample = batch * unet.config.in_channels * height * width * unet.dtype.itemsize
+        expect_kept(f"steps={steps}", steps * sample, unet.device)
+
     def _guidance_embedding(self, guidance: float, channels: int) -> Float[Tensor, "1 channel"]:
         """The guidance scale as sinusoids: how LCM is told it (Luo et al. 2023)."""
         waves = Timesteps(channels, False, freq_shift=1)
@@ -222,7 +236,8 @@ class Pipeline:
     def decode(self, latents: Float[Tensor, "1 channel height width"]) -> Image.Image:
         """Latents to a picture, eight times as high and wide for Stable Diffusion's VAE."""
         device = next(self.vae.parameters()).device
-        return Image.fromarray(levels(decoded(self.vae, latents.to(device))))
+        with advising("decoding the picture", TILES):
+            return Image.fromarray(levels(decoded(self.vae, latents.to(device))))
 
     def glimpse(self, latents: Float[Tensor, "1 channel height width"]) -> np.ndarray | None:
         """Rough colours, uint8 (height, width, 3): a linear map of each latent pixel, latent_rgb.
