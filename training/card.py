@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from unet_explained.bundled.world import KINDS
+from unet_explained.writing import write_file
 
 AVERAGE = "all, averaged"  # the last line of the table by layer
 ROLES = ("noun", "colour")
@@ -34,7 +35,7 @@ def put(document: Path, measured: str) -> None:
     text = document.read_text() if document.exists() else f"{START}\n{END}\n"
     before, _, rest = text.partition(START)
     after = rest.partition(END)[2]
-    document.write_text(f"{before}{START}\n{measured}\n{END}{after}")
+    write_file(document, f"{before}{START}\n{measured}\n{END}{after}".encode())
 
 
 def in_short(rows: list[dict], steps: int) -> str:

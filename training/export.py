@@ -12,6 +12,7 @@ from transformers import CLIPTextModel
 
 from unet_explained.bundled.captions import WORDS
 from unet_explained.run.sums import SUMS, sha256
+from unet_explained.writing import written_folder
 
 from .autoencoder import latent_rgb
 from .models import UNET_CONFIG, build_scheduler
@@ -40,37 +41,28 @@ def export(
     guidance: float,
 ) -> None:
     """Replaces `folder`, all at once, by the pipeline; its model card, if it has one, is kept."""
-    new = folder.with_name(folder.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    _write_json(new / "model_index.json", INDEX)
-    own = {
-        "guidance": guidance,
-        "known_words": list(WORDS),
-        "latent_rgb": latent_rgb(vae, Random(0)),
-    }
-    _write_json(new / "unet_explained.json", own)
-    _save_tokenizer(new / "tokenizer")
-    text_encoder.save_pretrained(new / "text_encoder")  # float32: see the model card
-    build_scheduler().save_pretrained(new / "scheduler")
-    # from_config forgets a value that was a default when the autoencoder was built: name it.
-    scale = vae.config.scaling_factor
-    copy = AutoencoderKL.from_config(vae.config, scaling_factor=scale)
-    _copy_half(vae, copy).save_pretrained(new / "vae")
-    (new / "unet").mkdir()
-    _write_json(new / "unet" / "config.json", UNET_CONFIG)
-    half = {name: weight.half().contiguous() for name, weight in unet.state_dict().items()}
-    save_file(half, new / "unet" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
-    if (folder / "README.md").exists():
-        shutil.copy(folder / "README.md", new)
-    for path in new.rglob("*.safetensors"):
-        path.chmod(0o644)  # some writers make them readable by their owner alone
-    seal(new)
-    old = folder.with_name(folder.name + ".old")
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with written_folder(folder, whole=True) as new:
+        _write_json(new / "model_index.json", INDEX)
+        own = {
+            "guidance": guidance,
+            "known_words": list(WORDS),
+            "latent_rgb": latent_rgb(vae, Random(0)),
+        }
+        _write_json(new / "unet_explained.json", own)
+        _save_tokenizer(new / "tokenizer")
+        text_encoder.save_pretrained(new / "text_encoder")  # float32: see the model card
+        build_scheduler().save_pretrained(new / "scheduler")
+        # from_config forgets a value that was a default when the autoencoder was built: name it.
+        scale = vae.config.scaling_factor
+        copy = AutoencoderKL.from_config(vae.config, scaling_factor=scale)
+        _copy_half(vae, copy).save_pretrained(new / "vae")
+        (new / "unet").mkdir()
+        _write_json(new / "unet" / "config.json", UNET_CONFIG)
+        half = {name: weight.half().contiguous() for name, weight in unet.state_dict().items()}
+        save_file(half, new / "unet" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+        if (folder / "README.md").exists():
+            shutil.copy(folder / "README.md", new)
+        seal(new)
 
 
 def _copy_half(module: nn.Module, copy: nn.Module) -> nn.Module:

@@ -12,9 +12,11 @@ from .extras import need
 from .plain import plain, plain_lines
 from .version import __version__
 from .words import brief, closest
+from .writing import try_file, try_folder, write_file, written_folder
 
 PROMPT = "a red house left of a green tree and a yellow butterfly on top"
 PACKAGE = Path(__file__).parent
+PICTURE = 2**15  # bytes that a picture with its maps has at least
 COMMANDS = {
     "tour": "a picture, its word maps and its shapes, into ./unet-tour/ (what runs by default)",
     "shapes": "every shape of a network, without weights",
@@ -54,7 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
             warnings.showwarning = _say_warning
             return options.command(options) or 0
     except (ValueError, TypeError, LookupError, OSError, ImportError, MemoryError) as error:
-        said, *code = str(error).split("\n    ")  # one line, and below it what is to be typed
+        words = str(error)
+        if type(error) is MemoryError and not error.__cause__:  # nobody has said what to do
+            words = f"out of memory ({words}): try --dtype bfloat16, or a smaller model"
+        said, *code = words.split("\n    ")  # one line, and below it what is to be typed
         said = f"unet_explained: {' '.join(said.split())}"
         say("\n    ".join([said, *code]), sys.stderr)
         return 2
@@ -127,22 +132,23 @@ def _add_run_options(parser: argparse.ArgumentParser, out: str) -> None:
 
 def tour(options) -> None:
     """A picture, its word maps and two shape tables, written into a folder."""
-    recording, run = _record(options)
-    from .recording.shapes import shape_table
-
-    options.out.mkdir(parents=True, exist_ok=True)
-    full = shape_table("sd15")
-    print(shape_table("sd15", depth=1))
     written = {
         "picture.png": "what the model made of the prompt",
         "heatmaps.png": "for every word, where the picture looked at it",
         "shapes-of-this-run.txt": "every tensor of that run, with its axes",
         "shapes-sd15.txt": "the same for full-size Stable Diffusion 1.5",
     }
-    run.image.save(options.out / "picture.png")
-    _save_heatmaps(run, recording, options.out / "heatmaps.png")
-    (options.out / "shapes-of-this-run.txt").write_text(f"{recording.shapes}\n")
-    (options.out / "shapes-sd15.txt").write_text(f"{full}\n")
+    try_folder(options.out, tuple(written), PICTURE)
+    recording, run = _record(options)
+    from .recording.shapes import shape_table
+
+    full = shape_table("sd15")
+    print(shape_table("sd15", depth=1))
+    with written_folder(options.out) as new:
+        run.image.save(new / "picture.png")
+        _save_heatmaps(run, recording, new / "heatmaps.png", "png")
+        (new / "shapes-of-this-run.txt").write_text(f"{recording.shapes}\n", encoding="utf-8")
+        (new / "shapes-sd15.txt").write_text(f"{full}\n", encoding="utf-8")
     say(f"\nWritten into {options.out}/")
     for name, what in written.items():
         print(f"  {name:24}{what}")
@@ -155,14 +161,17 @@ def shapes(options) -> None:
     from .run.files import Search
     from .run.hub import find_config
 
-    find_config(options.what, Search())  # what cannot be had is said before anything heavy loads
+    # What cannot be had, or written, is said before anything heavy loads.
+    if options.csv:
+        try_file(options.csv)
+    find_config(options.what, Search())
     from .run.shapes import shape_table
 
     names = ("batch", "height", "width", "tokens", "depth", "stage")
     asked = {name: getattr(options, name) for name in names}
     table = shape_table(options.what, **{n: v for n, v in asked.items() if v is not None})
     if options.csv:
-        Path(options.csv).write_text(table.to_csv())
+        write_file(options.csv, table.to_csv().encode())
         say(f"wrote {options.csv}")
     else:
         print(table)
@@ -170,9 +179,13 @@ def shapes(options) -> None:
 
 def heatmap(options) -> None:
     """One picture file: the generated picture and a map for every word."""
+    need("matplotlib", "ipywidgets")
+    from .show.plots import picture_format
+
+    kind = picture_format(options.out)
+    try_file(options.out, PICTURE)
     recording, run = _record(options)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    _save_heatmaps(run, recording, options.out)
+    _save_heatmaps(run, recording, options.out, kind)
     say(f"wrote {options.out}")
 
 
@@ -183,7 +196,9 @@ def lab(options) -> int:
     if installed.is_dir():
         notebooks = Path("unet-notebooks")
         if not notebooks.exists():
-            shutil.copytree(installed, notebooks, ignore=shutil.ignore_patterns("*.py", "__*"))
+            with written_folder(notebooks) as new:
+                others = shutil.ignore_patterns("*.py", "__*")
+                shutil.copytree(installed, new, ignore=others, dirs_exist_ok=True)
             print(f"copied the notebooks into ./{notebooks}")
     status = subprocess.call([sys.executable, "-m", "jupyterlab", str(notebooks), *options.others])
     root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -234,10 +249,10 @@ def _record(options):
     return recording, run
 
 
-def _save_heatmaps(run, recording, path: Path) -> None:
+def _save_heatmaps(run, recording, path: Path, kind: str) -> None:
     from .show.plots import plot_heatmaps
 
-    plot_heatmaps(run, recording).savefig(path, dpi=130, bbox_inches="tight")
+    plot_heatmaps(run, recording).savefig(path, format=kind, dpi=130, bbox_inches="tight")
 
 
 def _say_warning(message, category, filename, lineno, file=None, line=None) -> None:

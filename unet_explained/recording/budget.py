@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from threading import Lock
 
-UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS = {unit: 1000**power for power, unit in enumerate(("B", "KB", "MB", "GB", "TB", "PB", "EB"))}
 
 
 class BudgetError(MemoryError):
@@ -17,8 +17,11 @@ class Budget:
     What a forward foresees is its own: several may be under way, and some never end.
     """
 
-    def __init__(self, limit: str | int, advice: dict[str, str]):
-        self.limit, self.advice = to_bytes(limit), advice  # advice: what to drop, by kind
+    def __init__(self, limit: str | int, advice: dict[str, str], room: int | None = None):
+        """advice: what to drop, by kind; room: bytes that there are where it is kept."""
+        self.advice, asked = advice, to_bytes(limit)
+        self.limit = asked if room is None else min(asked, room)
+        self.cut = self.limit < asked
         self.settled = dict.fromkeys(advice, 0)
         self._lock = Lock()
 
@@ -43,11 +46,14 @@ class Budget:
         total = sum(sizes.values())
         kinds = sorted(sizes, key=sizes.__getitem__, reverse=True)
         parts = [f"{kind} {text(sizes[kind])}" for kind in kinds if sizes[kind]]
-        return (
-            f"this would keep {text(total)}, {text(total - self.limit)} over the budget of "
-            f"{text(self.limit)}: {', '.join(parts)}. {self.advice[kinds[0]]}, run fewer steps, or "
-            f'pass budget="{text(total, up=True)}"'
+        over = "the memory there is for it," if self.cut else "the budget of"
+        said = (
+            f"this would keep {text(total)}, {text(total - self.limit)} over {over} "
+            f"{text(self.limit)}: {', '.join(parts)}. {self.advice[kinds[0]]}"
         )
+        if self.cut:
+            return f"{said}, or run fewer steps"
+        return f'{said}, run fewer steps, or pass budget="{text(total, up=True)}"'
 
 
 @dataclass
@@ -68,7 +74,7 @@ def to_bytes(size: str | int) -> int:
     """2_000_000_000 from "2GB" or from itself. Raises ValueError for anything else."""
     if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
         return size
-    found = re.fullmatch(r"(\d*\.?\d+) ?([KMGT]?B)", str(size).strip().upper())
+    found = re.fullmatch(r"(\d*\.?\d+) ?([KMGTPE]?B)", str(size).strip().upper())
     if not found:
         raise ValueError(f'budget={size!r}: expected bytes, or a text like "500MB" or "2GB"')
     return int(float(found[1]) * UNITS[found[2]])

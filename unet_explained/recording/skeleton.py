@@ -94,12 +94,27 @@ def skeleton(config: UNetConfig, dtype: torch.dtype) -> UNet2DConditionModel:
 def trace_config(
     config: UNetConfig, dtype: torch.dtype, batch: int, height: int, width: int, tokens: int
 ) -> list[Call]:
-    """Every module call of one forward; height and width are the latents'."""
+    """Every module call of one forward; height and width are the latents'.
+
+    ValueError for sizes whose bytes torch cannot count.
+    """
+    _expect_countable(config, batch, height, width, tokens)
     model = skeleton(config, dtype)
     inputs = example_inputs(config, dtype, batch, height, width, tokens)
     with torch.no_grad(), ShapesOnly(dtype), Trace(model) as trace:
         model(**inputs)
     return trace.calls
+
+
+def _expect_countable(config: UNetConfig, batch: int, height: int, width: int, tokens: int) -> None:
+    """Whether the largest tensors, a feed-forward's and the prompt, have bytes within 64 bits."""
+    widest = 8 * max(config.block_out_channels)
+    numbers = batch * max(height * width, tokens) * max(widest, config.at("cross_attention_dim", 0))
+    if 8 * numbers >= 2**63:
+        raise ValueError(
+            f"batch {batch}, latents {height}x{width}, {tokens} tokens: larger than any machine; "
+            "ask for smaller sizes"
+        )
 
 
 def example_inputs(

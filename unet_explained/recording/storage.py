@@ -1,7 +1,6 @@
 """A Recording in a folder: tensors as safetensors, all else as JSON with a version."""
 
 import json
-import tempfile
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..json_file import AGAIN, read_object
+from ..writing import try_folder, written_folder
 from .axes import Call, Seen
 from .given import Given
 from .identity import Origin, Row, Text, Word
@@ -30,23 +30,18 @@ def save(recording: Recording, folder: str | Path) -> Path:
     """Write a recording, finished or not, into a folder of its own; an older one there is replaced.
 
     It is written aside and renamed: what stood there stays until all is written. Raises
-    FileExistsError for a folder that holds something else, and TypeError, before anything is
-    written, for a forward that was given what is no tensor, number or text.
+    FileExistsError for a folder that holds something else, another OSError for a place that cannot
+    be written, and TypeError, before anything is written, for a forward that was given what is no
+    tensor, number or text.
     """
-    folder = Path(folder).expanduser()
+    folder = try_folder(folder)
     if folder.exists() and not (folder / STRUCTURE).is_file():
         raise FileExistsError(f"{folder} is there and is no recording: name another folder")
     packing = Packing()
     structure = {"version": VERSION} | packing.recording(recording)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
-        new, old = Path(aside) / "new", Path(aside) / "old"
-        new.mkdir()
+    with written_folder(folder, whole=True) as new:
         save_file(packing.tensors, new / TENSORS)
-        (new / STRUCTURE).write_text(json.dumps(structure, allow_nan=False))
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
+        (new / STRUCTURE).write_text(json.dumps(structure, allow_nan=False), encoding="utf-8")
     return folder
 
 

@@ -8,6 +8,7 @@ from weakref import ref
 import torch
 from torch import nn
 
+from . import memory
 from .axes import Trace
 from .budget import Budget
 from .given import Given
@@ -41,9 +42,9 @@ def record(
     ("heads", float16), the sum over steps of the means ("sum", float32), or nothing (None).
     self_attention: queries and keys are kept too. halves: of a run that says which rows are its
     prompt's, those or both; of any other, the whole batch. stats: of every module's output.
-    budget: bytes that may be kept in all; device: where they are kept. What each forward was given
-    is kept in what room is left, for Recording.replay. reader: who says whose a forward is, of a
-    loop that does not say it itself.
+    budget: bytes that may be kept in all, as far as there are; device: where they are kept. What
+    each forward was given is kept in what room is left, for Recording.replay. reader: who says
+    whose a forward is, of a loop that does not say it itself.
     A run whose output is not finite is said once, as the `with` ends: a NonfiniteWarning.
     Raises ValueError for what does not fit, TypeError for what is no UNet or no pattern, and, from
     within the first forward that shows it, BudgetError for more than the budget.
@@ -58,7 +59,8 @@ def record(
     device = device_of(device)
     options = Options(patterns, attention, self_attention, halves, stats, device)
     recording = Recording(options, names, ref(unet), reader)
-    return Watch(unet, recording, Budget(budget, _advice(options)), reader)
+    limit = Budget(budget, _advice(options), memory.room(device))
+    return Watch(unet, recording, limit, reader)
 
 
 def _advice(options: Options) -> dict[str, str]:
@@ -109,10 +111,12 @@ class Watch:
             raise
         return self._recording
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, kind=None, error: BaseException | None = None, trace=None) -> None:
         for part in reversed(self._parts):
             part.close()
-        if not any(error):
+        self._recorder.thread.now = None  # a forward that did not end holds what it saw
+        memory.note(error)
+        if error is None:
             say(self._recording)
 
 

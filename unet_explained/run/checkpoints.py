@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from ..json_file import AGAIN, read_json
 from ..model import UNet2DConditionModel, UNetConfig
+from ..recording.memory import advising
 from .damage import expect_finite, named
 from .denoise import Pipeline
 from .fast import choose, place
@@ -22,8 +23,13 @@ from .weights import compare, files_of, header, look_over
 
 TEXT_ENCODERS = "text_encoder", "text_encoder_2"
 GET = "get the checkpoint's .safetensors file"
+LOADING = (
+    "loading",
+    "load it in half precision (dtype=torch.float16 on CUDA, torch.bfloat16 on a CPU)",
+)
 
 
+@advising(*LOADING)
 def load(
     what: str | Path | None = None,
     *,
@@ -65,6 +71,7 @@ def load(
     return Pipeline(**parts)
 
 
+@advising(*LOADING)
 def load_unet(
     what: str | Path,
     *,

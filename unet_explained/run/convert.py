@@ -1,11 +1,15 @@
 """Between this package's UNet and diffusers': the same tensors under the same names."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..model import UNet2DConditionModel, UNetConfig
+from ..writing import try_folder, written_folder
+
+SHARD = r"-\d{5}-of-\d{5}"
 
 
 def from_diffusers(unet: Any) -> UNet2DConditionModel:
@@ -45,8 +49,26 @@ def to_diffusers(unet: UNet2DConditionModel) -> Any:
 
 
 def save(unet: UNet2DConditionModel, folder: str | Path, **options: Any) -> None:
-    """As diffusers writes it, by diffusers; options as its ModelMixin.save_pretrained."""
-    to_diffusers(unet).save_pretrained(folder, **options)
+    """As diffusers writes it, by diffusers; options as its ModelMixin.save_pretrained.
+
+    Written aside: a folder that is there keeps what else it holds, and takes the new files over
+    older ones of their names and shards. Raises OSError for a place that cannot be written.
+    """
+    folder = try_folder(folder)
+    theirs = to_diffusers(unet)
+    with written_folder(folder) as new:
+        theirs.save_pretrained(new, **options)
+        written = [path.name for path in new.iterdir()]
+    for path in folder.iterdir():
+        if path.name not in written and _outdated(path.name, written):
+            path.unlink()
+
+
+def _outdated(name: str, written: list[str]) -> bool:
+    """Whether a file is of a save in shards whose place the files written have taken."""
+    weights = {re.sub(SHARD, "", other).removesuffix(".index.json") for other in written}
+    whole = re.sub(SHARD, "", name).removesuffix(".index.json")
+    return whole != name and whole in weights
 
 
 def _sharing(new: Any, old: Any) -> Any:

@@ -26,6 +26,7 @@ from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.given import Given
 from ..recording.identity import ROLES
 from ..recording.kept import Options, RecordedStep
+from ..recording.memory import advising, expect_kept, expect_room
 from ..recording.nonfinite import NonfiniteWarning, extent, say
 from ..recording.patterns import uncompiled
 from ..recording.processors import autocast_of
@@ -85,6 +86,8 @@ class Run:
         """One forward again, as Recording.replay."""
         return self.recording.replay(step, *patterns, **options)
 
+
+TILES = "a finished run's latents are kept, run.latents: pipe.vae.enable_tiling() takes less"
 
 # Options of diffusers' pipelines, by the names that they have here.
 OURS = {"num_inference_steps": "steps", "guidance_scale": "guidance", "generator": "seed"}
@@ -146,6 +149,11 @@ class Pipeline:
         steps = steps_of(self.steps if steps is None else steps)
         guidance = guidance_of(self.guidance if guidance is None else guidance)
         seed = seed_of(seed)
+        shape = self._latent_shape(height, width)
+        if latents is not None:
+            _check_latents(latents, shape, any_size=height is None and width is None)
+        sides = shape[2:] if latents is None else tuple(latents.shape[-2:])
+        self._expect_room(steps, 1 + self._is_guided(guidance), *sides)
         rehearse(self.scheduler, steps)
         texts = [self._read(negative_prompt, "negative_prompt"), self._read(prompt)]
         if self.zeros_for_empty and not negative_prompt:
@@ -154,15 +162,9 @@ class Pipeline:
             for text in texts:
                 warn_of_unknown_words(text, self.known_words)
         generator = torch.Generator().manual_seed(seed)
-        shape = self._latent_shape(height, width)
         if latents is None:
             # float32 on the CPU, so that a seed means the same picture on every device and type.
             latents = torch.randn(shape, generator=generator)
-        else:
-            _check_latents(latents, shape, any_size=height is None and width is None)
-            _expect(
-                bool(latents.isfinite().all()), "latents: expected finite numbers, got NaN or Inf"
-            )
         if negative_prompt and not self._is_guided(guidance):
             said = f"negative_prompt={brief(negative_prompt)}"
             warnings.warn(f"{said} changes nothing in a run without guidance", stacklevel=2)
@@ -190,14 +192,15 @@ class Pipeline:
         recording, file = _record_of(unet, identity)
 
         for index, timestep in enumerate(scheduler.timesteps):
-            sample = scheduler.scale_model_input(torch.cat([latents] * len(prompts)), timestep)
-            given = dict(sample=sample.to(unet.dtype), timestep=timestep) | beside
-            with identified(identity):
-                prediction = unet(**given).sample.float()
-            file(given, prediction)
-            if guided:
-                prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
-            latents, denoised = advance(scheduler, prediction, timestep, latents, generator)
+            with advising(f"step {index} of {total} ({width} x {height} pixels, {unet.dtype})"):
+                sample = scheduler.scale_model_input(torch.cat([latents] * len(prompts)), timestep)
+                given = dict(sample=sample.to(unet.dtype), timestep=timestep) | beside
+                with identified(identity):
+                    prediction = unet(**given).sample.float()
+                file(given, prediction)
+                if guided:
+                    prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
+                latents, denoised = advance(scheduler, prediction, timestep, latents, generator)
             yield Step(index, total, timestep.item(), latents, denoised, self)
         origin.finished = True
         say(recording)
@@ -227,6 +230,14 @@ class Pipeline:
             sides.append(pixels // factor)
         return (1, self.vae.config.latent_channels, *sides)
 
+    def _expect_room(self, steps: int, batch: int, height: int, width: int) -> None:
+        """ValueError for a run that its device cannot hold: one forward, or what each was given."""
+        unet, factor = uncompiled(self.unet), self._factor
+        asked = f"a picture of {width * factor} x {height * factor} pixels"
+        expect_room(asked, unet, batch, height, width)
+        sample = batch * unet.config.in_channels * height * width * unet.dtype.itemsize
+        expect_kept(f"steps={steps}", steps * sample, unet.device)
+
     def _guidance_embedding(self, guidance: float, channels: int) -> Float[Tensor, "1 channel"]:
         """The guidance scale as sinusoids: how LCM is told it (Luo et al. 2023)."""
         waves = Timesteps(channels, False, freq_shift=1)
@@ -239,7 +250,8 @@ class Pipeline:
         Where it is not finite it is grey; a NonfiniteWarning says if that is the VAE's doing.
         """
         device = next(self.vae.parameters()).device
-        pixels = decoded(self.vae, latents.to(device))
+        with advising("decoding the picture", TILES):
+            pixels = decoded(self.vae, latents.to(device))
         if latents.isfinite().all() and not pixels.isfinite().all():
             said = "the picture is not finite: the VAE made NaN or Inf of finite latents; run it in"
             warnings.warn(f"{said} float32, or load its weights again", NonfiniteWarning, 2)
@@ -279,6 +291,7 @@ def _check_latents(latents: Any, shape: tuple[int, int, int, int], any_size: boo
     expect("latents", latents, axes, latents, "real")
     _expect(0 not in latents.shape, f"latents: expected {shape}, got {tuple(latents.shape)}")
     _expect(not latents.is_meta, "latents: they are on meta, which has no numbers")
+    _expect(bool(latents.isfinite().all()), "latents: expected finite numbers, got NaN or Inf")
 
 
 def _expect(fits: bool, message: str) -> None:

@@ -7,13 +7,16 @@ import numpy as np
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from .. import diffusion
 from ..recording import Identity, Origin, Recording, Row, Text, identified
 from ..recording import record as record_unet
 from ..recording.identity import ROLES
+from ..recording.memory import SMALLER, advising, expect_room
 from ..recording.nested import changed
+from ..recording.patterns import uncompiled
 from .denoise import Pipeline
 from .latents import normalised
 from .numbers import whole_number
@@ -37,14 +40,18 @@ def maps_of(
     times = [whole_number("t", time) for time in (t if isinstance(t, Iterable) else [t])]
     expect_text(prompt)
     alphas = _alphas(pipe, times)
-    latents = _encoded(pipe.vae, image)
-    unet = pipe.unet
+    picture, unet = _fitting(pipe.vae, image), pipe.unet
+    width, height = (side // _factor(pipe.vae) for side in picture.size)
+    asked = f"{len(times)} timesteps of a picture of {picture.width} x {picture.height} pixels"
+    expect_room(asked, uncompiled(unet), len(times), height, width)
+    with advising("encoding the picture", SMALLER):
+        latents = _encoded(pipe.vae, picture)
     if unet.config.in_channels != latents.shape[1]:
         raise ValueError(
             f"maps_of: this UNet takes {unet.config.in_channels} channels, latents of a picture "
             f"have {latents.shape[1]}: it needs more than a picture and a prompt"
         )
-    text, beside = _prompted(pipe, prompt, np.asarray(as_image(image)).shape[:2])
+    text, beside = _prompted(pipe, prompt, picture.size[::-1])
     pattern = "1 channel height width -> time channel height width"
     latents = repeat(latents, pattern, time=len(times))
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(latents)
@@ -53,7 +60,7 @@ def maps_of(
     origin = Origin(1)
     rows = tuple(Row(text, number, ROLES[0]) for number in range(len(times)))
     watch = record_unet(unet, **options).of(origin)
-    with watch as recording, identified(Identity(origin, rows)):
+    with watch as recording, identified(Identity(origin, rows)), advising("a forward"):
         unet(
             noisy.to(unet.device, unet.dtype),
             steps.to(unet.device),
@@ -76,16 +83,24 @@ def _alphas(pipe: Any, times: list[int]) -> Float[Tensor, "timestep"]:
     return alphas
 
 
-def _encoded(vae: Any, image: Any) -> Float[Tensor, "1 channel height width"]:
-    """A picture's latents, of unit variance, in float32."""
-    picture = as_image(image)
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+def _fitting(vae: Any, image: Any) -> Image.Image:
+    """A picture that is whole pixels of the latents."""
+    picture, factor = as_image(image), _factor(vae)
     width, height = (side // factor * factor for side in picture.size)
     if (width, height) != picture.size:
         raise ValueError(
             f"image: expected sides divisible by {factor}, got {picture.width} x {picture.height}: "
             f"image.resize(({width}, {height}))"
         )
+    return picture
+
+
+def _factor(vae: Any) -> int:
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def _encoded(vae: Any, picture: Image.Image) -> Float[Tensor, "1 channel height width"]:
+    """A picture's latents, of unit variance, in float32."""
     pixels = torch.tensor(np.asarray(picture))
     pixels = rearrange(pixels, "height width channel -> 1 channel height width") / 127.5 - 1
     dtype, wide = vae.dtype, getattr(vae.config, "force_upcast", False)

@@ -1,13 +1,13 @@
 """Word maps as files: for each word a PNG and the numbers, and what they are of."""
 
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from ..json_file import as_json
 from ..run.pictures import as_image
+from ..writing import try_folder, written_folder
 from .lost import largest
 from .plots import Picture, draw_map, recorded_text, word_maps
 
@@ -19,18 +19,16 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
 
     image: a picture of any size that PIL or numpy reads, or a file's name. where: as for
     Recording.attention. Written aside and renamed. Raises FileExistsError for a folder that is
-    there, ValueError for what is no picture, and what Recording.attention raises, before anything
-    is written.
+    there, another OSError for a place that cannot be written, ValueError for what is no picture,
+    and what Recording.attention raises, before anything is written.
     """
-    folder, pixels = Path(folder).expanduser(), np.asarray(as_image(image))
+    folder, pixels = try_folder(folder), np.asarray(as_image(image))
     if folder.exists():
         raise FileExistsError(f"{folder} is there already: name a new folder")
     text, maps = recorded_text(recording, where), word_maps(recording, **where)
     top = largest(maps)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
-        new, words = Path(aside) / "new", []
-        new.mkdir()
+    words = []
+    with written_folder(folder) as new:
         for number, (word, heat) in enumerate(zip(text.spans, maps, strict=True), 1):
             name = f"{number:02}-" + re.sub(r"[^\w-]", "_", word.text)[:LONGEST]
             _overlay(pixels, heat, top).savefig(new / f"{name}.png", dpi=100)
@@ -38,8 +36,8 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
             finite = bool(np.isfinite(heat).all())
             words.append({"word": word.text, "tokens": word.tokens, "file": name, "finite": finite})
         about = {"prompt": text.text, "where": where, "scale": [0.0, top], "words": words}
-        (new / "metadata.json").write_text(as_json(about, indent=2, default=str) + "\n")
-        new.rename(folder)
+        written = as_json(about, indent=2, default=str)
+        (new / "metadata.json").write_text(f"{written}\n", encoding="utf-8")
     return folder
 
 

@@ -9,6 +9,7 @@ import anywidget
 from traitlets import Unicode
 
 from ..json_file import as_json, finite
+from ..writing import try_file, write_file
 from .modules import FOLDER, joined
 
 PAGE = """<!doctype html>
@@ -66,7 +67,11 @@ class View(anywidget.AnyWidget):
         return []
 
     def to_html(self, path: str | Path) -> Path:
-        """Writes the view as one file that needs neither a kernel nor a network, and returns it."""
+        """Writes the view as one file that needs neither a kernel nor a network, and returns it.
+
+        Raises OSError, before any work, for a place that cannot be written.
+        """
+        path = try_file(path)
         saved = {"esm": self._esm, "state": self._state(), "answers": []}
         for asked in self.baked():
             content, buffers = self.answer(asked)
@@ -77,9 +82,7 @@ class View(anywidget.AnyWidget):
             saved=as_json(saved).replace("<", "\\u003c"),
             script=joined("page"),
         )
-        path = Path(path)
-        path.write_text(page, encoding="utf-8")
-        return path
+        return write_file(path, page.encode())
 
     def _state(self) -> dict:
         """The traits of this package's views alone, bytes as {"bytes": base64}."""
