@@ -22,8 +22,7 @@ SETTINGS = {
 }
 STATES = {
     "quiet": "nothing else runs",
-    "beside idle threads": "in a second thread, as ux.live; the first one's OpenMP threads wait",
-    "they ended": "the same, after those were ended",
+    "in a second thread": "as ux.live has it, while the first one's OpenMP threads wait",
     "busy": "beside one process that never rests",
 }
 PROMPT = "a red circle left of a blue square"
@@ -59,12 +58,9 @@ def _row(states: dict[str, list[float]]) -> list[str]:
 
 def _measure() -> dict[str, list[float]]:
     import unet_explained as ux
-    from unet_explained.widgets.live import end_idle_workers
 
     pipe = ux.load(device="cpu")
-    seconds = {"quiet": _steps(pipe), "beside idle threads": _apart(pipe)}
-    end_idle_workers()
-    seconds["they ended"] = _apart(pipe)
+    seconds = {"quiet": _steps(pipe), "in a second thread": _apart(pipe)}
     with _busy():
         seconds["busy"] = _steps(pipe)
     return seconds

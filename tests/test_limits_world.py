@@ -89,14 +89,9 @@ def test_output_that_cannot_be_written_is_said_in_a_line():
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_a_terminal_without_some_characters(encoding, warm, tour, tmp_path):
     ended = warm.run(*tour, encoding=encoding, env={"PYTHONIOENCODING": encoding})
-    assert (ended.status, ended.err.count("\n")) == (0, 0)
+    assert ended.status == 0, ended.err
     assert "a red house left of a green tree" in ended.out
     assert written(tmp_path) == TOUR
-
-
-def test_a_prompt_that_is_no_text_of_the_terminal(warm, heatmap):
-    heatmap[1] = b"a r\xe9d circle".decode("utf-8", "surrogateescape")
-    assert "Traceback" not in warm.run(*heatmap).err
 
 
 @pytest.mark.slow
@@ -301,9 +296,9 @@ def test_steps_that_are_not_there(view):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP's, which torch brings on Linux")
-@pytest.mark.parametrize("users", [None, "12345"])
+@pytest.mark.parametrize("users", [None, "ACTIVE"])
 def test_threads_that_wait_give_their_core_away_unless_the_user_says_otherwise(users):
-    env = {"GOMP_SPINCOUNT": users, "OMP_WAIT_POLICY": None, "OMP_DISPLAY_ENV": "VERBOSE"}
+    env = {"OMP_WAIT_POLICY": users, "OMP_DISPLAY_ENV": "VERBOSE"}
     ended = command(["shapes", "sd15", "--depth", "1"], env)
-    (said,) = (line for line in ended.err.splitlines() if "GOMP_SPINCOUNT" in line)
-    assert f"'{users or 2000}'" in said
+    (said,) = (line for line in ended.err.splitlines() if "OMP_WAIT_POLICY" in line)
+    assert f"'{users or 'PASSIVE'}'" in said

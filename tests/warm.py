@@ -80,8 +80,10 @@ def _serve() -> None:
     import transformers
 
     import unet_explained.widgets.live  # noqa: F401
+    from unet_explained.show.plots import Picture
 
     torch.set_num_threads(1)
+    Picture().savefig(os.devnull, format="png")  # finds its fonts
     # What these load only when it is asked for.
     _ = diffusers.DDIMScheduler, diffusers.AutoencoderKL, diffusers.StableDiffusionPipeline
     _ = transformers.CLIPTextModel, transformers.CLIPTokenizerFast
@@ -114,7 +116,7 @@ def _stream(number: int, request: dict) -> io.TextIOWrapper | None:
     if number in request.get("closed", ()):
         os.close(number)
         return None
-    file = open(number, "wb" if number else "rb", closefd=False)
+    file = open(number, "wb" if number else "rb", closefd=False)  # noqa: SIM115
     errors = "backslashreplace" if number == 2 else "strict"
     return io.TextIOWrapper(
         file, request.get("encoding", "utf-8"), errors, line_buffering=number == 2

@@ -9,10 +9,15 @@ import warnings
 from pathlib import Path
 
 from .extras import need
+from .streams import forgiving_streams
 from .version import __version__
 
 PROMPT = "a red house left of a green tree and a yellow butterfly on top"
 PACKAGE = Path(__file__).parent
+# OpenMP's threads, and those of `lab`'s kernels, sleep while they wait: they would burn a core that
+# another process needs, and a step then take four times as long (python -m benchmarks busy). OpenMP
+# reads this once, as torch is loaded.
+WAITING = "OMP_WAIT_POLICY", "PASSIVE"
 COMMANDS = {
     "tour": "a picture, its word maps and its shapes, into ./unet-tour/ (what runs by default)",
     "shapes": "every shape of a network, without weights",
@@ -44,10 +49,19 @@ def main(arguments: list[str] | None = None) -> int:
     if others and options.command is not lab:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     options.others = others
+    os.environ.setdefault(*WAITING)
+    with forgiving_streams():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """The command; what goes wrong is said in a line."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _say_warning
-            return options.command(options) or 0
+            status = options.command(options) or 0
+        sys.stdout.flush()  # here it can be said that it cannot be written
+        return status
     except (ValueError, OSError, ImportError, MemoryError) as error:
         said, *code = str(error).split("\n    ")  # one line, and below it what is to be typed
         said = f"unet_explained: {' '.join(said.split())}"
@@ -126,8 +140,8 @@ def tour(options) -> None:
     }
     run.image.save(options.out / "picture.png")
     _save_heatmaps(run, recording, options.out / "heatmaps.png")
-    (options.out / "shapes-of-this-run.txt").write_text(f"{recording.shapes}\n")
-    (options.out / "shapes-sd15.txt").write_text(f"{full}\n")
+    (options.out / "shapes-of-this-run.txt").write_text(f"{recording.shapes}\n", "utf-8")
+    (options.out / "shapes-sd15.txt").write_text(f"{full}\n", "utf-8")
     print(f"\nWritten into {options.out}/")
     for name, what in written.items():
         print(f"  {name:24}{what}")
@@ -147,7 +161,7 @@ def shapes(options) -> None:
     asked = {name: getattr(options, name) for name in names}
     table = shape_table(options.what, **{n: v for n, v in asked.items() if v is not None})
     if options.csv:
-        Path(options.csv).write_text(table.to_csv())
+        Path(options.csv).write_text(table.to_csv(), "utf-8")
         print(f"wrote {options.csv}")
     else:
         print(table)
@@ -170,12 +184,28 @@ def lab(options) -> int:
         if not notebooks.exists():
             shutil.copytree(installed, notebooks, ignore=shutil.ignore_patterns("*.py", "__*"))
             print(f"copied the notebooks into ./{notebooks}")
-    status = subprocess.call([sys.executable, "-m", "jupyterlab", str(notebooks), *options.others])
+    status = _serve([sys.executable, "-m", "jupyterlab", str(notebooks), *options.others])
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     if status and root and "--allow-root" not in options.others:
         typed = " ".join(["lab", *options.others, "--allow-root"])
         print(f"unet_explained: as root, type: python -m unet_explained {typed}", file=sys.stderr)
     return status
+
+
+def _serve(command: list[str]) -> int:
+    """The server's status. In a terminal it hears Ctrl-C itself: it asks, and ends its kernels."""
+    interrupted = False
+    with subprocess.Popen(command) as server:
+        while server.poll() is None:
+            try:
+                server.wait()
+            except KeyboardInterrupt:
+                interrupted = True
+                if not (sys.stdin and sys.stdin.isatty()):
+                    server.terminate()  # nobody could answer
+    if interrupted:
+        raise KeyboardInterrupt
+    return server.returncode
 
 
 def _record(options):
