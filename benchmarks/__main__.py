@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import busy, light, live, maps, python, unet
+from . import busy, light, live, maps, python, soak, unet
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
@@ -19,6 +19,7 @@ PARTS = {
     "python": lambda rounds: python.share(40 * rounds),  # of milliseconds many are needed
     "live": partial(live.cost, "cpu"),
     "busy": busy.cost,
+    "soak": lambda rounds: soak.cost(60 * rounds),
     "maps": maps.definitions,
     "as it comes": partial(unet.forward, "cpu", torch.float32, as_it_comes=True),
     "float32": partial(unet.forward, "cpu", torch.float32),

@@ -10,6 +10,8 @@ from threading import Timer
 
 import pytest
 import torch
+from lab import RUN
+from playwright.sync_api import expect
 from warm import Ended, Warm
 
 import unet_explained as ux
@@ -302,3 +304,92 @@ def test_threads_that_wait_give_their_core_away_unless_the_user_says_otherwise(u
     ended = command(["shapes", "sd15", "--depth", "1"], env)
     (said,) = (line for line in ended.err.splitlines() if "OMP_WAIT_POLICY" in line)
     assert f"'{users or 'PASSIVE'}'" in said
+
+
+# JupyterLab: kernels that start again, pages that are loaded again, two at once, quick hands
+
+VIEWS = [
+    "import unet_explained as ux\npipe = ux.load({folder!r}, device='cpu')",
+    "ux.explore(pipe({prompt!r}, steps=6))",
+    "ux.live(pipe, {prompt!r}, steps=12)",
+]
+FAILED = """() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells
+  .flatMap((cell) => cell.outputs ?? []).filter((each) => each.output_type === "error").length"""
+RESTART = """async () => {
+  const { session } = window.jupyterapp.shell.currentWidget.sessionContext;
+  await session.kernel.restart();
+  await session.kernel.info;
+}"""
+# A hand that does not wait for answers: each step is chosen in turn, the first one last.
+DRAG = """(slider) => {
+  for (const step of [1, 2, 3, 4, 5, 4, 3, 2, 1, 0]) {
+    slider.value = step;
+    for (const event of ["input", "change"]) slider.dispatchEvent(new Event(event));
+  }
+}"""
+
+
+@pytest.fixture(scope="module")
+def views(request, tiny_folder):
+    lab = request.getfixturevalue("lab")
+    return lambda prompt, name: lab.run(
+        *(cell.format(folder=str(tiny_folder), prompt=prompt) for cell in VIEWS), name=name
+    )
+
+
+@pytest.fixture(scope="module")
+def browser(views):
+    return views("a red circle", "one.ipynb")
+
+
+def choose_step(browser, act: str, expected: int) -> None:
+    explorer = browser.page.locator(".ux-explorer")
+    explorer.get_by_label("Step", exact=True).evaluate(act)
+    expect(explorer.locator(".ux-detail")).to_contain_text(f"step {expected} of 0 to 5")
+    expect(explorer).to_have_attribute("aria-busy", "false")
+
+
+def they_answer(browser, word: str, step: int) -> None:
+    """Both views have this word, show what they are asked for, and no cell failed."""
+    words = browser.page.locator(".ux-explorer .ux-word").filter(has_text=word)
+    expect(words.first).to_be_visible()
+    choose_step(browser, DRAG.replace("[1,", f"[{step},").replace(" 0]", f" {step}]"), step)
+    live = browser.page.locator(".ux-live")
+    expect(live.get_by_role("status")).to_have_text("finished: step 12 of 12")
+    live.get_by_label("look back").press("Home")
+    expect(live.get_by_role("status")).to_have_text("finished: step 1 of 12")
+    assert browser.page.evaluate(FAILED) == 0
+    assert browser.errors == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_of_a_rapid_drag_the_newest_wins(browser):
+    choose_step(browser, DRAG, 0)
+    they_answer(browser, "circle", 1)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_page_that_is_loaded_again_has_its_views(browser):
+    browser.page.reload()
+    they_answer(browser, "circle", 2)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_kernel_that_is_started_again(browser):
+    browser.page.evaluate(RESTART)
+    browser.page.evaluate(RUN)
+    they_answer(browser, "circle", 3)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_two_kernels_do_not_mix(browser, views):
+    other = views("a blue square", "two.ipynb")
+    they_answer(other, "square", 4)
+    they_answer(browser, "circle", 5)
+    browser.page.evaluate(RUN)
+    they_answer(browser, "circle", 4)
+    other.page.close()
