@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 
@@ -188,6 +189,31 @@ def test_an_interrupt_of_shapes_whose_reader_waits(warm):
     stopped(warm.end())
 
 
+@pytest.mark.slow
+def test_an_interrupt_of_lab_is_its_servers_to_answer(tmp_path):
+    places = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    command = [sys.executable, "-m", "unet_explained", "lab", "--no-browser", "--allow-root"]
+    with open(tmp_path / "log", "w") as log:
+        lab = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | places | {"JUPYTERLAB_WORKSPACES_DIR": str(tmp_path)},
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        late = time.monotonic() + 120
+        while "is running at" not in (tmp_path / "log").read_text():
+            assert lab.poll() is None
+            assert time.monotonic() < late
+            time.sleep(0.1)
+        os.killpg(lab.pid, signal.SIGINT)  # as a terminal does
+        assert lab.wait(60) == 130
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(lab.pid, signal.SIGKILL)
+    said = (tmp_path / "log").read_text()
+    assert said.endswith("\nstopped\n")
+    assert "Shutting down" in said, "it was killed"
+
+
 def stopped(ended: Ended) -> None:
     assert ended.status == 130
     assert ended.err.split("\n")[-2:] == ["stopped", ""]
@@ -339,7 +365,9 @@ def views(request, tiny_folder):
 
 @pytest.fixture(scope="module")
 def browser(views):
-    return views("a red circle", "one.ipynb")
+    expect.set_options(timeout=60_000)
+    yield views("a red circle", "one.ipynb")
+    expect.set_options(timeout=5_000)
 
 
 def choose_step(browser, act: str, expected: int) -> None:
@@ -372,6 +400,7 @@ def test_of_a_rapid_drag_the_newest_wins(browser):
 @pytest.mark.browser
 @pytest.mark.slow
 def test_a_page_that_is_loaded_again_has_its_views(browser):
+    browser.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     browser.page.reload()
     they_answer(browser, "circle", 2)
 
