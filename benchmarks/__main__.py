@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from . import light, live, maps, python, unet
+from . import busy, light, live, maps, python, soak, unet
 from .limits import limits
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -22,6 +22,8 @@ PARTS = {
     "shapes": light.shape_tables,
     "python": lambda rounds: python.share(40 * rounds),  # of milliseconds many are needed
     "live": partial(live.cost, "cpu"),
+    "busy": busy.cost,
+    "soak": lambda rounds: soak.cost(60 * rounds),
     "maps": maps.definitions,
     "as it comes": partial(unet.forward, "cpu", torch.float32, as_it_comes=True),
     "float32": partial(unet.forward, "cpu", torch.float32),

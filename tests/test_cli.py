@@ -85,7 +85,8 @@ def test_what_does_not_fit_is_said_in_a_line(arguments, message, capsys):
 def opened(monkeypatch, tmp_path) -> list[list[str]]:
     """The commands that would start JupyterLab."""
     commands = []
-    monkeypatch.setattr("subprocess.call", lambda command: commands.append(command) or 0)
+    serve = "unet_explained.__main__._serve"
+    monkeypatch.setattr(serve, lambda command: commands.append(command) or 0)
     monkeypatch.chdir(tmp_path)
     return commands
 
@@ -118,7 +119,7 @@ def test_only_lab_passes_options_on(opened, capsys):
 
 @pytest.mark.parametrize(("user", "status"), [(0, 1), (0, 0), (1000, 1)])
 def test_lab_as_root_is_told_what_to_pass(opened, user, status, monkeypatch, capsys):
-    monkeypatch.setattr("subprocess.call", lambda command: status)
+    monkeypatch.setattr("unet_explained.__main__._serve", lambda command: status)
     monkeypatch.setattr("os.geteuid", lambda: user, raising=False)
     assert main(["lab", "--port", "8890"]) == status
     told = "python -m unet_explained lab --port 8890 --allow-root" in capsys.readouterr().err

@@ -1,9 +1,6 @@
 """A run that draws itself: it ends where any run ends, can be stopped, and costs little."""
 
 import json
-import subprocess
-import sys
-import threading
 import time
 
 import numpy as np
@@ -175,31 +172,3 @@ def test_listening_hears_and_stopping_leaves_nothing(unet, inputs):
     unet(*inputs)
     with pytest.raises(ValueError, match="no module fits"), listening(unet, ["nothing"], print):
         pass
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc, which Linux has")
-def test_idle_threads_of_the_caller_do_not_slow_the_run():
-    code = (
-        "import os, time, torch\n"
-        "from unet_explained.widgets.live import end_idle_workers\n"
-        "torch.set_num_threads(3)\n"
-        "torch.ones(10**7).exp()\n"
-        "count = lambda: len(os.listdir('/proc/self/task'))\n"
-        "before = count()\n"
-        "end_idle_workers()\n"
-        "late = time.time() + 60\n"
-        "while count() > before - 2 and time.time() < late: time.sleep(0.01)\n"  # they take a while
-        "print(before - count())\n"
-        "torch.ones(10**7).exp()\n"
-        "print(before - count())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.split() == ["2", "0"], done.stderr
-
-
-def test_they_are_ended_by_their_own_thread_before_a_run(tiny_pipe, monkeypatch):
-    ended = []
-    where = "unet_explained.widgets.live.end_idle_workers"
-    monkeypatch.setattr(where, lambda: ended.append(threading.get_ident()))
-    live(tiny_pipe, "a red circle", steps=1).wait()
-    assert ended == [threading.get_ident()]

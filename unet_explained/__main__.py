@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .extras import need
 from .plain import plain, plain_lines
+from .streams import forgiving_streams
 from .version import __version__
 from .words import brief, closest
 from .writing import try_file, try_folder, write_file, written_folder
@@ -17,6 +18,10 @@ from .writing import try_file, try_folder, write_file, written_folder
 PROMPT = "a red house left of a green tree and a yellow butterfly on top"
 PACKAGE = Path(__file__).parent
 PICTURE = 2**15  # bytes that a picture with its maps has at least
+# OpenMP's threads, and those of `lab`'s kernels, sleep while they wait: they would burn a core that
+# another process needs, and a step then take four times as long (python -m benchmarks busy). OpenMP
+# reads this once, as torch is loaded.
+WAITING = "OMP_WAIT_POLICY", "PASSIVE"
 COMMANDS = {
     "tour": "a picture, its word maps and its shapes, into ./unet-tour/ (what runs by default)",
     "shapes": "every shape of a network, without weights",
@@ -51,10 +56,19 @@ def main(arguments: list[str] | None = None) -> int:
     if others and options.command is not lab:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     options.others = others
+    os.environ.setdefault(*WAITING)
+    with forgiving_streams():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """The command; what goes wrong is said in a line."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _say_warning
-            return options.command(options) or 0
+            status = options.command(options) or 0
+        sys.stdout.flush()  # here it can be said that it cannot be written
+        return status
     except (ValueError, TypeError, LookupError, OSError, ImportError, MemoryError) as error:
         words = str(error)
         if type(error) is MemoryError and not error.__cause__:  # nobody has said what to do
@@ -200,12 +214,28 @@ def lab(options) -> int:
                 others = shutil.ignore_patterns("*.py", "__*")
                 shutil.copytree(installed, new, ignore=others, dirs_exist_ok=True)
             print(f"copied the notebooks into ./{notebooks}")
-    status = subprocess.call([sys.executable, "-m", "jupyterlab", str(notebooks), *options.others])
+    status = _serve([sys.executable, "-m", "jupyterlab", str(notebooks), *options.others])
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     if status and root and "--allow-root" not in options.others:
         typed = " ".join(["lab", *options.others, "--allow-root"])
         print(f"unet_explained: as root, type: python -m unet_explained {typed}", file=sys.stderr)
     return status
+
+
+def _serve(command: list[str]) -> int:
+    """The server's status. In a terminal it hears Ctrl-C itself: it asks, and ends its kernels."""
+    interrupted = False
+    with subprocess.Popen(command) as server:
+        while server.poll() is None:
+            try:
+                server.wait()
+            except KeyboardInterrupt:
+                interrupted = True
+                if not (sys.stdin and sys.stdin.isatty()):
+                    server.terminate()  # nobody could answer
+    if interrupted:
+        raise KeyboardInterrupt
+    return server.returncode
 
 
 def _record(options):

@@ -1,6 +1,6 @@
 """A run that draws itself: preview, word maps and activity of each step, while it runs."""
 
-import ctypes
+import atexit
 import inspect
 import warnings
 from contextlib import ExitStack
@@ -10,7 +10,6 @@ from threading import Event, Thread
 from time import perf_counter
 from typing import Any
 
-import torch
 from traitlets import Bytes, Dict, Float, Int, List, Unicode
 
 from ..model.config import UNetConfig
@@ -31,6 +30,7 @@ from .widget import Asked, View
 BEHIND = 3  # frames that the page may not have shown yet: while there are more, none is made
 SHARE = 0.025  # of the time since the run's beginning that the view may have cost
 PATIENCE = 1.0  # seconds after which a page that says nothing is taken for gone
+LAST = 10.0  # seconds that runs may take to stop when Python ends
 FEWER = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
 
 
@@ -97,7 +97,7 @@ class Live(View):
         self._run: OwnRun | OthersRun | None = None
         self._warned: list[str] = []
         self._error: BaseException | None = None
-        self._stop, self._thread = Event(), Thread()
+        self._stop, self._ended, self._thread = Event(), Event(), Thread()
 
     @property
     def recording(self) -> Recording | None:
@@ -117,7 +117,8 @@ class Live(View):
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             run = self._runner(self.pipe, prompt, steps=steps, seed=seed, **options)
-        self._stop, self.frames, self.result, self._error = Event(), [], None, None
+        self._stop, self._ended = Event(), Event()
+        self.frames, self.result, self._error = [], None, None
         self._run, self.pace = run, Pace()
         self._warned = list(dict.fromkeys(str(warning.message) for warning in warned))
         with self.hold_sync():
@@ -125,27 +126,31 @@ class Live(View):
             self.steps, self.guidance = steps, options.get(self._runner.guidance)
             self.first = first_thing(run.words)
             self.note, self.count, self.status = "; ".join(self._warned), 0, "running"
-        self._thread = Thread(target=self._work, args=(run, self._stop), daemon=True)
-        end_idle_workers()
+        self._thread = Thread(target=self._work, args=(run, self._stop, self._ended), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Ends a run between two modules of the network, and waits for that."""
         self._stop.set()
+        self._until_ended()
+
+    def _until_ended(self, seconds: float | None = None) -> None:
+        """Not by joining the thread: of one that was interrupted Python believes that it ended."""
         if self._thread.is_alive():
-            self._thread.join()
+            self._ended.wait(seconds)
 
     def wait(self) -> Any:
         """Waits for the end. Raises what went wrong, or RuntimeError for a run that was stopped."""
-        self._thread.join()
+        self._until_ended()
         if self._error is not None:
             raise self._error
         if self.result is None:
             raise RuntimeError("the run was stopped before its end: press Start, or call start()")
         return self.result
 
-    def _work(self, run: OwnRun | OthersRun, stop: Event) -> None:
+    def _work(self, run: OwnRun | OthersRun, stop: Event, ended: Event) -> None:
         names = [box["name"] for box in self.drawing["boxes"]]
+        _UNDER_WAY.add(self)
         try:
             with ExitStack() as stack:
                 for part in run.parts:
@@ -166,6 +171,9 @@ class Live(View):
                 self.picture = image_png(picture) if picture else b""
                 self.note = "; ".join(filter(None, [self.note, str(found or "")]))
                 self.status = "finished"
+        finally:
+            _UNDER_WAY.discard(self)
+            ended.set()
 
     def _told(self, run: OwnRun | OthersRun, observer: Observer, began: float, step: Seen) -> None:
         """Draws the steps that it costs little to draw, the first and the last in any case."""
@@ -194,7 +202,7 @@ class Live(View):
                 self._stop.set()
             case {"shown": index}:
                 self.pace.shown = index + 1
-            case {"frame": index} if index < len(self.frames):
+            case {"frame": index} if 0 <= index < len(self.frames):
                 frame = self.frames[index]
                 return frame.content | {"index": index}, frame.buffers
             case _:
@@ -206,6 +214,9 @@ class Live(View):
 
     def still(self) -> bytes:
         return film_strip(self.frames, self.words, self.prompt)
+
+
+_UNDER_WAY: set[Live] = set()
 
 
 def _runner_of(pipe: Any) -> type[OwnRun] | type[OthersRun]:
@@ -246,13 +257,11 @@ def _layers(table: ShapeTable) -> list[str]:
     ] or found  # fmt: skip
 
 
-def end_idle_workers() -> None:
-    """Ends the OpenMP threads that wait for this thread; its next operation makes them anew.
-
-    While they exist, GNU OpenMP counts more threads than cores and lets those of the run, too, fall
-    asleep after every operation: a third more time for a forward on two cores.
-    """
-    soft = 1  # omp_pause_soft of OpenMP 5.0
-    pause = getattr(ctypes.CDLL(torch._C.__file__), "omp_pause_resource_all", None)
-    if pause is not None:  # other builds of torch bring other OpenMPs, or none
-        pause(soft)
+@atexit.register
+def _end_all() -> None:
+    """Python ends threads as it ends itself, and torch's code in one would abort the process."""
+    views = list(_UNDER_WAY)
+    for view in views:
+        view._stop.set()
+    for view in views:
+        view._until_ended(LAST)
