@@ -12,6 +12,7 @@ from .given import Given
 from .hooks import Hooks
 from .identity import Identity, Origin, Reader, Row, identified
 from .kept import Options
+from .nested import changed
 from .patterns import matching, uncompiled
 from .processors import autocast_as, running_with
 from .recorder import Recorder
@@ -117,7 +118,13 @@ def replayed(
     watch = record(unet, *patterns, **options).of(origin)
     as_then = running_with(uncompiled(unet), given.processors)
     cast = autocast_as(given.by_name["sample"].device.type, given.autocast)
-    with as_then, cast, watch as recording, identified(Identity(origin, rows)), torch.no_grad():
-        unet(**given.by_name)
+    with (
+        as_then,
+        cast,
+        watch as recording,
+        identified(Identity(origin, rows), unet),
+        torch.no_grad(),
+    ):
+        unet(**changed(given.by_name, lambda tensor: tensor))  # diffusers' takes from its lists
     origin.finished = True
     return recording

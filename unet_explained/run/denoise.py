@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
 from typing import Any
-from weakref import ref
+from weakref import finalize, ref
 
 import numpy as np
 import torch
@@ -61,14 +61,23 @@ class Run:
     negative_prompt: str
     guidance: float
     seed: int
-    latents: Float[Tensor, "1 channel height width"] = field(repr=False)
+    _latents: Float[Tensor, "1 channel height width"] = field(repr=False)
     recording: Recording = field(repr=False)
     pipeline: "Pipeline" = field(repr=False)
 
-    @cached_property
+    @property
+    def latents(self) -> Float[Tensor, "1 channel height width"]:
+        """The last ones, a copy."""
+        return self._latents.clone()
+
+    @property
     def image(self) -> Image.Image:
-        """The picture, decoded by the VAE when it is first asked for."""
-        return self.pipeline.decode(self.latents)
+        """The picture, a copy; decoded by the VAE when it is first asked for."""
+        return self._image.copy()
+
+    @cached_property
+    def _image(self) -> Image.Image:
+        return self.pipeline.decode(self._latents)
 
     @property
     def timesteps(self) -> tuple[int | float, ...]:
@@ -180,7 +189,7 @@ class Pipeline:
         for index, timestep in enumerate(scheduler.timesteps):
             sample = scheduler.scale_model_input(torch.cat([latents] * len(prompts)), timestep)
             given = dict(sample=sample.to(unet.dtype), timestep=timestep) | beside
-            with identified(identity):
+            with identified(identity, unet):
                 prediction = unet(**given).sample.float()
             file(given)
             if guided:
@@ -243,6 +252,7 @@ def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict], No
         step = RecordedStep(given["timestep"], identity.rows, tuple(range(len(identity.rows))))
         recording.file(run, step, Given.of(given), inf)
 
+    finalize(file, setattr, identity.origin, "ended", True)  # the loop holds it to its own end
     return recording, file
 
 

@@ -51,7 +51,7 @@ def maps_of(
     origin = Origin(1)
     rows = tuple(Row(text, number, ROLES[0]) for number in range(len(times)))
     watch = record_unet(unet, **options).of(origin)
-    with watch as recording, identified(Identity(origin, rows)):
+    with watch as recording, identified(Identity(origin, rows), unet):
         unet(
             noisy.to(unet.device, unet.dtype),
             steps.to(unet.device),
