@@ -85,6 +85,13 @@ def _check_latents_and_prompt(config: UNetConfig, sample, timestep, prompt) -> N
         f"sample: expected (batch, {config.in_channels}, height, width) latents, "
         f"got {tuple(sample.shape)}",
     )
+    halvings = config.levels - 1
+    least = 1 if config.downsample_padding else 2**halvings
+    _expect(
+        min(sample.shape[-2:]) >= least,
+        f"sample: expected {least} pixels or more a side, to be halved {halvings} times, got "
+        f"{sample.shape[-2]} x {sample.shape[-1]}",
+    )
     batch = len(sample)
     timesteps = timestep.numel() if isinstance(timestep, Tensor) else 1
     _expect(
@@ -129,6 +136,7 @@ def _check_masks(config: UNetConfig, sample, prompt, attention_mask, encoder_mas
     ):
         if mask is None:
             continue
+        _expect(bool(counts), f"{name}: this model has no attention; pass None")
         _expect(
             len(counts) == 1,
             f"{name}: attn1 looks at {' or '.join(map(str, sorted(counts)))} keys, by level, so no "

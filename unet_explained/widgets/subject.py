@@ -138,12 +138,14 @@ class Subject:
 def subject_of(what: Any, recording: Any = None, **chosen: Any) -> Subject | None:
     """Of a Run, which a recording may know more of, or of a Recording; None for anything else.
 
-    chosen: image, picture, run and unet, for a Recording. TypeError and ValueError for what does not fit.
+    chosen: image, picture, run, unet, for a Recording. TypeError and ValueError for what does not
+    fit.
     """
     if isinstance(what, Run):
-        given = ", ".join(f"{name}=" for name, value in chosen.items() if value is not None)
+        given = [f"{name}=" for name, value in chosen.items() if value is not None]
         if given:
-            raise TypeError(f"a Run has its own picture and model: leave {given} out")
+            names = ", ".join(given)
+            raise TypeError(f"a Run has its own picture and model: leave {names} out")
         if recording is None:
             return Subject(what.recording, 0, image=lambda: what.image)
         number = _number(what, recording)

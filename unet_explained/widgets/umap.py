@@ -45,7 +45,7 @@ def umap(
 ) -> "UMap":
     """A map of the U to point at, open and colour; of a run, with its activity, features and maps.
 
-    what: a Run, a Recording (image, picture, run and unet as for explore), a pipeline, a UNet, or what
+    what: a Run, a Recording (image, picture, run, unet as for explore), a pipeline, a UNet, or what
     shape_table takes: a preset's name, a config, a hub id.
     counts: batch, height and width of the latents, tokens; a run has its own.
     The view's `selected` is the name of the module that is open, "" for none; `colour` is one of
