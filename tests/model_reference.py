@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unet_explained.model import UNet2DConditionModel, UNetConfig
+from unet_explained.recording.nested import changed
 
 # Heads and head sizes differ everywhere, so that one is not taken for the other.
 NARROW = dict(
@@ -172,13 +173,13 @@ def inputs_of(options: dict, size=(16, 16), batch=2, tokens=5, ids=6) -> dict[st
     )
     match config.class_embed_type:
         case "timestep":
-            inputs["class_labels"] = torch.tensor([3, 250][:batch])
+            inputs["class_labels"] = torch.tensor([3, 250, 999][:batch])
         case "identity":
             inputs["class_labels"] = normal(batch, config.time_embed_dim)
         case "projection" | "simple_projection":
             inputs["class_labels"] = normal(batch, config.projection_class_embeddings_input_dim)
         case None if config.num_class_embeds:
-            inputs["class_labels"] = torch.tensor([3, 6][:batch])
+            inputs["class_labels"] = torch.tensor([3, 6, 0][:batch])
     if config.time_cond_proj_dim:
         inputs["timestep_cond"] = normal(batch, config.time_cond_proj_dim)
     if config.addition_embed_type:
@@ -195,12 +196,7 @@ def case(name: str, **inputs) -> tuple[nn.Module, UNet2DConditionModel, dict]:
 
 def cast(inputs: dict, dtype: torch.dtype) -> dict:
     """The same inputs, those that are not whole numbers in another dtype."""
-    return {
-        name: cast(value, dtype)
-        if isinstance(value, dict)
-        else (value.to(dtype) if value.is_floating_point() else value)
-        for name, value in inputs.items()
-    }
+    return changed(inputs, lambda value: value.to(dtype) if value.is_floating_point() else value)
 
 
 def tensors(output) -> list[Tensor]:

@@ -195,7 +195,8 @@ def test_an_interrupt_of_lab_is_its_servers_to_answer(tmp_path):
     command = [sys.executable, "-m", "unet_explained", "lab", "--no-browser", "--allow-root"]
     with open(tmp_path / "log", "w") as log:
         lab = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | places | {"JUPYTERLAB_WORKSPACES_DIR": str(tmp_path)},
+            command, cwd=ROOT,
+            env=os.environ | places | {"JUPYTERLAB_WORKSPACES_DIR": str(tmp_path)},
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:

@@ -111,7 +111,9 @@ def test_a_loaded_sum_has_no_single_step_and_a_record_without_maps_no_view(tiny_
     with pytest.raises(Asked, match=GONE):
         view.answer({"maps": choice(step=1)})
     _, rec = guided(tiny_pipe, attention=None)
-    with pytest.raises(ValueError, match=r"no map was recorded, and none .* is gone; record\("):
+    with pytest.raises(
+        ValueError, match=r"no map was recorded, and none .* is gone: pass unet=; record\("
+    ):
         explore(taken_along(rec, tmp_path))
     assert not umap(taken_along(rec, tmp_path)).answers["cross"]
 
@@ -339,7 +341,7 @@ def test_what_does_not_fit_is_refused_before_any_work(tiny_pipe):
     run, rec = guided(tiny_pipe)
     for view in (explore, umap):
         with pytest.raises(
-            TypeError, match="a Run has its own picture: leave image=, picture= out"
+            TypeError, match="a Run has its own picture and model: leave image=, picture= out"
         ):
             view(run, image=run.image, picture=0)
         with pytest.raises(ValueError, match=r"expected one picture, .* got a list of shape \(2,"):

@@ -8,7 +8,14 @@ UNITS = {unit: 1000**power for power, unit in enumerate(("B", "KB", "MB", "GB", 
 
 
 class BudgetError(MemoryError):
-    """A recording would keep more than its budget; the message names what to drop."""
+    """A recording would keep more than its budget; the message names what to drop.
+
+    needed: bytes that it would keep.
+    """
+
+    def __init__(self, message: str, needed: int = 0) -> None:
+        super().__init__(message)
+        self.needed = needed
 
 
 class Budget:
@@ -32,15 +39,21 @@ class Budget:
 
     def foresee(self) -> "Foreseen":
         """For a forward that begins."""
-        return Foreseen(self.left, dict.fromkeys(self.settled, 0))
+        return Foreseen(self.left, dict.fromkeys(self.settled, 0), dict.fromkeys(self.settled, 0))
 
     def settle(self, foreseen: "Foreseen") -> None:
         """A forward ended. Raises BudgetError, now that all is counted, for more than the limit."""
         with self._lock:
             total = {kind: size + foreseen.sizes[kind] for kind, size in self.settled.items()}
-            if sum(total.values()) > self.limit:
-                raise BudgetError(self._message(total))
+            if (needed := sum(total.values())) > self.limit:
+                raise BudgetError(self._message(total), needed)
             self.settled = total
+
+    def give_back(self, each: dict[str, int], forwards: int) -> None:
+        """Of forwards that were settled with the first one and will not come."""
+        with self._lock:
+            for kind, size in each.items():
+                self.settled[kind] -= forwards * size
 
     def _message(self, sizes: dict[str, int]) -> str:
         total = sum(sizes.values())
@@ -62,11 +75,13 @@ class Foreseen:
 
     left: int
     sizes: dict[str, int]  # by kind
+    each: dict[str, int]  # of these what every further forward of its run takes
 
-    def fits(self, kind: str, size: int) -> bool:
-        """Count bytes; whether all that is foreseen so far may be kept."""
-        self.sizes[kind] += size
-        self.left -= size
+    def fits(self, kind: str, size: int, forwards: int = 1) -> bool:
+        """Count bytes of so many forwards; whether all that is foreseen so far may be kept."""
+        self.sizes[kind] += size * forwards
+        self.each[kind] += size * (forwards > 1)
+        self.left -= size * forwards
         return self.left >= 0
 
 

@@ -1,13 +1,14 @@
 """Whose forward this is: who runs a UNet says it around each call; who records it asks."""
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 # Of a further row of the same text, role and picture the name goes on with "#2", "#3" ...
 ROLES = ("conditional", "unconditional")
@@ -83,6 +84,7 @@ class Origin:
     forwards: int | None = None  # how many there will be, if that is known
     finished: bool = False
     told: bool = False  # it was said that it is not finite, or it is looked at because of that
+    ended: bool = False  # finished, or given up: no further forward will come
 
 
 ASIDE = Origin(told=True)  # of forwards that are run again to look closer: no recorder files them
@@ -96,22 +98,54 @@ class Identity:
     rows: tuple[Row, ...]
 
 
-_CURRENT: ContextVar[Identity | None] = ContextVar("identity", default=None)
+class Said(NamedTuple):
+    """What identified() was told, and how many calls of the UNet it then stood in."""
+
+    identity: Identity
+    unet: nn.Module | None
+    depth: int
+
+
+_CURRENT: ContextVar[Said | None] = ContextVar("identity", default=None)
 
 
 @contextmanager
-def identified(identity: Identity) -> Iterator[None]:
-    """Around a call of a UNet, never across a `yield`: its recorders learn whose forward it is."""
-    token = _CURRENT.set(identity)
+def identified(identity: Identity, unet: nn.Module | None = None) -> Iterator[None]:
+    """Around a call of a UNet, never across a `yield`: its recorders learn whose forward it is.
+
+    unet: it is said of this one's call alone, and of none that is made inside of it; without it,
+    of every UNet's.
+    """
+    unet = getattr(unet, "_orig_mod", unet)  # out of torch.compile's wrapper
+    token = _CURRENT.set(Said(identity, unet, depth_of(unet) if unet else 0))
     try:
         yield
     finally:
         _CURRENT.reset(token)
 
 
-def current() -> Identity | None:
-    """Who makes the forward that now begins in this thread; None if nobody said."""
-    return _CURRENT.get()
+def current(unet: nn.Module, depth: int) -> Identity | None:
+    """Who makes the forward that now begins in this thread; None if nobody said.
+
+    depth: how many calls of the UNet this thread is in, that one included.
+    """
+    said = _CURRENT.get()
+    if said is None or (said.unet and (said.unet, said.depth + 1) != (unet, depth)):
+        return None
+    return said.identity
+
+
+def depth_of(module: nn.Module) -> int:
+    """How many calls of a module this thread is in: what an interrupt ended is not among them."""
+    frame, depth = sys._getframe(1), 0
+    while frame:
+        if frame.f_code is _CALL and frame.f_locals.get("self") is module:
+            depth += 1
+        frame = frame.f_back  # type: ignore[assignment]
+    return depth
+
+
+_CALL = nn.Module._call_impl.__code__
 
 
 class Open(Protocol):

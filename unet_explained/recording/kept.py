@@ -100,12 +100,13 @@ class RecordedRun:
 
     options: Options
     origin: Origin | None
-    steps: list[RecordedStep] = field(default_factory=list)
+    steps: tuple[RecordedStep, ...] = ()
     layers: dict[str, Size] = field(default_factory=dict)  # the cross-attentions
     self_layers: dict[str, Size] = field(default_factory=dict)
     image_layers: dict[int, dict[str, Size]] = field(default_factory=dict)  # by image prompt
     totals: dict[Any, Total] = field(default_factory=dict)  # over steps, if attention="sum"
     counts: dict[str, int] = field(default_factory=dict)  # of its first forward: Given.counts
+    each: dict[str, int] = field(default_factory=dict)  # bytes by kind foreseen of a later forward
 
     @property
     def finished(self) -> bool | None:

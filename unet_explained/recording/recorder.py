@@ -16,8 +16,8 @@ from .axes import Trace
 from .budget import Budget
 from .given import Given
 from .hooks import Hooks, called_modules
-from .identity import ASIDE, ROLES, Origin, Reader, Row, current
-from .kept import RecordedStep, Total, image_key
+from .identity import ASIDE, ROLES, Origin, Reader, Row, current, depth_of
+from .kept import RecordedRun, RecordedStep, Total, image_key
 from .nested import copied, first, moved, size_of
 from .nonfinite import extent
 from .pairs import Pair, Size
@@ -38,7 +38,8 @@ class Recorder:
         self.recording, self.options = recording, recording.options
         self.budget, self.trace, self.reader = budget, trace, reader
         self.only: Origin | None = None
-        self.thread = local()  # .now is the forward that this thread is in
+        self.thread = local()  # .inside: the forwards that this thread is in, each with its depth
+        self.promised: list[RecordedRun] = []  # of which forwards are foreseen that may never come
         self.filing = Lock()
         self.hooks: ref[Hooks] | None = None
         self.arguments: list[str] = []  # of the model's forward, by their order
@@ -98,19 +99,36 @@ class Recorder:
     @property
     def now(self) -> UnderWay | None:
         """The forward that this thread is in; None outside of one of the whole model."""
-        return getattr(self.thread, "now", None)
+        inside = getattr(self.thread, "inside", None)
+        return inside[-1][1] if inside else None
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """A forward starts, in the place of one of this thread that never ended."""
-        self.thread.now = None
+        """A forward starts, in the place of those of this thread that never ended."""
+        inside, depth = self.thread.__dict__.setdefault("inside", []), depth_of(module)
+        while inside and inside[-1][0] >= depth:
+            inside.pop()
+        nested = bool(inside)
+        inside.append((depth, None))
+        inside[-1] = depth, self.begun(module, args, kwargs, depth, nested)
+
+    def begun(
+        self, module: nn.Module, args: tuple, kwargs: dict, depth: int, nested: bool
+    ) -> UnderWay | None:
+        """A forward that starts; None if it is none to be recorded. nested: it is inside another,
+        so whatever its texts are, it is no forward of the loop that makes that one."""
         given = dict(zip(self.arguments, args)) | kwargs
         sample, timestep = given.get("sample"), given.get("timestep")
         if not (isinstance(sample, Tensor) and sample.ndim and isinstance(timestep, Tensor | Real)):
-            return  # the model itself complains
+            return None  # the model itself complains
         context = given.get("encoder_hidden_states")
-        origin, rows = self.whose(sample, context)
+        identity = current(module, depth)
+        if identity is None and self.reader and not nested:
+            identity = self.reader.identity(sample, context)
+        origin, rows = None, (Row(),) * len(sample)
+        if identity and len(identity.rows) == len(sample):
+            origin, rows = identity.origin, identity.rows
         if origin is ASIDE or (self.only and origin is not self.only):
-            return
+            return None
         kept = [
             i for i, row in enumerate(rows)
             if self.options.halves == "both" or row.role is None or row.role.startswith(ROLES[0])
@@ -123,16 +141,16 @@ class Recorder:
         )
         run = self.recording.run_of(origin or (self._this_thread(), tuple(sample.shape)), origin)
         step = RecordedStep(torch.as_tensor(timestep).detach().clone(), rows, tuple(kept))
-        self.thread.now = UnderWay(run, step, arguments, self.budget.foresee())
+        self.give_back()
+        return UnderWay(run, step, arguments, self.budget.foresee())
 
-    def whose(self, sample: Tensor, context) -> tuple[Origin | None, tuple[Row, ...]]:
-        """The run that the forward is of, and its rows, as far as anybody says them."""
-        identity = current()
-        if identity is None and self.reader:
-            identity = self.reader.identity(sample, context)
-        if identity is None or len(identity.rows) != len(sample):
-            return None, (Row(),) * len(sample)
-        return identity.origin, identity.rows
+    def give_back(self) -> None:
+        """What was foreseen of runs that were given up."""
+        with self.filing:
+            for run in [run for run in self.promised if run.origin and run.origin.ended]:
+                missing = (run.origin.forwards or 0) - len(run.steps)  # type: ignore[union-attr]
+                self.budget.give_back(run.each, max(missing, 0))
+                self.promised.remove(run)
 
     def _this_thread(self) -> object:
         """A key of its own; what the system calls a thread is given to the next one too."""
@@ -184,22 +202,22 @@ class Recorder:
         rows = now.step.rows_slice
         mask = None if pair.mask is None else pair.mask[rows]
         pair = Pair(pair.q[rows], pair.k[rows], mask)
-        if now.foreseen.fits("self-attention", size_of(pair) * now.forwards):
+        if now.foreseen.fits("self-attention", size_of(pair), now.forwards):
             now.step.pairs[name] = copied(pair)
 
     def hold(self, now: UnderWay, name: str, pair: Pair) -> None:
         """Those of a cross-attention wait: at the forward's end equal layers are one product."""
         _, heads, queries, _ = pair.q.shape
-        keys, mode = pair.text or pair.k.shape[2], self.options.attention
+        keys, mode, forwards = pair.text or pair.k.shape[2], self.options.attention, now.forwards
         entries = len(now.step.kept) * queries * keys
         if mode == "sum":  # float32, once for all forwards that have the same rows
             rows = now.step.rows
             sums = (t.sums.get(name) for t in now.run.totals.values() if t.rows == rows)
             known = any(one is not None and one.shape[-1] == keys for one in sums)
-            entries *= 4 * (not known)
+            entries, forwards = 4 * entries * (not known), 1
         else:
-            entries *= 2 * now.forwards * (heads if mode == "heads" else 1)
-        if now.foreseen.fits("attention", entries):
+            entries *= 2 * (heads if mode == "heads" else 1)
+        if now.foreseen.fits("attention", entries, forwards):
             now.held.append((name, pair))
             now.bytes += pair.q.nbytes + pair.k.nbytes
             if now.bytes > HELD:
@@ -207,7 +225,7 @@ class Recorder:
 
     def keep_value(self, name: str, module: nn.Module, args: tuple, output) -> None:
         now = self.now
-        if now and now.foreseen.fits("values", size_of(output) * now.forwards):
+        if now and now.foreseen.fits("values", size_of(output), now.forwards):
             now.step.values[unused(name, now.step.values)] = copied(output)
 
     def look(self, name: str, module: nn.Module, args: tuple, output) -> None:
@@ -225,7 +243,11 @@ class Recorder:
 
         So an interrupted forward leaves nothing behind, and the device is waited for only here.
         """
-        now, self.thread.now = self.now, None
+        inside = self.thread.__dict__.get("inside", [])
+        _, now = inside.pop() if inside else (0, None)
+        if inside and depth_of(module) <= inside[-1][0]:
+            inside.pop()  # the last one was inside this one and never ended: neither is whole
+            return
         if now is None:
             return
         step, run = now.step, now.run
@@ -243,9 +265,12 @@ class Recorder:
                 total = run.totals.setdefault((step.rows, *sorted(tokens)), Total(step.rows))
                 total.add(step.attention)
                 step.attention = {}
+            if not run.steps and now.forwards > 1:
+                run.each = now.foreseen.each
+                self.promised.append(run)
             self.recording.file(run, step, now.given, self.budget.left)
             if (trace := self.trace()) and not self.recording.calls:
-                self.recording.calls = trace.calls
+                self.recording.calls = tuple(trace.calls)
                 trace.close()  # one forward shows the shapes of all
 
 

@@ -1,5 +1,6 @@
 """Recording: what was seen while a model ran, by name, step, head, token and word."""
 
+import copy
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +16,7 @@ from .given import Given, Inputs, lacking, whole
 from .identity import Origin, Reader, Text
 from .kept import Options, RecordedRun, RecordedStep, Stats
 from .maps import Maps
+from .nested import copied
 from .nonfinite import Nonfinite, first_nonfinite
 from .pairs import Size
 from .patterns import config_of, pick
@@ -29,6 +31,8 @@ class Recording:
     runs: a RecordedRun for each run, whatever ran beside it; forwards that nobody calls theirs form
     one for each thread and size. Reads work while a run goes on; of several, run= says which.
     config, dtype: what the model was built from, and its numbers; None for a model without.
+    What is read is a copy, which may be written into. The tensors in `runs` alone are the record
+    itself: read them, and write nothing into them.
     """
 
     def __init__(
@@ -39,15 +43,15 @@ class Recording:
         reader: Reader | None = None,
     ) -> None:
         self.options = options
-        self.names: list[str] = []
+        self.names: tuple[str, ...] = ()
         self.kept: set[str] = set()  # the modules whose outputs are asked for
         self.see_names(names)
         self.failed: dict[str, str] = {}  # attentions without maps, and why
-        self.calls: list[Call] = []
-        self.runs: list[RecordedRun] = []
+        self.calls: tuple[Call, ...] = ()
+        self.runs: tuple[RecordedRun, ...] = ()
         self._model = model  # weakly: a recording does not keep a model alive
         self._reader = reader
-        self.config = config_of(model())
+        self._config = config_of(model())
         self.dtype: torch.dtype | None = getattr(model(), "dtype", None)
         self._runs: dict[object, RecordedRun] = {}
         self._inputs = Inputs()
@@ -59,7 +63,7 @@ class Recording:
 
     def see_names(self, names: Sequence[str]) -> None:
         """The modules that the model has, or now has too."""
-        self.names = list(dict.fromkeys([*self.names, *names]))
+        self.names = tuple(dict.fromkeys([*self.names, *names]))
         globs = self.options.patterns
         self.kept = {name for name in self.names if any(fnmatchcase(name, g) for g in globs)}
 
@@ -71,8 +75,8 @@ class Recording:
         """A forward ended; left: bytes of the budget that its inputs may have, and older ones."""
         if not run.steps:
             run.counts = given.counts
-            self.runs.append(run)
-        run.steps.append(step)
+            self.runs = (*self.runs, run)
+        run.steps = (*run.steps, step)
         self._inputs.keep(step, given, left)
 
     def __repr__(self) -> str:
@@ -80,6 +84,10 @@ class Recording:
         runs = [f"{len(run.steps)}{unfinished.get(run.finished, '')}" for run in self.runs]
         layers = len(self.runs[0].layers) if self.runs else 0
         return f"Recording(forwards of each run: {', '.join(runs)}; cross-attentions: {layers})"
+
+    @property
+    def config(self) -> dict | None:
+        return copy.deepcopy(self._config)
 
     @property
     def shapes(self):
@@ -150,7 +158,7 @@ class Recording:
     def values(self, name: str, *, run: int | None = None) -> list:
         """The outputs of a module, one a forward: a tensor, or a tuple as forward gave it.
 
-        None in the place of a forward that did not call it.
+        Copies, made for each call of this; None in the place of a forward that did not call it.
         Raises KeyError for a module that is not there or that record() was not asked to keep.
         """
         if not isinstance(name, str):
@@ -163,7 +171,7 @@ class Recording:
         steps = self._run(run).steps
         if not any(name in step.values for step in steps):
             raise KeyError(f"{name!r} was not called: a list of modules, or fewer calls than that")
-        return [step.values.get(name) for step in steps]
+        return [copied(step.values.get(name)) for step in steps]
 
     def attention(
         self,
@@ -227,26 +235,26 @@ class Recording:
         from .watch import replayed
 
         one, model = self._step(step, run), unet if unet is not None else self._model()
-        if model is None:
-            raise ValueError(f"{GONE}: pass unet=")
-        given = whole(one.given, step)
-        if unet is None and (why := given.no_more(model)):
+        if why := self.why_no_replay(step, run=run, unet=unet):
             raise ValueError(why)
-        return replayed(model, given, one.batch, *patterns, **options)
+        return replayed(model, whole(one.given, step), one.batch, *patterns, **options)
 
     def given(self, step: int, *, run: int | None = None) -> dict[str, Any]:
-        """What the UNet was given at a step, by the names of its forward's arguments.
+        """What the UNet was given at a step, by the names of its forward's arguments; copies.
 
+        A record keeps these tensors themselves, and notices what torch writes into them; what is
+        written past torch, through numpy or .data, it cannot notice.
         Raises IndexError for a step that there is not, and ValueError where it is not there.
         """
-        return whole(self._step(step, run).given, step).by_name
+        return copied(whole(self._step(step, run).given, step).by_name)
 
-    def why_no_replay(self, step: int, *, run: int | None = None) -> str:
-        """Why replay() cannot be had of a step, without unet=; "" if it can."""
+    def why_no_replay(self, step: int, *, run: int | None = None, unet=None) -> str:
+        """Why replay() cannot be had of a step; "" if it can."""
         one, model = self._step(step, run), self._model()
-        if model is None:
-            return GONE
-        return lacking(one.given, step) or whole(one.given, step).no_more(model)
+        if unet is None and model is None:
+            return f"{GONE}: pass unet="
+        no_room = lacking(one.given, step)
+        return no_room if no_room or unet is not None else whole(one.given, step).no_more(model)
 
     def number(self, run: int | None = None) -> int:
         """Which of `runs` is meant: for None the only one. ValueError or IndexError if none is."""

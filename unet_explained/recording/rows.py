@@ -57,7 +57,7 @@ def stage_of(name: str) -> str:
     raise ValueError(f"{name!r} begins like no module of the UNet's stages")
 
 
-def rows_of(calls: list[Call]) -> list[Row]:
+def rows_of(calls: Sequence[Call]) -> list[Row]:
     """In order of execution, a module before its parts; the first call is the model's own."""
     rows = [Row(0, tensor.name, "input", tensor) for tensor in calls[0].inputs]
     calls = [call for call in calls if call.inputs and call.outputs]

@@ -3,7 +3,7 @@
 import csv
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -141,7 +141,7 @@ def summary(model):
         return torchinfo.summary(skeleton(config, dtype), input_data=inputs, verbose=0)
 
 
-def _table(title: str, calls: list[Call]) -> ShapeTable:
+def _table(title: str, calls: Sequence[Call]) -> ShapeTable:
     return ShapeTable(title, calls[0].inputs, tuple(rows_of(calls)))
 
 

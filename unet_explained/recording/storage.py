@@ -184,19 +184,20 @@ class Unpacking:
         options = self.structure["options"]
         options |= {"patterns": tuple(options["patterns"])}
         recording = Recording(Options(**options), self.structure["names"], _gone)
-        recording.config = self.structure["config"]
+        recording._config = self.structure["config"]
         dtype = self.structure["dtype"]
         recording.dtype = dtype and _dtype(dtype)
-        recording.calls = [self._call(*call) for call in self.structure["calls"]]
+        recording.calls = tuple(self._call(*call) for call in self.structure["calls"])
         recording.failed = self.structure["failed"]
-        recording.runs = [self._run(recording.options, run) for run in self.structure["runs"]]
+        runs = self.structure["runs"]
+        recording.runs = tuple(self._run(recording.options, run) for run in runs)
         return recording
 
     def _run(self, options: Options, run: dict) -> RecordedRun:
         return RecordedRun(
             options,
             None if run["origin"] is None else Origin(**run["origin"]),
-            [self._step(**step) for step in run["steps"]],
+            tuple(self._step(**step) for step in run["steps"]),
             {name: (height, width) for name, (height, width) in run["layers"].items()},
             {name: (height, width) for name, (height, width) in run["self_layers"].items()},
             {

@@ -15,6 +15,7 @@ from .given import Given
 from .hooks import Hooks
 from .identity import Identity, Origin, Reader, Row, identified
 from .kept import Options
+from .nested import changed
 from .nonfinite import say
 from .patterns import device_of, matching, uncompiled
 from .processors import autocast_as, running_with
@@ -114,7 +115,7 @@ class Watch:
     def __exit__(self, kind=None, error: BaseException | None = None, trace=None) -> None:
         for part in reversed(self._parts):
             part.close()
-        self._recorder.thread.now = None  # a forward that did not end holds what it saw
+        self._recorder.thread.inside = []  # a forward that did not end holds what it saw
         memory.note(error)
         if error is None:
             say(self._recording)
@@ -126,8 +127,8 @@ def replayed(
     """One forward again, of these arguments, under a recorder; options as for record()."""
     origin = Origin(forwards=1, told=True)
     watch = record(unet, *patterns, **options).of(origin)
-    with as_then(unet, given), watch as recording, identified(Identity(origin, rows)):
-        unet(**given.by_name)
+    with as_then(unet, given), watch as recording, identified(Identity(origin, rows), unet):
+        unet(**changed(given.by_name, lambda tensor: tensor))  # diffusers' takes from its lists
     origin.finished = True
     return recording
 

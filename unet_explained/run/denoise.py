@@ -9,7 +9,7 @@ from inspect import signature
 from math import inf
 from numbers import Integral
 from typing import Any
-from weakref import ref
+from weakref import finalize, ref
 
 import numpy as np
 import torch
@@ -69,14 +69,23 @@ class Run:
     negative_prompt: str
     guidance: float
     seed: int
-    latents: Float[Tensor, "1 channel height width"] = field(repr=False)
+    _latents: Float[Tensor, "1 channel height width"] = field(repr=False)
     recording: Recording = field(repr=False)
     pipeline: "Pipeline" = field(repr=False)
 
-    @cached_property
+    @property
+    def latents(self) -> Float[Tensor, "1 channel height width"]:
+        """The last ones, a copy."""
+        return self._latents.clone()
+
+    @property
     def image(self) -> Image.Image:
-        """The picture, decoded by the VAE when it is first asked for."""
-        return self.pipeline.decode(self.latents)
+        """The picture, a copy; decoded by the VAE when it is first asked for."""
+        return self._image.copy()
+
+    @cached_property
+    def _image(self) -> Image.Image:
+        return self.pipeline.decode(self._latents)
 
     @property
     def timesteps(self) -> tuple[int | float, ...]:
@@ -195,7 +204,7 @@ class Pipeline:
             with advising(f"step {index} of {total} ({width} x {height} pixels, {unet.dtype})"):
                 sample = scheduler.scale_model_input(torch.cat([latents] * len(prompts)), timestep)
                 given = dict(sample=sample.to(unet.dtype), timestep=timestep) | beside
-                with identified(identity):
+                with identified(identity, unet):
                     prediction = unet(**given).sample.float()
                 file(given, prediction)
                 if guided:
@@ -278,6 +287,7 @@ def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict, Ten
         cast = autocast_of(given["sample"].device.type)
         recording.file(run, step, Given.of(given)._replace(autocast=cast), inf)
 
+    finalize(file, setattr, identity.origin, "ended", True)  # the loop holds it to its own end
     return recording, file
 
 

@@ -60,7 +60,8 @@ def maps_of(
     origin = Origin(1)
     rows = tuple(Row(text, number, ROLES[0]) for number in range(len(times)))
     watch = record_unet(unet, **options).of(origin)
-    with watch as recording, identified(Identity(origin, rows)), advising("a forward"):
+    identity = identified(Identity(origin, rows), unet)
+    with watch as recording, identity, advising("a forward"):
         unet(
             noisy.to(unet.device, unet.dtype),
             steps.to(unet.device),

@@ -28,16 +28,18 @@ def explore(
     image: Any = None,
     picture: int | None = None,
     run: int | None = None,
+    unet: Any = None,
 ) -> "Explorer":
     """A live view of which pixels look at which word, at any layer, head, step and half.
 
     what: a Run, or a Recording of any pipeline, live or loaded; then image is the picture that it
-    became, if there is one, and picture and run say which of several, as for Recording.attention.
+    became, if there is one, and picture and run say which of several, as for Recording.attention;
+    unet is the model to run it again on, if the one that was recorded is gone.
     recording: of the Run, `with ux.record(pipe.unet) as recording: run = pipe(...)`, for the means
     over all steps at once. What was not recorded is replayed when asked for, if it can be.
     TypeError for what is neither; ValueError or IndexError for what does not fit, or holds no map.
     """
-    subject = subject_of(what, recording, image=image, picture=picture, run=run)
+    subject = subject_of(what, recording, image=image, picture=picture, run=run, unet=unet)
     if subject is None:
         raise TypeError(
             "explore: expected a Run, which pipe(...) returns, or a Recording, got "
@@ -54,6 +56,7 @@ class Explorer(View):
     """
 
     name = "explorer"
+    holds = ("_subject", "_source")
     about = Dict().tag(sync=True)  # the words of each half, layers, timesteps, the first choice
     picture = Bytes().tag(sync=True)  # PNG
     first = Dict().tag(sync=True)  # the answer to the first choice, as answer() gives it

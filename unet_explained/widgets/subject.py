@@ -7,18 +7,22 @@ from typing import Any
 from PIL import Image
 
 from ..recording import Recording, Text
+from ..recording.budget import BudgetError, text
 from ..recording.identity import ROLES
 from ..recording.kept import RecordedRun
-from ..recording.patterns import pick
+from ..recording.patterns import pick, uncompiled
 from ..run.denoise import Run
 from ..run.pictures import as_image
+
+ROOM = 2 * 10**9  # bytes that a view may keep of one forward that it runs again
 
 
 class Subject:
     """rows: for each half, by step, the row of the batch that is the picture's; texts: its texts.
 
     A half goes by its rows' role; where nobody said one, by the name that a record reads all by.
-    replays: a record of the same forwards that can run them again, and the number of its run.
+    replays: a record of the same forwards that can run them again, and the number of its run; unet:
+    the model to run them on, if theirs is gone.
     """
 
     def __init__(
@@ -28,12 +32,16 @@ class Subject:
         picture: int | None = None,
         image: Callable[[], Image.Image | None] = lambda: None,
         replays: tuple[Recording, int] | None = None,
+        unet: Any = None,
     ) -> None:
         self.recording, self.number, self.picture = recording, number, picture
         self.run: RecordedRun = recording.runs[number]
         self._image, self._replays = image, replays or (recording, number)
+        self._unet = None if unet is None else uncompiled(unet)
         steps = [replace(s, kept=tuple(range(len(s.batch)))) for s in self.run.steps]
-        self._whole = RecordedRun(replace(self.run.options, halves="both"), self.run.origin, steps)
+        self._whole = RecordedRun(
+            replace(self.run.options, halves="both"), self.run.origin, tuple(steps)
+        )
         roles = dict.fromkeys(row.role for step in steps for row in step.batch if row.role)
         first, *others = sorted(roles, key=lambda role: role != ROLES[0]) or ROLES[:1]
         self.told = bool(roles)  # whether anybody said which half is which
@@ -104,7 +112,7 @@ class Subject:
     def why_no_replay(self, step: int) -> str:
         """Why a step cannot be run again; "" if it can."""
         recording, number = self._replays
-        return recording.why_no_replay(step, run=number)
+        return recording.why_no_replay(step, run=number, unet=self._unet)
 
     def replayable(self, step: int) -> bool:
         return not self.why_no_replay(step)
@@ -114,18 +122,30 @@ class Subject:
         if why := self.why_no_replay(step):
             raise ValueError(f"This was not recorded and cannot be computed again: {why}.")
         recording, number = self._replays
-        return recording.replay(step, *patterns, run=number, **options)
+        asked = dict(options) if number == 0 else {"run": number} | options
+        options = options | {"budget": ROOM, "run": number, "unet": self._unet}
+        try:
+            return recording.replay(step, *patterns, **options)
+        except BudgetError as error:
+            told = [str(step), *map(repr, patterns), *(f"{k}={v!r}" for k, v in asked.items())]
+            size = text(error.needed, up=True)
+            raise ValueError(
+                f"This takes {size}, more than a view keeps of one step: read it with "
+                f'rec.replay({", ".join(told)}, budget="{size}").'
+            ) from error
 
 
 def subject_of(what: Any, recording: Any = None, **chosen: Any) -> Subject | None:
     """Of a Run, which a recording may know more of, or of a Recording; None for anything else.
 
-    chosen: image, picture and run, for a Recording. TypeError and ValueError for what does not fit.
+    chosen: image, picture, run, unet, for a Recording. TypeError and ValueError for what does not
+    fit.
     """
     if isinstance(what, Run):
-        given = ", ".join(f"{name}=" for name, value in chosen.items() if value is not None)
+        given = [f"{name}=" for name, value in chosen.items() if value is not None]
         if given:
-            raise TypeError(f"a Run has its own picture: leave {given} out")
+            names = ", ".join(given)
+            raise TypeError(f"a Run has its own picture and model: leave {names} out")
         if recording is None:
             return Subject(what.recording, 0, image=lambda: what.image)
         number = _number(what, recording)
@@ -136,7 +156,7 @@ def subject_of(what: Any, recording: Any = None, **chosen: Any) -> Subject | Non
         raise TypeError("expected one recording, got two: pass a Run first, or one recording alone")
     number = what.number(chosen["run"])
     image = None if chosen["image"] is None else as_image(chosen["image"])
-    return Subject(what, number, chosen["picture"], lambda: image)
+    return Subject(what, number, chosen["picture"], lambda: image, unet=chosen["unet"])
 
 
 def _number(run: Run, recording: Any) -> int:

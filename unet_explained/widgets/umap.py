@@ -41,11 +41,12 @@ def umap(
     image: Any = None,
     picture: int | None = None,
     run: int | None = None,
+    unet: Any = None,
     **counts: int,
 ) -> "UMap":
     """A map of the U to point at, open and colour; of a run, with its activity, features and maps.
 
-    what: a Run, a Recording (image, picture and run as for explore), a pipeline, a UNet, or what
+    what: a Run, a Recording (image, picture, run, unet as for explore), a pipeline, a UNet, or what
     shape_table takes: a preset's name, a config, a hub id.
     counts: batch, height and width of the latents, tokens; a run has its own.
     The view's `selected` is the name of the module that is open, "" for none; `colour` is one of
@@ -56,7 +57,7 @@ def umap(
         raise TypeError(
             f"umap() takes {', '.join(COUNTS)} as counts, not {', '.join(sorted(unknown))}"
         )
-    chosen = dict(image=image, picture=picture, run=run)
+    chosen = dict(image=image, picture=picture, run=run, unet=unet)
     if subject := subject_of(what, **chosen):
         if counts:
             raise TypeError(f"a run has its own {', '.join(counts)}: leave them out")
@@ -79,6 +80,7 @@ class UMap(View):
     """What `umap` returns: drawing and modules are its data, the other traits its state."""
 
     name = "umap"
+    holds = ("_source",)
     given = Unicode().tag(sync=True)
     drawing = Dict().tag(sync=True)
     modules = Dict().tag(sync=True)

@@ -33,13 +33,17 @@ class Asked(ValueError):
 class View(anywidget.AnyWidget):
     """A live view: traits are its state; scripts and a style of its name, beside it, draw them.
 
+    A view that a page shows lives until close(); one that none has shown, as long as it is held.
+
     Pages ask for more than the state: `answer` gives it. Where no kernel runs, a notebook shows
     `still()`, and a file written by to_html answers what `baked()` lists. JSON has no NaN: what is
     not finite is told as null.
     """
 
     name: ClassVar[str]  # of NAME.css and NAME.js
+    holds: ClassVar[tuple[str, ...]] = ()  # attributes that keep a run alive: close() lets go
     title = Unicode().tag(sync=True)
+    _closed = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         if "name" in vars(cls):  # traitlets make subclasses of their own
@@ -53,6 +57,32 @@ class View(anywidget.AnyWidget):
 
     def send(self, content: Any, buffers: list | None = None) -> None:
         super().send(finite(content), buffers)
+
+    def open(self) -> None:
+        """Not before a page asks for model_id: what is open is in a registry, which keeps it."""
+
+    @property
+    def model_id(self) -> str:
+        """What a page knows it by."""
+        if self.comm is None and not self._closed:
+            told = self.get_state()
+            super().open()
+            # A run in another thread may have changed some of it meanwhile.
+            late = {name for name, value in self.get_state().items() if value != told[name]}
+            self.send_state(late or ())
+        return super().model_id
+
+    def close(self) -> None:
+        """Takes it from the page, and lets go of what it is of."""
+        super().close()
+        self._closed = True
+        for name in self.holds:
+            vars(self).pop(name, None)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.holds:
+            raise Asked("this view was closed: make another one")
+        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
     def still(self) -> bytes:
         """A PNG of the view as it is now."""
