@@ -1,6 +1,5 @@
 """Loading: the bundled model, a folder in diffusers' layout, a hub id, a single file."""
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,17 @@ from safetensors.torch import load_file
 
 from ..json_file import AGAIN, read_json
 from ..model import UNet2DConditionModel, UNetConfig
+from .building import empty_unet, filled, no_progress_bars, shapes_of
 from .damage import expect_finite, named
 from .denoise import Pipeline
 from .fast import choose, place
 from .files import Search, search_of, weights_in
 from .hub import find_pipeline, find_unet
-from .kinds import defaults, text_encoders
+from .kinds import TEXT_ENCODERS, defaults, text_encoders
 from .preview import latent_rgb_of
+from .single import read_pipeline, read_unet
 from .sums import verify
 from .weights import compare, files_of, header, look_over
-
-TEXT_ENCODERS = "text_encoder", "text_encoder_2"
 
 
 def load(
@@ -46,11 +45,11 @@ def load(
     wanted = search_of(dtype != torch.float32, search)
     path = find_pipeline(what, wanted)
     look_over(path, wanted)
-    parts = _from_single_file(path) if path.is_file() else _from_folder(path, wanted)
+    parts = read_pipeline(path) if path.is_file() else _from_folder(path, wanted)
     if not allow_nonfinite:
         for name in ("unet", *TEXT_ENCODERS, "vae"):
             if name in parts:
-                expect_finite(path if path.is_file() else path / name, parts[name])
+                expect_finite(f"{path}, {name}" if path.is_file() else path / name, parts[name])
     parts["unet"] = place(parts["unet"], device, dtype)
     parts["vae"] = place(parts["vae"], device, _vae_dtype(parts["vae"], dtype))
     for name in TEXT_ENCODERS:
@@ -125,7 +124,7 @@ def _from_folder(folder: Path, search: Search) -> dict:
         "text_encoder_2": transformers.CLIPTextModelWithProjection,
         "vae": diffusers.AutoencoderKL,
     }
-    with _no_progress_bars(transformers.utils.logging):
+    with no_progress_bars():
         whole = {part: _read_whole(kinds[part], folder / part, options[part]) for part in options}
     for name in [part.replace("text_encoder", "tokenizer") for part in readers]:
         with named(folder / name):
@@ -157,48 +156,16 @@ def _read_whole(kind: Any, folder: Path, options: dict[str, Any]):
     return model
 
 
-@contextmanager
-def _no_progress_bars(logging):
-    """A local file loads in less time than a bar takes to read."""
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    yield
-    if enabled:
-        logging.enable_progress_bar()
-
-
-def _from_single_file(path: Path) -> dict:
-    """A file with CompVis names, by diffusers' converter; it needs the kind's configs, cached."""
-    import diffusers
-
-    try:
-        reference = diffusers.StableDiffusionPipeline.from_single_file(
-            str(path), safety_checker=None, load_safety_checker=False
-        )
-    except Exception as error:
-        raise ValueError(
-            f"{path}: could not be read as a Stable Diffusion checkpoint ({error}). A single file "
-            "holds no tokenizer and no configs: those are fetched from the hub the first time"
-        ) from error
-    unet = _empty_unet(UNetConfig.load(dict(reference.unet.config)))
-    unet.load_state_dict(reference.unet.state_dict(), assign=True)
-    names = ("tokenizer", "text_encoder", "vae", "scheduler")
-    return {"unet": unet} | {name: getattr(reference, name) for name in names}
-
-
-def _read_unet(folder: Path, search: Search) -> UNet2DConditionModel:
-    unet = _empty_unet(UNetConfig.load(folder))
-    wanted = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}
-    files = files_of(folder, search)
+def _read_unet(place: Path, search: Search) -> UNet2DConditionModel:
+    """Of a folder with its config, or a file."""
+    if place.is_file():
+        return read_unet(place)
+    config, files = UNetConfig.load(place), files_of(place, search)
     if all(file.suffix == ".safetensors" for file in files):  # before a tensor is read
+        wanted = shapes_of(empty_unet(config).state_dict())
         compare(files[0], {n: shape for file in files for n, shape in header(file).items()}, wanted)
     state = {name: tensor for file in files for name, tensor in _read_state(file).items()}
-    compare(files[0], {name: tuple(tensor.shape) for name, tensor in state.items()}, wanted)
-    for name, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise ValueError(f"{files[0]}: {name} is {tensor.dtype}, expected floating point")
-    unet.load_state_dict(state, assign=True)
-    return unet.requires_grad_(True)
+    return filled(files[0], config, state)
 
 
 def _names(folder: Path) -> list[str]:
@@ -213,9 +180,3 @@ def _read_state(file: Path) -> dict[str, torch.Tensor]:
     if isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values()):
         return state
     raise ValueError(f"{file}: expected tensors by name; get the checkpoint's .safetensors file")
-
-
-def _empty_unet(config: UNetConfig) -> UNet2DConditionModel:
-    """On the meta device: nothing is allocated or initialised that weights will replace."""
-    with torch.device("meta"):
-        return UNet2DConditionModel(config)
