@@ -51,6 +51,8 @@ def no_progress_bars() -> Iterator[None]:
 
     enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    yield
-    if enabled:
-        logging.enable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()

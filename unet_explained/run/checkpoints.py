@@ -33,10 +33,23 @@ def load(
     """A text-to-image pipeline, ready to run: Stable Diffusion 1.x, 2.x, turbo, LCM, SDXL.
 
     what: None (the bundled model), a folder or hub id in diffusers' layout, or a single
-    .safetensors file. device and dtype (torch_dtype is the same): by default CUDA in float16, else
-    the CPU in float32; a VAE whose config says force_upcast stays in float32. search: subfolder,
-    variant, use_safetensors, revision, token, cache_dir, local_files_only, as diffusers has them.
-    An id is looked for in the hub's cache, then on the hub. guidance and steps: see run/kinds.py.
+    .safetensors file of 1.x, 2.x or SDXL. device and dtype (torch_dtype is the same): by default
+    CUDA in float16, else the CPU in float32; a VAE whose config says force_upcast stays in float32.
+    search: subfolder, variant, use_safetensors, revision, token, cache_dir, local_files_only, as
+    diffusers has them. An id is looked for in the hub's cache, then on the hub. guidance and steps:
+    see run/kinds.py.
+
+    For a single file nothing is fetched. Two things no name or shape in it shows. That it is
+    distilled: pass guidance=1 and the steps of turbo, lightning or LCM, and set pipe.scheduler.
+    Whether 2.x predicts velocity or noise: a .yaml beside the file, its modelspec.prediction_type
+    or its mark v_pred say so; without them it is velocity, as for diffusers. For a 2.x base file:
+
+        pipe.scheduler = pipe.scheduler.from_config(
+            pipe.scheduler.config, prediction_type="epsilon"
+        )
+
+    and pass height=512, width=512.
+
     Raises FileNotFoundError if it cannot be found, and ValueError if it is damaged (weights that
     are NaN or Inf are, unless allow_nonfinite is true) or, before any of its weights is fetched or
     read, if it is of another kind, with the lines that run it.

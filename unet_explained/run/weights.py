@@ -37,13 +37,13 @@ CONTROLNET = "which a pipeline of diffusers' runs; ux.record takes that"
 TRANSFORMER = "which has no UNet: there is nothing in it that this package opens"
 WHOLE = "give the file or folder of the whole checkpoint"
 ORIGINS = (
+    ("joint_blocks.", f"this is Stable Diffusion 3, {TRANSFORMER}"),
+    ("double_blocks.", f"this is FLUX or its like, {TRANSFORMER}"),
     ("model.diffusion_model.", "these are the names of a single file: give ux.load that file"),
     ("lora", "this is a LoRA, which diffusers' load_lora_weights puts on top of a pipeline"),
     ("emb_params", f"this is a textual inversion, which diffusers' {INVERSION}"),
     ("controlnet_", f"this is a ControlNet, {CONTROLNET}"),
     ("control_model.", f"this is a ControlNet, {CONTROLNET}"),
-    ("joint_blocks.", f"this is Stable Diffusion 3, {TRANSFORMER}"),
-    ("double_blocks.", f"this is FLUX or its like, {TRANSFORMER}"),
     ("text_model.", f"this is a text encoder; {WHOLE}"),
     ("transformer.resblocks.", f"this is a text encoder; {WHOLE}"),
     ("decoder.", f"this is a VAE; {WHOLE}"),
@@ -58,8 +58,7 @@ def look_over(path: Path, search: Search) -> None:
     And ValueError for a folder that holds a pipeline of another kind.
     """
     if path.is_file():
-        if path.suffix == ".safetensors":
-            header(path)
+        header(path)
         return
     for pattern in JSON_FILES:
         for file in sorted(path.glob(pattern)):
