@@ -17,7 +17,7 @@ import unet_explained as ux
 from unet_explained.__main__ import main
 from unet_explained.model import UNetConfig
 from unet_explained.run.building import empty_unet
-from unet_explained.run.family import family_of
+from unet_explained.run.family import TABLES, family_of
 
 from_pretrained = ux.UNet2DConditionModel.from_pretrained
 LAYERS = 2  # of every level, in all families
@@ -152,6 +152,7 @@ NO_UNET = {
     "emb_params": "textual inversion.*load_textual_inversion",
     "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": "Diffusion 3.*no UNet",
     "double_blocks.0.img_attn.proj.weight": "FLUX.*no UNet",
+    "model.diffusion_model.blocks.0.weight": r"It has 1 tensors, as model\.diffusion_model\.bl",
     "something.else": r"It has 1 tensors, as something\.else",
 }
 
@@ -168,7 +169,9 @@ def test_a_file_without_a_unet_is_named_for_what_it_is(name, tmp_path):
 def test_what_is_of_no_known_family_is_said_with_what_was_found(tmp_path):
     first = {"conv_in.weight": torch.zeros(320, 4, 3, 3)}  # as if cut off by the tool that wrote it
     file = compvis.sparse(tmp_path / "model.safetensors", first)
-    with pytest.raises(ValueError, match=r"no family that is known .*block_out_channels=\(\)"):
+    with pytest.raises(
+        ValueError, match=r"of 1 tensors, is of no family .*block_out_channels=\(\)"
+    ):
         ux.shape_table(file)
     state = {n: t for n, t in tensors("sd15").items() if "transformer_blocks" not in n}
     compvis.sparse(file, compvis.unet(state, 2))
@@ -228,6 +231,12 @@ def test_the_lines_of_that_refusal_write_it(tmp_path, capsys):
     lines = re.findall(r"^    (.*)", capsys.readouterr().err, re.MULTILINE)
     exec("\n".join(lines))
     assert torch.equal(load_file(tmp_path / "model.safetensors")["b"], state["b"])
+
+
+def test_text_encoders_have_heads_of_64_channels_which_no_shape_tells():
+    for encoder in TABLES["text_encoders"].values():
+        config = encoder["config"]
+        assert config["hidden_size"] == 64 * config["num_attention_heads"]
 
 
 def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path):

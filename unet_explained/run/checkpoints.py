@@ -42,7 +42,8 @@ def load(
     For a single file nothing is fetched. Two things no name or shape in it shows. That it is
     distilled: pass guidance=1 and the steps of turbo, lightning or LCM, and set pipe.scheduler.
     Whether 2.x predicts velocity or noise: a .yaml beside the file, its modelspec.prediction_type
-    or its mark v_pred say so; without them it is velocity, as for diffusers. For a 2.x base file:
+    or its mark v_pred say so; without them it is velocity, as for diffusers. For a file of 2.x base
+    or of SD-turbo:
 
         pipe.scheduler = pipe.scheduler.from_config(
             pipe.scheduler.config, prediction_type="epsilon"
@@ -83,7 +84,7 @@ def load_unet(
     allow_nonfinite: bool = False,
     **search,
 ) -> UNet2DConditionModel:
-    """The UNet alone, of any checkpoint whose config is covered: folder or hub id.
+    """The UNet alone, of any checkpoint whose config is covered: folder, file or hub id.
 
     Of a hub id the UNet alone is fetched. Options as load() has them; the UNet is in unet/ or at
     the top, of the subfolder if one is given.

@@ -87,8 +87,9 @@ def family_of(file: Path) -> Family:
     beside = None if compvis else _config_beside(file)
     if not known and beside is None:
         raise ValueError(
-            f"{file}: its UNet is of no family that is known here: {layout}. How many heads it has "
-            "no shape tells: give a folder in diffusers' layout, with its config.json"
+            f"{file}: its UNet, of {len(unet)} tensors, is of no family that is known here: "
+            f"{layout}. How many heads it has no shape tells: give a folder in diffusers' layout, "
+            "with its config.json"
         )
     preset = known[0] if known else None
     table = TABLES["unets"].get(preset, {})

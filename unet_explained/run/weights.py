@@ -36,10 +36,10 @@ INVERSION = "load_textual_inversion adds to a pipeline, which ux.record takes"
 CONTROLNET = "which a pipeline of diffusers' runs; ux.record takes that"
 TRANSFORMER = "which has no UNet: there is nothing in it that this package opens"
 WHOLE = "give the file or folder of the whole checkpoint"
+SINGLE = ("model.diffusion_model.", "these are the names of a single file: give ux.load that file")
 ORIGINS = (
     ("joint_blocks.", f"this is Stable Diffusion 3, {TRANSFORMER}"),
     ("double_blocks.", f"this is FLUX or its like, {TRANSFORMER}"),
-    ("model.diffusion_model.", "these are the names of a single file: give ux.load that file"),
     ("lora", "this is a LoRA, which diffusers' load_lora_weights puts on top of a pipeline"),
     ("emb_params", f"this is a textual inversion, which diffusers' {INVERSION}"),
     ("controlnet_", f"this is a ControlNet, {CONTROLNET}"),
@@ -129,7 +129,7 @@ def compare(file: Path, found: Shapes, wanted: Shapes, by: str = "config.json") 
         first = f"{other[0]}: {found[other[0]]}, and {wanted[other[0]]} by {by}"
         wrong.append(f"has {len(other)} tensors of other shapes, as {first}")
     if wrong:
-        said = _known_origin(extra[:1])
+        said = _known_origin(extra[:1], (SINGLE, *ORIGINS))
         if not said and len(wrong) == 1 and missing:
             said = "Is the config of this model? Was the file saved whole?"
         said = said or f"Weights and {by} are of two models: take both from one place"
@@ -139,11 +139,11 @@ def compare(file: Path, found: Shapes, wanted: Shapes, by: str = "config.json") 
 def origin(names: Collection[str]) -> str:
     """What the names of a file's tensors tell of it, in a sentence."""
     first = f", as {next(iter(names))[:200]}" if names else ""
-    return _known_origin(names) or f"It has {len(names)} tensors{first}"
+    return _known_origin(names, ORIGINS) or f"It has {len(names)} tensors{first}"
 
 
-def _known_origin(names: Iterable[str]) -> str:
-    for part, words in ORIGINS:
+def _known_origin(names: Collection[str], origins: Iterable[tuple[str, str]]) -> str:
+    for part, words in origins:
         if any(part in name for name in names):
             return words[0].upper() + words[1:]
     return ""
