@@ -4,6 +4,7 @@ JAXTYPING_DISABLE=1 switches the check off, for torch.compile, which does not mi
 """
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,21 @@ def randomised():
         return model
 
     return fill
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Whoever asks for an address or a connection fails the test, even if the error is caught."""
+    asked = []
+
+    def refuse(*arguments, **options):
+        asked.append(arguments)
+        raise OSError("this test has no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield
+    assert not asked
 
 
 @pytest.fixture(scope="session")

@@ -91,6 +91,14 @@ assert run.replay(1, "conv_out")["conv_out"][0].shape == (2, 4, 64, 64)
 with ux.intervene(pipe.unet, "mid_block", lambda x: 0 * x):
     pipe("a blue fish", steps=1)
 assert ux.check(lambda x: x, lambda x: x, 1)
+
+from transformers import CLIPTokenizer
+from unet_explained.run.single import CLIP
+from unet_explained.run.family import TABLES
+
+assert CLIPTokenizer.from_pretrained(CLIP)("a cat").input_ids == [49406, 320, 2368, 49407]
+assert "OpenAI" in (CLIP / "LICENSE").read_text()
+assert set(TABLES["pipelines"]) == {"sd1", "sd2", "sdxl"}
 """
 
 

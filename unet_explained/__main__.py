@@ -108,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     shapes_parser = commands.add_parser("shapes", help=COMMANDS["shapes"])
     shapes_parser.add_argument(
         "what",
-        help="a preset (sd15, sd21, sdxl, bundled, ...), a config.json or its folder, or a hub id",
+        help="a preset (sd15, sd21, sdxl, bundled, ...), a config.json or its folder, "
+        "a .safetensors file, or a hub id",
     )
     for name, text in (
         ("batch", "samples in a batch (2: classifier-free guidance)"),
@@ -171,7 +172,7 @@ def tour(options) -> None:
 
 
 def shapes(options) -> None:
-    """The shape table of a preset, a config or a hub id, as text or CSV."""
+    """The shape table of a preset, a config, a file of weights or a hub id, as text or CSV."""
     from .run.files import Search
     from .run.hub import find_config
 

@@ -102,8 +102,9 @@ class UNet2DConditionModel(Lacking, nn.Module):
 
     @classmethod
     def from_pretrained(cls, path, **options) -> "UNet2DConditionModel":
-        """Trained weights from a folder or hub id, of which the UNet alone is fetched.
+        """Trained weights from a folder, a .safetensors file or a hub id: the UNet alone is read.
 
+        A file is a UNet's own, or a whole checkpoint's under CompVis' names.
         Options: device, dtype or torch_dtype (by default CUDA in float16, else the CPU in float32),
         subfolder (without it unet/ or the top), variant, use_safetensors, revision, token,
         cache_dir, local_files_only. Raises FileNotFoundError for what is not found.

@@ -204,7 +204,7 @@ def _events(model: nn.Module, one: RecordedStep, step: int) -> Iterator[Event]:
 
     listener, given = Listener(model), whole(one.given, step)
     with as_then(model, given), Hooks(listener.place), identified(Identity(ASIDE, one.batch)):
-        model(**given.by_name)
+        model(**changed(given.by_name, lambda tensor: tensor))  # diffusers' takes from its lists
     return listener.events()
 
 

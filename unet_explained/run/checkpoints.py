@@ -1,6 +1,5 @@
 """Loading: the bundled model, a folder in diffusers' layout, a hub id, a single file."""
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,19 @@ from safetensors.torch import load_file
 from ..json_file import AGAIN, read_json
 from ..model import UNet2DConditionModel, UNetConfig
 from ..recording.memory import advising
+from .building import empty_unet, filled, no_progress_bars, shapes_of
 from .damage import expect_finite, named
 from .denoise import Pipeline
 from .fast import choose, place
 from .files import Search, search_of, weights_in
 from .hub import find_pipeline, find_unet
-from .kinds import defaults, text_encoders
+from .kinds import TEXT_ENCODERS, defaults, text_encoders
 from .preview import latent_rgb_of
 from .settings import settings
+from .single import read_pipeline, read_unet
 from .sums import verify
 from .weights import compare, files_of, header, look_over
 
-TEXT_ENCODERS = "text_encoder", "text_encoder_2"
 GET = "get the checkpoint's .safetensors file"
 LOADING = (
     "loading",
@@ -42,10 +42,24 @@ def load(
     """A text-to-image pipeline, ready to run: Stable Diffusion 1.x, 2.x, turbo, LCM, SDXL.
 
     what: None (the bundled model), a folder or hub id in diffusers' layout, or a single
-    .safetensors file. device and dtype (torch_dtype is the same): by default CUDA in float16, else
-    the CPU in float32; a VAE whose config says force_upcast stays in float32. search: subfolder,
-    variant, use_safetensors, revision, token, cache_dir, local_files_only, as diffusers has them.
-    An id is looked for in the hub's cache, then on the hub. guidance and steps: see run/kinds.py.
+    .safetensors file of 1.x, 2.x or SDXL. device and dtype (torch_dtype is the same): by default
+    CUDA in float16, else the CPU in float32; a VAE whose config says force_upcast stays in float32.
+    search: subfolder, variant, use_safetensors, revision, token, cache_dir, local_files_only, as
+    diffusers has them. An id is looked for in the hub's cache, then on the hub. guidance and steps:
+    see run/kinds.py.
+
+    For a single file nothing is fetched. Two things no name or shape in it shows. That it is
+    distilled: pass guidance=1 and the steps of turbo, lightning or LCM, and set pipe.scheduler.
+    Whether 2.x predicts velocity or noise: a .yaml beside the file, its modelspec.prediction_type
+    or its mark v_pred say so; without them it is velocity, as for diffusers. For a file of 2.x base
+    or of SD-turbo:
+
+        pipe.scheduler = pipe.scheduler.from_config(
+            pipe.scheduler.config, prediction_type="epsilon"
+        )
+
+    and pass height=512, width=512.
+
     Raises FileNotFoundError if it cannot be found, and ValueError if it is damaged (weights that
     are NaN or Inf are, unless allow_nonfinite is true) or, before any of its weights is fetched or
     read, if it is of another kind, with the lines that run it.
@@ -55,11 +69,11 @@ def load(
     path = find_pipeline(what, wanted)
     look_over(path, wanted)
     single = path.is_file()
-    parts = _from_single_file(path) if single else _from_folder(path, wanted, allow_nonfinite)
+    parts = read_pipeline(path) if single else _from_folder(path, wanted, allow_nonfinite)
     if not allow_nonfinite:
         for name in ("unet", *TEXT_ENCODERS, "vae") if single else (*TEXT_ENCODERS, "vae"):
             if name in parts:
-                expect_finite(path if single else path / name, parts[name])
+                expect_finite(f"{path}, {name}" if single else path / name, parts[name])
     parts["unet"] = _usable(parts["unet"], device, dtype)
     parts["vae"] = place(parts["vae"], device, _vae_dtype(parts["vae"], dtype))
     for name in TEXT_ENCODERS:
@@ -81,7 +95,7 @@ def load_unet(
     allow_nonfinite: bool = False,
     **search,
 ) -> UNet2DConditionModel:
-    """The UNet alone, of any checkpoint whose config is covered: folder or hub id.
+    """The UNet alone, of any checkpoint whose config is covered: folder, file or hub id.
 
     Of a hub id the UNet alone is fetched. Options as load() has them; the UNet is in unet/ or at
     the top, of the subfolder if one is given.
@@ -146,7 +160,7 @@ def _from_folder(folder: Path, search: Search, allow_nonfinite: bool) -> dict:
         "text_encoder_2": transformers.CLIPTextModelWithProjection,
         "vae": diffusers.AutoencoderKL,
     }
-    with _no_progress_bars(transformers.utils.logging):
+    with no_progress_bars():
         whole = {
             part: _read_whole(kinds[part], files_of(folder / part, search)[0], options[part])
             for part in options
@@ -182,48 +196,16 @@ def _read_whole(kind: Any, file: Path, options: dict[str, Any]):
     return model
 
 
-@contextmanager
-def _no_progress_bars(logging):
-    """A local file loads in less time than a bar takes to read."""
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    yield
-    if enabled:
-        logging.enable_progress_bar()
-
-
-def _from_single_file(path: Path) -> dict:
-    """A file with CompVis names, by diffusers' converter; it needs the kind's configs, cached."""
-    import diffusers
-
-    try:
-        reference = diffusers.StableDiffusionPipeline.from_single_file(
-            str(path), safety_checker=None, load_safety_checker=False
-        )
-    except Exception as error:
-        raise ValueError(
-            f"{path}: could not be read as a Stable Diffusion checkpoint ({error}). A single file "
-            "holds no tokenizer and no configs: those are fetched from the hub the first time"
-        ) from error
-    unet = _empty_unet(UNetConfig.load(dict(reference.unet.config)))
-    unet.load_state_dict(reference.unet.state_dict(), assign=True)
-    names = ("tokenizer", "text_encoder", "vae", "scheduler")
-    return {"unet": unet} | {name: getattr(reference, name) for name in names}
-
-
-def _read_unet(folder: Path, search: Search) -> UNet2DConditionModel:
-    unet = _empty_unet(UNetConfig.load(folder))
-    wanted = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}
-    files = files_of(folder, search)
+def _read_unet(place: Path, search: Search) -> UNet2DConditionModel:
+    """Of a folder with its config, or a file."""
+    if place.is_file():
+        return read_unet(place)
+    config, files = UNetConfig.load(place), files_of(place, search)
     if all(file.suffix == ".safetensors" for file in files):  # before a tensor is read
+        wanted = shapes_of(empty_unet(config).state_dict())
         compare(files[0], {n: shape for file in files for n, shape in header(file).items()}, wanted)
     state = {name: tensor for file in files for name, tensor in _read_state(file).items()}
-    compare(files[0], {name: tuple(tensor.shape) for name, tensor in state.items()}, wanted)
-    for name, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise ValueError(f"{files[0]}: {name} is {tensor.dtype}, expected floating point")
-    unet.load_state_dict(state, assign=True)
-    return unet.requires_grad_(True)
+    return filled(files[0], config, state)
 
 
 def _names(folder: Path) -> list[str]:
@@ -238,9 +220,3 @@ def _read_state(file: Path) -> dict[str, torch.Tensor]:
     if isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values()):
         return state
     raise ValueError(f"{file}: expected tensors by name; {GET}")
-
-
-def _empty_unet(config: UNetConfig) -> UNet2DConditionModel:
-    """On the meta device: nothing is allocated or initialised that weights will replace."""
-    with torch.device("meta"):
-        return UNet2DConditionModel(config)

@@ -15,13 +15,13 @@ GUARDS = {
 }
 
 
-def expect_finite(path: Path, model: nn.Module) -> None:
+def expect_finite(where: Path | str, model: nn.Module) -> None:
     """Raises ValueError for the first parameter with a NaN or Inf: pictures would be black."""
     for name, tensor in model.named_parameters():
         if not _is_finite(tensor.detach()):
             odd = int((~tensor.detach().float().isfinite()).sum())
             raise ValueError(
-                f"{path}: {name} has {odd} numbers of {tensor.numel()} that are NaN or "
+                f"{where}: {name} has {odd} numbers of {tensor.numel()} that are NaN or "
                 f"Inf{AGAIN}, or in Python pass allow_nonfinite=True to go on"
             )
 

@@ -11,7 +11,8 @@ from .network import fetch
 BUNDLED = Path(__file__).parents[1] / "bundled" / "weights"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 # A path that ends so is a file's, and no id.
-FILE_SUFFIXES = (".safetensors", ".ckpt", ".bin", ".pt", ".pth", ".json")
+WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
+FILE_SUFFIXES = (*WEIGHT_SUFFIXES, ".json")
 
 # Where the weights of the presets lie: a preset is an architecture, not a checkpoint. Stability AI
 # took its 2.x repositories down in November 2025 (huggingface/diffusers #12874); some are mirrored.
@@ -54,10 +55,17 @@ def find_unet(what: str | Path, search: Search) -> Path:
 
 
 def find_config(what: Any, search: Search) -> Any:
-    """The folder of a UNet's config where what is a hub id; whatever else it is comes back."""
-    if not isinstance(what, str | Path) or not _is_id(what):
+    """The folder of a UNet's config where what is a hub id, and the Family of a file of weights.
+
+    Whatever else it is comes back.
+    """
+    if not isinstance(what, str | Path):
         return what
-    return _unet_in(_locate(what, config_files, search))
+    if str(what).endswith(WEIGHT_SUFFIXES):
+        from .family import family_of
+
+        return family_of(_locate(what, config_files, search))
+    return _unet_in(_locate(what, config_files, search)) if _is_id(what) else what
 
 
 def _unet_in(folder: Path) -> Path:

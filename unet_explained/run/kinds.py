@@ -7,6 +7,7 @@ from ..json_file import AGAIN, read_json
 
 PARTS = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
 TWICE = ("tokenizer_2", "text_encoder_2")  # SDXL's second reader of the prompt
+TEXT_ENCODERS = "text_encoder", "text_encoder_2"
 
 # The classes that model_index.json names and ux.load runs, and the guidance of diffusers' own call.
 GUIDANCE = {
@@ -75,7 +76,7 @@ def other_kind(index: dict, parts: Collection[str], where: str | Path) -> str | 
     unet = index.get("unet")
     if not isinstance(unet, list) or unet[1:] != ["UNet2DConditionModel"]:
         return f"{why}; this one has no UNet2DConditionModel, which is all that is opened here"
-    return f"{why}. {_lines(name, where)}"
+    return f"{why}. {lines(name, where)}"
 
 
 def other_network(read: Callable[[str], dict], encoders: int, where: str | Path) -> str | None:
@@ -96,8 +97,8 @@ def other_network(read: Callable[[str], dict], encoders: int, where: str | Path)
         why = f"has addition_embed_type {added!r}, and there are {encoders} text encoders"
     else:
         return None
-    lines = _lines("DiffusionPipeline", where, "..., with what else it needs")
-    return f"its unet/config.json is not that of a text-to-image pipeline: it {why}. {lines}"
+    run_by = lines("DiffusionPipeline", where, "..., with what else it needs")
+    return f"its unet/config.json is not that of a text-to-image pipeline: it {why}. {run_by}"
 
 
 def text_encoders(kind: str) -> list[str]:
@@ -112,10 +113,12 @@ def defaults(folder: Path) -> dict[str, float | int | bool]:
     (LCM), LCM's or TCD's scheduler, and turbo's, Euler's with trailing steps. Where the scheduler
     was replaced it cannot be known. How many steps the others want no file says: 20 is our own.
     """
-    index, unet, scheduler = (
-        read_json(folder / name)
-        for name in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json")
-    )
+    names = ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json")
+    return defaults_of(*(read_json(folder / name) for name in names))
+
+
+def defaults_of(index: dict, unet: dict, scheduler: dict) -> dict[str, float | int | bool]:
+    """The same by what those files hold."""
     kind, zeros = index["_class_name"], index.get("force_zeros_for_empty_prompt", True)
     guidance, steps = _told_by(scheduler, unet) or (GUIDANCE[kind], 20)
     return {"guidance": guidance, "steps": steps, "zeros_for_empty": "XL" in kind and zeros}
@@ -138,11 +141,17 @@ def _is_null(part) -> bool:
     return isinstance(part, list) and part[:1] == [None]
 
 
-def _lines(name: str, where: str | Path, call: str | None = None) -> str:
+def lines(
+    name: str,
+    where: str | Path,
+    call: str | None = None,
+    loader: str = "DiffusionPipeline.from_pretrained",
+) -> str:
+    """What runs and records a pipeline of diffusers', by its class; where: a folder, id or file."""
     given = call or CALLS.get(name, "prompt")
     return (
         "diffusers runs it, and its maps are recorded all the same:\n"
-        f"    pipe = diffusers.DiffusionPipeline.from_pretrained({str(where)!r})\n"
+        f"    pipe = diffusers.{loader}({str(where)!r})\n"
         "    with ux.record(pipe) as rec:\n"
         f"        out = pipe({given})"
     )

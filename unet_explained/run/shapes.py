@@ -7,6 +7,7 @@ from typing import Any
 
 from ..recording import shapes
 from ..recording.shapes import ShapeTable
+from .family import Family, config_in
 from .files import Search
 from .hub import find_config
 
@@ -23,8 +24,8 @@ def shape_table(
 ) -> ShapeTable:
     """All that passes through a UNet, traced without weights; a model is neither run nor moved.
 
-    what: a preset's name, config.json or its folder, a hub id (to which the other options belong),
-    a dict, UNetConfig, or a model.
+    what: a preset's name, config.json or its folder, a .safetensors file, of which the header alone
+    is read, a hub id (to which the other options belong), a dict, UNetConfig, or a model.
     sizes: batch=2, height and width of the latents (by default the checkpoint's own), tokens=77,
     depth (how many modules deep to look), stage (one of the six, by name or number).
     Raises ValueError for anything that does not fit, FileNotFoundError for an id that is not found.
@@ -34,10 +35,11 @@ def shape_table(
         local_files_only=local_files_only,
     )  # fmt: skip
     found = find_config(what, search)
-    table = shapes.shape_table(found, **sizes)
-    return table if found is what else replace(table, title=str(what))
+    table = shapes.shape_table(config_in(found), **sizes)
+    title = f"{what}, {found.title}" if isinstance(found, Family) else str(what)
+    return table if found is what else replace(table, title=title)
 
 
 @wraps(shapes.summary)
 def summary(model: Any):
-    return shapes.summary(find_config(model, Search()))
+    return shapes.summary(config_in(find_config(model, Search())))

@@ -4,8 +4,10 @@ What is wrong is said in one line with the file's name, before anything is built
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..json_file import AGAIN, read_object
 from .files import Search, no_weights, shard_names, weights_in
@@ -17,20 +19,36 @@ Shapes = dict[str, tuple[int, ...]]
 WITH_WEIGHTS = ("unet", "text_encoder", "text_encoder_2", "vae")
 JSON_FILES = ("model_index.json", "config.json", "*/config.json", "*/*_config.json")
 
+# A pickle can run code when it is read. These lines, by which torch reads tensors alone, run none.
+CONVERT = """get the checkpoint's .safetensors file, or write one:
+    import torch, safetensors.torch
+    state = torch.load({file!r}, map_location="cpu", weights_only=True)
+    state = {name: t for name, t in state.get("state_dict", state).items() if hasattr(t, "shape")}
+    state = {name: tensor.clone().contiguous() for name, tensor in state.items()}
+    safetensors.torch.save_file(state, {to!r})"""
 # What a file begins with that is no safetensors file.
 BEGINNINGS = (
     (b"version https://git-lfs", "git-lfs's pointer to the file, not the file; run git lfs pull"),
-    (b"PK\x03\x04", "a zip file, as torch.save writes; get the checkpoint's .safetensors file"),
-    (b"\x80", "a pickle, as torch.save writes; get the checkpoint's .safetensors file"),
+    (b"PK\x03\x04", f"a zip file, as torch.save writes; {CONVERT}"),
+    (b"\x80", f"a pickle, as torch.save writes; {CONVERT}"),
     (b"<", "a web page, not the file; is there a licence to accept first, or a token to give?"),
 )
-# What names of tensors tell of where they come from.
+# What names of tensors tell of where they come from, and what is to be done with it.
+INVERSION = "load_textual_inversion adds to a pipeline, which ux.record takes"
+CONTROLNET = "which a pipeline of diffusers' runs; ux.record takes that"
+TRANSFORMER = "which has no UNet: there is nothing in it that this package opens"
+WHOLE = "give the file or folder of the whole checkpoint"
+SINGLE = ("model.diffusion_model.", "these are the names of a single file: give ux.load that file")
 ORIGINS = (
-    ("model.diffusion_model.", "these are the names of a single file: give ux.load that file"),
+    ("joint_blocks.", f"this is Stable Diffusion 3, {TRANSFORMER}"),
+    ("double_blocks.", f"this is FLUX or its like, {TRANSFORMER}"),
     ("lora", "this is a LoRA, which diffusers' load_lora_weights puts on top of a pipeline"),
-    ("controlnet_", "this is a ControlNet"),
-    ("text_model.", "this is a text encoder"),
-    ("decoder.", "this is a VAE"),
+    ("emb_params", f"this is a textual inversion, which diffusers' {INVERSION}"),
+    ("controlnet_", f"this is a ControlNet, {CONTROLNET}"),
+    ("control_model.", f"this is a ControlNet, {CONTROLNET}"),
+    ("text_model.", f"this is a text encoder; {WHOLE}"),
+    ("transformer.resblocks.", f"this is a text encoder; {WHOLE}"),
+    ("decoder.", f"this is a VAE; {WHOLE}"),
     ("module.", "it was saved inside DataParallel: take 'module.' off the names"),
     ("_orig_mod.", "it was saved inside torch.compile: take '_orig_mod.' off the names"),
 )
@@ -42,8 +60,7 @@ def look_over(path: Path, search: Search) -> None:
     And ValueError for a folder that holds a pipeline of another kind.
     """
     if path.is_file():
-        if path.suffix == ".safetensors":
-            header(path)
+        header(path)
         return
     for pattern in JSON_FILES:
         for file in sorted(path.glob(pattern)):
@@ -74,20 +91,36 @@ def files_of(folder: Path, search: Search) -> list[Path]:
 
 def header(file: Path) -> Shapes:
     """The shape of every tensor of a safetensors file, by name; no tensor is read."""
+    with opened(file) as tensors:
+        return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+
+
+def metadata(file: Path) -> dict[str, str]:
+    """What a safetensors file's header says in words."""
+    with opened(file) as tensors:
+        return tensors.metadata() or {}
+
+
+@contextmanager
+def opened(file: Path, framework: str = "np") -> Iterator[Any]:
+    """A safetensors file, mapped into memory, of which nothing is read as yet."""
     from safetensors import SafetensorError, safe_open
 
     _expect_regular(file)
-    with open(file, "rb") as opened:  # Python's error has the name of a file that may not be read
-        start = opened.read(64)
+    with open(file, "rb") as first:  # Python's error has the name of a file that may not be read
+        start = first.read(64)
     try:
-        with safe_open(file, "np") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+        with safe_open(file, framework) as tensors:
+            yield tensors
     except SafetensorError as error:
         raise ValueError(f"{file} {_what_is_wrong(file, start, error)}") from None
 
 
-def compare(file: Path, found: Shapes, wanted: Shapes) -> None:
-    """Raises ValueError if tensors are missing, too many or of other shapes than wanted."""
+def compare(file: Path, found: Shapes, wanted: Shapes, by: str = "config.json") -> None:
+    """Raises ValueError if tensors are missing, too many or of other shapes than wanted.
+
+    by: what says what is wanted, in words.
+    """
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in wanted]
     other = [name for name in wanted if name in found and found[name] != wanted[name]]
@@ -97,20 +130,27 @@ def compare(file: Path, found: Shapes, wanted: Shapes) -> None:
     if extra:
         wrong.append(f"has too much: {len(extra)} tensors, as {extra[0][:200]}")
     if other:
-        first = f"{other[0]}: {found[other[0]]}, and {wanted[other[0]]} by config.json"
+        first = f"{other[0]}: {found[other[0]]}, and {wanted[other[0]]} by {by}"
         wrong.append(f"has {len(other)} tensors of other shapes, as {first}")
     if wrong:
-        raise ValueError(f"{file} {'; '.join(wrong)}. {_origin(extra, only_lacks=len(wrong) == 1)}")
+        said = _known_origin(extra[:1], (SINGLE, *ORIGINS))
+        if not said and len(wrong) == 1 and missing:
+            said = "Is the config of this model? Was the file saved whole?"
+        said = said or f"Weights and {by} are of two models: take both from one place"
+        raise ValueError(f"{file} {'; '.join(wrong)}. {said}")
 
 
-def _origin(extra: list[str], only_lacks: bool) -> str:
-    """What the names suggest."""
-    for beginning, words in ORIGINS:
-        if extra and beginning in extra[0]:
+def origin(names: Collection[str]) -> str:
+    """What the names of a file's tensors tell of it, in a sentence."""
+    first = f", as {next(iter(names))[:200]}" if names else ""
+    return _known_origin(names, ORIGINS) or f"It has {len(names)} tensors{first}"
+
+
+def _known_origin(names: Collection[str], origins: Iterable[tuple[str, str]]) -> str:
+    for part, words in origins:
+        if any(part in name for name in names):
             return words[0].upper() + words[1:]
-    if only_lacks and not extra:
-        return "Is the config of this model? Was the file saved whole?"
-    return "Weights and config.json are of two models: take both from one place"
+    return ""
 
 
 def _shards(index: Path) -> Iterator[Path]:
@@ -135,7 +175,8 @@ def _what_is_wrong(file: Path, start: bytes, error: Exception) -> str:
     for beginning, words in BEGINNINGS:
         # The eight bytes of a true header's length can be anything; "{" follows them.
         if start.lstrip().startswith(beginning) and start[8:9] != b"{":
-            return f"is {words}"
+            safe = str(file.with_name(f"{file.stem}.safetensors"))
+            return f"is {words}".replace("{file!r}", repr(str(file))).replace("{to!r}", repr(safe))
     size = file.stat().st_size
     promised = _promised(file, size)
     if promised is not None and promised != size:

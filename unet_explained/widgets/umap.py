@@ -8,6 +8,7 @@ from traitlets import Dict, Enum, Int, List, TraitError, Unicode, validate
 
 from ..model import UNetConfig
 from ..recording.shapes import ShapeTable
+from ..run.family import config_in
 from ..run.files import Search
 from ..run.hub import find_config
 from ..run.shapes import shape_table
@@ -47,7 +48,7 @@ def umap(
     """A map of the U to point at, open and colour; of a run, with its activity, features and maps.
 
     what: a Run, a Recording (image, picture, run, unet as for explore), a pipeline, a UNet, or what
-    shape_table takes: a preset's name, a config, a hub id.
+    shape_table takes: a preset's name, a config, a .safetensors file, a hub id.
     counts: batch, height and width of the latents, tokens; a run has its own.
     The view's `selected` is the name of the module that is open, "" for none; `colour` is one of
     stage, flops, params, activity; `step` is the forward of the run that is looked at.
@@ -242,7 +243,7 @@ class UMap(View):
 
 def _traced(what: Any, counts: dict[str, Any]) -> tuple[ShapeTable, UNetConfig]:
     """The table of shapes, and the config it was made from."""
-    config = find_config(getattr(what, "config", what), Search())
+    config = config_in(find_config(getattr(what, "config", what), Search()))
     return shape_table(what, **counts), UNetConfig.load(config)
 
 
