@@ -79,9 +79,11 @@ def test_stop_ends_a_run_between_two_modules(view, tiny_pipe):
 
 def test_the_page_starts_stops_and_looks_back(view):
     view.wait()
-    assert view.answer({"start": {"prompt": "a blue square", "seed": 1}}) == ({}, [])
+    asked = {"prompt": "a blue square", "seed": 1, "steps": 2, "guidance": None}
+    assert view.answer({"start": asked}) == ({}, [])
     run = view.wait()
     assert (run.prompt.text, run.seed, view.words) == ("a blue square", 1, ["a", "blue", "square"])
+    assert (len(run.timesteps), view.steps, view.words[view.first]) == (2, 2, "square")
     content, buffers = view.answer({"frame": 0})
     assert content["step"] == 0
     assert len(buffers[0]) == np.prod(content["preview"]) * 3

@@ -13,7 +13,7 @@ from .given import whole
 from .hooks import Hooks, called_modules
 from .identity import ASIDE, Identity, identified
 from .kept import RecordedRun, RecordedStep
-from .nested import first, tensors
+from .nested import changed, first, tensors
 from .patterns import arguments_of
 
 

@@ -92,9 +92,9 @@ def _skip(axis, skip: dict) -> None:
 
 def _module(axis, module: dict) -> None:
     """A resnet, a transformer (fainter, with its depth), a sampler or a single layer."""
-    place = [module[name] for name in ("x", "y", "width", "height")]
-    colour = STAGE_COLOURS[module["stage"]]
+    place = module["x"], module["y"], module["width"], module["height"]
+    colour, label = STAGE_COLOURS[module["stage"]], module["label"]
     if module["shape"] == "sampler":
-        return sampler(axis, *place, colour, module["label"])
-    fill = tint(colour, 0.38) if module["shape"] == "pale" else colour
-    return box(axis, *place, fill, module["label"], colour)
+        sampler(axis, place, colour, label)
+    else:
+        box(axis, place, tint(colour, 0.38) if module["shape"] == "pale" else colour, label, colour)

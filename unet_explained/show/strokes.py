@@ -6,6 +6,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
 from .colours import DARK, ink
 from .words import shown
 
+Place = tuple[float, float, float, float]  # x and y of the corner above left; width and height
+
 
 def write(
     axis, x: float, y: float, text: str, size: float, colour=DARK, side="center", bold=False
@@ -15,13 +17,15 @@ def write(
     axis.text(x, y, shown(text), parse_math=False, **style)
 
 
-def box(axis, x: float, y: float, width: float, height: float, fill, text: str, edge) -> None:
+def box(axis, place: Place, fill, text: str, edge) -> None:
+    x, y, width, height = place
     axis.add_patch(rounded(x, y, width, height, facecolor=fill, edgecolor=edge, lw=1, zorder=3))
     write(axis, x + width / 2, y + height / 2, text, 8, ink(fill))
 
 
-def sampler(axis, x: float, y: float, width: float, height: float, colour, text: str) -> None:
+def sampler(axis, place: Place, colour, text: str) -> None:
     """Broad above, where the resolution is high, and narrow below."""
+    x, y, width, height = place
     right, low, slope = x + width, y + height, 9
     corners = [(x, y), (right, y), (right - slope, low), (x + slope, low)]
     axis.add_patch(Polygon(corners, facecolor="white", edgecolor=colour, lw=1.4, zorder=3))

@@ -196,8 +196,8 @@ class Live(View):
 
     def answer(self, asked: dict) -> tuple[dict, list[bytes]]:
         match asked:
-            case {"start": {"prompt": prompt, "seed": seed, **options}}:
-                self.start(prompt, seed, **options)
+            case {"start": {"prompt": prompt, "seed": seed, "steps": steps, "guidance": guidance}}:
+                self.start(prompt, seed, steps=steps, guidance=guidance)
             case {"stop": True}:
                 self._stop.set()
             case {"shown": index}:
