@@ -241,10 +241,9 @@ class Pipeline:
 
     def _expect_room(self, steps: int, batch: int, height: int, width: int) -> None:
         """ValueError for a run that its device cannot hold: one forward, or what each was given."""
-        unet: UNet2DConditionModel = uncompiled(self.unet)
-        factor = self._factor
+        unet, factor = self.unet, self._factor
         asked = f"a picture of {width * factor} x {height * factor} pixels"
-        expect_room(asked, unet, batch, height, width)
+        expect_room(asked, uncompiled(unet), batch, height, width)
         sample = batch * unet.config.in_channels * height * width * unet.dtype.itemsize
         expect_kept(f"steps={steps}", steps * sample, unet.device)
 
