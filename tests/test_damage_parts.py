@@ -22,8 +22,9 @@ SETTINGS = {
     '{"guidance": NaN}': "guidance is nan, expected a number",
     '{"guidance": true}': "guidance is True, expected a number",
     '{"guidance": -1}': "guidance is -1, expected a number",
-    '{"known_words": 7}': "known_words is 7, expected a list of words",
-    '{"known_words": ["a", 7]}': "expected a list of words",
+    '{"palette": 7}': "palette is 7, expected lists of words by things",
+    '{"palette": {"things": ["a", 7]}}': "expected lists of words",
+    '{"palette": {"beasts": ["a"]}}': "expected lists of words",
     '{"latent_rgb": "red"}': "latent_rgb is 'red', expected rows",
     '{"latent_rgb": [[1, 2]]}': "expected rows",
     '{"guidence": 3}': "'guidence' is none of its names; those are guidance",
@@ -46,7 +47,9 @@ def test_settings_of_a_folder_that_do_not_fit_are_named(text, folder, capsys):
 
 
 def test_settings_that_fit_are_heeded(folder):
-    (folder / "unet_explained.json").write_text('{"guidance": 2, "known_words": ["a", "circle"]}')
+    (folder / "unet_explained.json").write_text(
+        '{"guidance": 2, "palette": {"things": ["circle"]}}'
+    )
     pipe = ux.load(folder, device="cpu")
     assert pipe.guidance == 2
     with pytest.warns(UserWarning, match="never shown the word 'red'"):

@@ -1,8 +1,10 @@
 """Running a checkpoint: the same latents as diffusers' own pipeline, and clear refusals."""
 
 import json
+import re
 import shutil
 import time
+import warnings
 from random import Random
 
 import diffusers
@@ -12,6 +14,7 @@ import torch
 import unet_explained as ux
 from unet_explained.run.denoise import Pipeline
 from unet_explained.run.hub import BUNDLED
+from unet_explained.run.palette import Palette
 from unet_explained.run.text import embed, read_prompt
 
 PROMPT = "a red circle left of a blue square"
@@ -164,10 +167,34 @@ def test_a_prompt_too_long_names_what_is_cut_off(tiny_pipe):
     assert "square" not in prompt.words
 
 
-def test_unknown_words_are_named_with_their_neighbours(tiny_pipe):
-    tiny_pipe.known_words = frozenset({"a", "red", "circle", "square"})
-    with pytest.warns(UserWarning, match=r"'circel'.*circle"):
-        tiny_pipe.denoise("a red circel")
+PALETTE = Palette(
+    ("circle", "cat"), ("red", "black"), ("pink",), ("big",), others=("a", "at", "on")
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "notes"),
+    [
+        ("a red circel", ["'circel'.* the nearest thing: circle$", "no thing"]),
+        ("a cat at a hat", ["'hat'.* the nearest thing: cat$"]),  # never a word that is no thing
+        ("a red quokka", ["'quokka'.*it paints circle, cat$", "no thing.*: circle, cat$"]),
+        ("two red circle", ["'two'.*never shown a number"]),
+        ("3 red circle", ["'3'.*never shown a number"]),
+        ("a pink circle", ["'pink' is a colour of the ground; things are red, black$"]),
+        ("a pink big circle", ["'pink' is a colour of the ground"]),
+        ("a circle on a black ground", ["'ground'.*", "'black' is a colour of things; .* pink$"]),
+        ("a big red circle on a pink", []),
+    ],
+)
+def test_of_a_small_world_it_is_said_what_is_not_in_it(tiny_pipe, prompt, notes):
+    tiny_pipe.palette = PALETTE
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        tiny_pipe.denoise(prompt)
+    said = [str(warning.message) for warning in said]
+    assert len(said) == len(notes), said
+    for one, note in zip(said, notes):
+        assert re.search(note, one), said
 
 
 def test_bfloat16_on_the_cpu_runs_and_float16_is_refused(tiny_folder):

@@ -106,3 +106,18 @@ def test_source_is_read_as_python_reads_it(ask):
         ["def", "word"], ["# \"no text\"", "remark"], ['"""Two', "text"], ['    lines."""', "text"],
         ["return", "word"], ["1.5", "number"], ["if", "word"], ["else", "word"], ['"#"', "text"],
     ]  # fmt: skip
+
+
+@needs_node
+def test_a_prompt_is_clicked_together_in_english(ask):
+    groups = {"colours": ["red", "orange"], "sizes": ["small"], "relations": ["left of"]}
+    clicks = [
+        ("sizes", "small"), ("colours", "red"), ("things", "house"), ("relations", "left of"),
+        ("colours", "orange"), ("things", "fish"), ("things", "tree"), ("places", "on the left"),
+        ("grounds", "aqua"),
+    ]  # fmt: skip
+    chain = '""'
+    for group, word in clicks:
+        chain = f"it.added({chain}, {group!r}, {word!r}, {json.dumps(groups)})"
+    expected = "a small red house left of an orange fish and a tree on the left on an aqua ground"
+    assert ask("live_palette", chain) == expected

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextModel
 
-from unet_explained.bundled.captions import WORDS
+from unet_explained.bundled.captions import PALETTE
 from unet_explained.run.sums import SUMS, sha256
 from unet_explained.writing import written_folder
 
@@ -45,7 +45,7 @@ def export(
         _write_json(new / "model_index.json", INDEX)
         own = {
             "guidance": guidance,
-            "known_words": list(WORDS),
+            "palette": PALETTE,
             "latent_rgb": latent_rgb(vae, Random(0)),
         }
         _write_json(new / "unet_explained.json", own)

@@ -1,6 +1,5 @@
 """The language of the small world: a caption for a scene, in many phrasings, and its words."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -37,26 +36,26 @@ RELATION_WORDS = {
 GROUND_WORDS = ("ground", "ground", "background")
 OPENINGS = ("",) * 6 + ("a picture of ", "a drawing of ")
 
-_PHRASES = (
-    *PLACE_WORDS.values(),
-    *RELATION_WORDS.values(),
-    *SIZE_WORDS.values(),
-    *NOUNS.values(),
-    COLOURS,
-    GROUNDS,
-    OPENINGS,
-    GROUND_WORDS,
-    ("a an and next to beside",),
-)
+OTHERS = (
+    "a", "an", "and", "next to", "beside", "on", "a picture of", "a drawing of", *GROUND_WORDS[1:],
+)  # fmt: skip
+
+
+def _each(phrases: dict[str, tuple[str, ...]]) -> list[str]:
+    return [*dict.fromkeys(phrase for several in phrases.values() for phrase in several)]
+
+
+PALETTE = {  # every word of the language, by what it says
+    "things": _each(NOUNS),
+    "colours": list(COLOURS),
+    "grounds": list(GROUNDS),
+    "sizes": _each(SIZE_WORDS),
+    "places": _each(PLACE_WORDS),
+    "relations": _each(RELATION_WORDS),
+    "others": list(OTHERS),
+}
 WORDS = tuple(
-    sorted(
-        {
-            word
-            for phrases in _PHRASES
-            for phrase in phrases
-            for word in re.findall("[a-z]+", phrase)
-        }
-    )
+    sorted({word for phrases in PALETTE.values() for phrase in phrases for word in phrase.split()})
 )
 
 

@@ -16,6 +16,7 @@ from .fast import choose, place
 from .files import Search, search_of, weights_in
 from .hub import find_pipeline, find_unet
 from .kinds import TEXT_ENCODERS, defaults, text_encoders
+from .palette import Palette
 from .preview import latent_rgb_of
 from .settings import settings
 from .single import read_pipeline, read_unet
@@ -151,8 +152,8 @@ def _from_folder(folder: Path, search: Search, allow_nonfinite: bool) -> dict:
         for part in (*readers, "vae")
     }
     said = settings(folder)
-    if "known_words" in said:
-        said["known_words"] = frozenset(said["known_words"])
+    if "palette" in said:
+        said["palette"] = Palette(**{name: tuple(words) for name, words in said["palette"].items()})
     # As quick as by way of the meta device, for which diffusers asks for accelerate.
     options["vae"]["low_cpu_mem_usage"] = False
     kinds = {

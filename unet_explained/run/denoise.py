@@ -33,8 +33,9 @@ from ..recording.processors import autocast_of
 from ..words import brief, closest
 from .advance import advance, rehearse
 from .numbers import guidance_of, seed_of, steps_of
+from .palette import Palette
 from .preview import decoded, levels, rough
-from .text import NOTHING, Prompt, read_prompt, warn_of_unknown_words
+from .text import NOTHING, Prompt, read_prompt
 from .told import told
 
 
@@ -112,7 +113,7 @@ class Pipeline:
     vae: Any
     scheduler: Any
     guidance: float = 7.5
-    known_words: frozenset[str] | None = None  # None: too many to list
+    palette: Palette | None = None  # the words it was taught; None: too many to list
     latent_rgb: Float[Tensor, "channel 3"] | None = None  # see glimpse()
     steps: int = 20  # of a run that names no number
     tokenizer_2: Any = None  # SDXL's: both text encoders read the same prompt
@@ -167,9 +168,9 @@ class Pipeline:
         texts = [self._read(negative_prompt, "negative_prompt"), self._read(prompt)]
         if self.zeros_for_empty and not negative_prompt:
             texts[0] = NOTHING
-        if self.known_words is not None:
-            for text in texts:
-                warn_of_unknown_words(text, self.known_words)
+        if self.palette is not None:
+            for note in dict.fromkeys(n for text in texts for n in self.palette.notes(text)):
+                warnings.warn(note, stacklevel=2)
         generator = torch.Generator().manual_seed(seed)
         if latents is None:
             # float32 on the CPU, so that a seed means the same picture on every device and type.

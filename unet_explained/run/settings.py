@@ -7,6 +7,7 @@ from typing import Any
 from ..json_file import read_json
 
 FILE = "unet_explained.json"
+GROUPS = "things", "colours", "grounds", "sizes", "places", "relations", "others"  # of Palette
 
 
 def settings(folder: Path) -> dict[str, Any]:
@@ -30,8 +31,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_words(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(word, str) for word in value)
+def _is_palette(value: Any) -> bool:
+    groups = value.items() if isinstance(value, dict) else [("", None)]
+    return all(
+        name in GROUPS and isinstance(words, list) and all(isinstance(w, str) for w in words)
+        for name, words in groups
+    )
 
 
 def _is_colours(value: Any) -> bool:
@@ -43,6 +48,6 @@ def _is_colours(value: Any) -> bool:
 
 KNOWN = {
     "guidance": (lambda value: _is_number(value) and value >= 0, "a number, 0 or more"),
-    "known_words": (_is_words, "a list of words"),
+    "palette": (_is_palette, f"lists of words by {', '.join(GROUPS)}"),
     "latent_rgb": (_is_colours, "rows of red, green and blue: a latent channel each, and none"),
 }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..recording import Text, Word
 from ..recording.identity import tokens_at
-from ..words import brief, nearest
+from ..words import brief
 
 WORD = re.compile(r"\w+(?:['’-]\w+)*")
 Read = TypeVar("Read", bound=Text)
@@ -177,15 +177,6 @@ def _spelt(tokens: list[str], tokenizer) -> Text:
         places.append((start, start + len(text[start:].rstrip())))
     text = text.rstrip()
     return Text(text, tuple(tokens), tuple(places), words_of(text, places))
-
-
-def warn_of_unknown_words(prompt: Prompt, known: frozenset[str]) -> None:
-    """Name the words a model with a small vocabulary was never shown, and its nearest words."""
-    unknown = sorted({word for word in prompt.words if word.lower() not in known})
-    for word in unknown:
-        near = nearest(word.lower(), known)
-        hint = f"nearest: {', '.join(near)}" if near else f"it knows: {', '.join(sorted(known))}"
-        warnings.warn(f"this model was never shown the word {word!r}; {hint}", stacklevel=4)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 // A live run: frames come as bytes while it goes on; words are chosen here.
 
 import { asking, bytes, make } from "./widget.js";
+import { palette } from "./live_palette.js";
 import { finished, paint, panels } from "./live_panels.js";
 
 function render({ model, el }) {
@@ -64,8 +65,10 @@ function build(page) {
   page.step = make("input", { type: "range", min: 0, step: 1, oninput: back });
   page.again = make("label", { class: "ux-live-again" }, "look back ", page.step);
   page.note = make("div", { class: "ux-said ux-live-note" });
+  const groups = page.model.get("palette"), say = (text) => { page.prompt.value = text; };
   page.root = make("section", { class: "ux ux-live", "aria-label": page.model.get("title") },
-    form, page.note, panels(page), page.words,
+    form, groups.things ? palette(groups, () => page.prompt.value, say) : null, page.note,
+    panels(page), page.words,
     make("div", { class: "ux-row" }, page.bar, page.said, page.again));
 }
 

@@ -18,6 +18,7 @@ from ..recording.listen import Stopped, stoppable
 from ..recording.patterns import uncompiled
 from ..recording.shapes import ShapeTable, shape_table
 from ..run.denoise import Pipeline
+from ..run.palette import Palette
 from ..show.colours import look
 from ..show.geometry import geometry_of
 from ..show.png import image_png
@@ -84,11 +85,12 @@ class Live(View):
     picture = Bytes().tag(sync=True)  # PNG, once the run is finished
     drawing = Dict().tag(sync=True)  # the U, as umap draws it
     look = Dict().tag(sync=True)  # how a map is laid over the picture
+    palette = Dict().tag(sync=True)  # the words that a small model was taught, by what they say
 
     def __init__(self, pipe: Any, steps: int | None, options: dict) -> None:
         self._runner = _runner_of(pipe)
         drawing, self._layers = _drawn(UNetConfig.load(uncompiled(pipe.unet).config))
-        super().__init__(drawing=drawing, look=look())
+        super().__init__(drawing=drawing, look=look(), palette=_palette(pipe))
         self.pipe, self.options = pipe, self._runner.usual(pipe) | options
         self._steps = getattr(pipe, "steps", 20) if steps is None else steps
         self.frames: list[Frame] = []
@@ -237,6 +239,11 @@ def _runner_of(pipe: Any) -> type[OwnRun] | type[OthersRun]:
             "finished run, ux.explore(run) shows the maps"
         )
     return OthersRun
+
+
+def _palette(pipe: Any) -> dict[str, list[str]]:
+    known = getattr(pipe, "palette", None)
+    return known.groups if isinstance(known, Palette) else {}
 
 
 @lru_cache(maxsize=8)  # most pipelines are run more than once
