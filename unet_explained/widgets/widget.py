@@ -74,7 +74,7 @@ class View(anywidget.AnyWidget):
         super().close()
         self._closed = True
         for name in self.holds:
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
 
     def __getattr__(self, name: str) -> Any:
         if name in self.holds:
