@@ -24,9 +24,18 @@ from .pairs import Pair, Size
 from .patterns import arguments_of
 from .processors import Processors, autocast_of, processors_of
 from .recording import Recording
-from .under_way import UnderWay, unused
+from .under_way import Inside, UnderWay, unused
 
 HELD = 256 * 2**20  # bytes that may wait for the forward's end, to be worked on together
+
+
+class OfThread(local):
+    """What each thread has of its own."""
+
+    def __init__(self) -> None:
+        self.forwards = Inside()
+        self.key = object()  # what the system calls a thread is given to the next one too
+        self.context: object = None  # the text of its last forward
 
 
 class Recorder:
@@ -38,7 +47,7 @@ class Recorder:
         self.recording, self.options = recording, recording.options
         self.budget, self.trace, self.reader = budget, trace, reader
         self.only: Origin | None = None
-        self.thread = local()  # .inside: the forwards that this thread is in, each with its depth
+        self.thread = OfThread()
         self.promised: list[RecordedRun] = []  # of which forwards are foreseen that may never come
         self.filing = Lock()
         self.hooks: ref[Hooks] | None = None
@@ -99,17 +108,13 @@ class Recorder:
     @property
     def now(self) -> UnderWay | None:
         """The forward that this thread is in; None outside of one of the whole model."""
-        inside = getattr(self.thread, "inside", None)
-        return inside[-1][1] if inside else None
+        return self.thread.forwards.now
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward starts, in the place of those of this thread that never ended."""
-        inside, depth = self.thread.__dict__.setdefault("inside", []), depth_of(module)
-        while inside and inside[-1][0] >= depth:
-            inside.pop()
-        nested = bool(inside)
-        inside.append((depth, None))
-        inside[-1] = depth, self.begun(module, args, kwargs, depth, nested)
+        depth, forwards = depth_of(module), self.thread.forwards
+        nested = forwards.enter(depth)
+        forwards.begin(self.begun(module, args, kwargs, depth, nested))
 
     def begun(
         self, module: nn.Module, args: tuple, kwargs: dict, depth: int, nested: bool
@@ -133,13 +138,13 @@ class Recorder:
             i for i, row in enumerate(rows)
             if self.options.halves == "both" or row.role is None or row.role.startswith(ROLES[0])
         ]  # fmt: skip
-        self.renew(module, thoroughly=context is not self.thread.__dict__.get("context"))
+        self.renew(module, thoroughly=context is not self.thread.context)
         self.thread.context = context
         self.processors = processors_of(self.foreign, self.processors)
         arguments = Given.of(given, self.processors)._replace(
             modules=self.named, autocast=autocast_of(sample.device.type)
         )
-        run = self.recording.run_of(origin or (self._this_thread(), tuple(sample.shape)), origin)
+        run = self.recording.run_of(origin or (self.thread.key, tuple(sample.shape)), origin)
         step = RecordedStep(torch.as_tensor(timestep).detach().clone(), rows, tuple(kept))
         self.give_back()
         return UnderWay(run, step, arguments, self.budget.foresee())
@@ -151,10 +156,6 @@ class Recorder:
                 missing = (run.origin.forwards or 0) - len(run.steps)  # type: ignore[union-attr]
                 self.budget.give_back(run.each, max(missing, 0))
                 self.promised.remove(run)
-
-    def _this_thread(self) -> object:
-        """A key of its own; what the system calls a thread is given to the next one too."""
-        return self.thread.__dict__.setdefault("key", object())
 
     def enter_transformer(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if now := self.now:
@@ -243,11 +244,7 @@ class Recorder:
 
         So an interrupted forward leaves nothing behind, and the device is waited for only here.
         """
-        inside = self.thread.__dict__.get("inside", [])
-        _, now = inside.pop() if inside else (0, None)
-        if inside and depth_of(module) <= inside[-1][0]:
-            inside.pop()  # the last one was inside this one and never ended: neither is whole
-            return
+        now = self.thread.forwards.leave(module)
         if now is None:
             return
         step, run = now.step, now.run

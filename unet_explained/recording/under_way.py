@@ -6,12 +6,13 @@ from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..model import attention_weights
 from .budget import Foreseen
 from .given import Given
 from .heatmaps import head_mean
+from .identity import depth_of
 from .kept import RecordedRun, RecordedStep, Stats
 from .pairs import Pair, Size
 
@@ -84,6 +85,39 @@ class UnderWay:
         found = {key: row for keys, rows in looks for key, row in zip(keys, rows.tolist())}
         each = ((key, found[key]) for key in self.calls)
         return {key: Stats(mean, std, *rest) for key, (std, mean, *rest) in each}
+
+
+class Inside:
+    """The forwards that a thread is in, the innermost last: a hook may call the model again.
+
+    An interrupted one is told by its depth, at which another one begins or around which one ends.
+    """
+
+    def __init__(self) -> None:
+        self._forwards: list[tuple[int, UnderWay | None]] = []
+
+    @property
+    def now(self) -> UnderWay | None:
+        return self._forwards[-1][1] if self._forwards else None
+
+    def enter(self, depth: int) -> bool:
+        """At so many calls of the model; whether that is inside another forward."""
+        while self._forwards and self._forwards[-1][0] >= depth:
+            self._forwards.pop()
+        self._forwards.append((depth, None))
+        return len(self._forwards) > 1
+
+    def begin(self, now: UnderWay | None) -> None:
+        """What is to be recorded of the forward that was entered."""
+        self._forwards[-1] = self._forwards[-1][0], now
+
+    def leave(self, module: nn.Module) -> UnderWay | None:
+        """The forward that ends; None if it is not recorded, or not whole."""
+        _, now = self._forwards.pop() if self._forwards else (0, None)
+        if self._forwards and depth_of(module) <= self._forwards[-1][0]:
+            self._forwards.pop()  # the last was inside this one and never ended: neither is whole
+            return None
+        return now
 
 
 def _weights_of(pairs: Sequence[Pair], rows: slice | list[int], mode: str | None) -> Tensor:
