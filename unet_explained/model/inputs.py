@@ -132,6 +132,8 @@ def _check_masks(config: UNetConfig, sample: Tensor, tokens: int, mask: Any, tex
     if mask is None:
         return
     counts = _keys_of_attn1(config, sample, tokens)
+    if not counts:
+        raise ValueError("attention_mask: this model has no attention; pass None")
     if len(counts) != 1:
         looks = " or ".join(map(str, sorted(counts)))
         raise ValueError(
