@@ -61,7 +61,7 @@ def extent(output) -> Float[Tensor, "batch"] | None:
     It stays on its device, where nobody waits for it.
     """
     x = first(output)
-    if x is None or x.ndim < 2 or not x.numel() or not x.is_floating_point():
+    if x is None or x.ndim < 2 or not x.numel() or not x.is_floating_point() or x.is_meta:
         return None
     return x.detach().abs().amax(dim=tuple(range(1, x.ndim)))
 
@@ -101,15 +101,12 @@ def _place(run: RecordedRun) -> Place | None:
     known = [(n, one.extent) for n, one in enumerate(run.steps) if one.extent is not None]
     if not known:
         return None
-    all_rows = torch.cat([rows.float().to(known[0][1].device) for _, rows in known])
+    all_rows = torch.cat([rows.to(known[0][1].device) for _, rows in known])
     sizes = iter(all_rows.split([len(rows) for _, rows in known]))
     if all_rows.isfinite().all():
         return None
-    return next((n, each.tolist()) for (n, _), each in zip(known, sizes) if not _finite(each))
-
-
-def _finite(x: Tensor) -> bool:
-    return bool(x.isfinite().all())
+    each = ((n, rows) for (n, _), rows in zip(known, sizes))
+    return next((n, rows.tolist()) for n, rows in each if not rows.isfinite().all())
 
 
 def _found(recording, number: int, step: int, extents: list[float]) -> Nonfinite:
