@@ -23,7 +23,7 @@ from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.given import Given
 from ..recording.identity import ROLES
 from ..recording.kept import Options, RecordedStep
-from ..recording.memory import advising, expect_kept, expect_room
+from ..recording.memory import advising, expect_room
 from ..recording.patterns import uncompiled
 from .advance import advance, rehearse
 from .preview import decoded, levels, rough
@@ -131,8 +131,8 @@ class Pipeline:
 
         height and width are in pixels; latents: the start noise, of unit variance, instead of the
         seed's; steps and guidance None: the pipeline's own (classifier-free, Ho and Salimans 2022).
-        Raises ValueError or TypeError, before any work, for what does not fit; diffusers' names for
-        these options are answered with this package's.
+        Raises ValueError or TypeError, before any work, for what does not fit, and MemoryError if
+        memory runs out; diffusers' names for these options are answered with this package's.
         """
         for name in theirs:
             known = f"write {OURS[name]}=" if name in OURS else "see help(Pipeline.denoise)"
@@ -142,7 +142,9 @@ class Pipeline:
         guidance = self.guidance if guidance is None else guidance
         shape = self._latent_shape(height, width)
         sides = shape[2:] if latents is None else tuple(latents.shape[-2:])
-        self._expect_room(steps, 1 + self._is_guided(guidance), *sides)
+        asked = " x ".join(str(side * self._factor) for side in reversed(sides)) + " pixels"
+        rows = 1 + self._is_guided(guidance)
+        expect_room(asked, uncompiled(self.unet), rows, *sides, forwards=steps)
         rehearse(self.scheduler, steps)
         texts = [self._read(text) for text in (negative_prompt, prompt)]
         if self.zeros_for_empty and not negative_prompt:
@@ -218,14 +220,6 @@ class Pipeline:
             _expect(fits, f"{name}: expected a multiple of {factor} pixels, got {pixels}")
             sides.append(pixels // factor)
         return (1, self.vae.config.latent_channels, *sides)
-
-    def _expect_room(self, steps: int, batch: int, height: int, width: int) -> None:
-        """ValueError for a run that its device cannot hold: one forward, or what each was given."""
-        unet, factor = uncompiled(self.unet), self._factor
-        asked = f"a picture of {width * factor} x {height * factor} pixels"
-        expect_room(asked, unet, batch, height, width)
-        sample = batch * unet.config.in_channels * height * width * unet.dtype.itemsize
-        expect_kept(f"steps={steps}", steps * sample, unet.device)
 
     def _guidance_embedding(self, guidance: float, channels: int) -> Float[Tensor, "1 channel"]:
         """The guidance scale as sinusoids: how LCM is told it (Luo et al. 2023)."""
