@@ -144,7 +144,7 @@ class Pipeline:
         sides = shape[2:] if latents is None else tuple(latents.shape[-2:])
         asked = " x ".join(str(side * self._factor) for side in reversed(sides)) + " pixels"
         rows = 1 + self._is_guided(guidance)
-        expect_room(asked, uncompiled(self.unet), rows, *sides, forwards=steps)
+        expect_room(asked, uncompiled(self.unet), rows, sides[0], sides[1], steps)
         rehearse(self.scheduler, steps)
         texts = [self._read(text) for text in (negative_prompt, prompt)]
         if self.zeros_for_empty and not negative_prompt:
