@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,11 +73,12 @@ def powerless() -> None:
         os.seteuid(NOBODY)
 
 
-def interrupted() -> None:
-    """Ctrl-C when a finished file or folder is about to get its name."""
+def interrupted(rename: int = 0) -> None:
+    """Ctrl-C when a finished file or folder is about to get its name; at the first, or a later."""
+    renames = count()
 
     def hook(event: str, args: tuple) -> None:
-        if event == "os.rename":
+        if event == "os.rename" and next(renames) == rename:
             raise KeyboardInterrupt
 
     sys.addaudithook(hook)

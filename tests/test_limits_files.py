@@ -9,6 +9,7 @@ import stat
 import sys
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +85,7 @@ def a_file_in_the_way(place: Path, name: str) -> Path:
 def protected(place: Path, name: str) -> Path:
     (place / name).write_text("good")
     (place / name).chmod(0o444)
+    place.chmod(0o777)
     return place / name
 
 
@@ -173,6 +175,14 @@ def test_what_cannot_be_written_is_said_and_nothing_is_touched(writer, fault, ma
         said = ended.said
     assert "interrupted" in fault or str(path) in said
     assert "[Errno" not in said
+
+
+def test_an_older_record_is_back_if_the_new_one_does_not_take_its_place(made, place):
+    path = good_folder(place, "out")
+    before = seen(place)
+    between = partial(faults.interrupted, 1)  # the older one is away, the new one not yet there
+    assert faults.in_child(lambda: made.rec.save(path), between).error == "KeyboardInterrupt"
+    assert seen(place) == before
 
 
 @pytest.mark.parametrize("writer", ["page", "record", "maps", "weights"])

@@ -14,6 +14,7 @@ from secrets import token_hex
 
 MINE = "name a folder that you may write into"
 ROOM = "make room there, or name another place"
+AS_USED = os.access in os.supports_effective_ids
 ADVICE = {
     errno.EACCES: MINE,
     errno.EPERM: MINE,
@@ -33,8 +34,8 @@ def try_file(path: str | Path, least: int = 1) -> Path:
     path = Path(path).expanduser()
     with _named(path):
         _check_file(path)
-        if path.is_file() or not path.exists():
-            with _aside(path.parent) as new:
+        if not _is_device(path):
+            with _aside(_real(path).parent) as new:
                 _fill(new, bytes(least))
     return path
 
@@ -48,10 +49,10 @@ def write_file(path: str | Path, content: bytes) -> Path:
     path = Path(path).expanduser()
     with _named(path):
         _check_file(path)
-        if path.exists() and not path.is_file():
+        if _is_device(path):
             path.write_bytes(content)
             return path
-        real = Path(os.path.realpath(path)) if path.is_file() else path
+        real = _real(path)
         with _aside(real.parent) as new:
             _fill(new, content)
             if real.exists():
@@ -60,7 +61,9 @@ def write_file(path: str | Path, content: bytes) -> Path:
     return path
 
 
-def try_folder(folder: str | Path, files: tuple[str, ...] = (), least: int = 1) -> Path:
+def try_folder(
+    folder: str | Path, files: tuple[str, ...] = (), least: int = 1, whole: bool = False
+) -> Path:
     """The same for written_folder: whether a file of these bytes could be made in it.
 
     files: names in it that are going to be written, over what is there.
@@ -70,7 +73,7 @@ def try_folder(folder: str | Path, files: tuple[str, ...] = (), least: int = 1) 
         _check_folder(folder)
         for name in files:
             _check_file(folder / name)
-        with _aside(folder if folder.exists() else folder.parent) as new:
+        with _aside(_beside(folder, whole)) as new:
             _fill(new, bytes(least))
     return folder
 
@@ -85,8 +88,8 @@ def written_folder(folder: str | Path, whole: bool = False) -> Iterator[Path]:
     folder = Path(folder).expanduser()
     with _named(folder):
         _check_folder(folder)
-        real, stands = Path(os.path.realpath(folder)), folder.exists()
-        with _aside(real if stands and not whole else real.parent) as aside:
+        real, merged = _real(folder), folder.exists() and not whole
+        with _aside(_beside(folder, whole)) as aside:
             new = aside / (real.name or "new")  # a writer may tell by its folder's name
             new.mkdir(parents=True)
             yield new
@@ -94,17 +97,31 @@ def written_folder(folder: str | Path, whole: bool = False) -> Iterator[Path]:
             for file in filter(Path.is_file, new.rglob("*")):
                 shutil.copymode(aside / "usual", file)  # some writers keep others from reading it
                 _settle(file)
-            if stands and not whole:
+            if merged:
                 _merge(new, real)
             else:
                 _exchange(new, real, aside / "old")
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _real(path: Path) -> Path:
+    """What a link leads to, if something is there."""
+    return Path(os.path.realpath(path)) if path.exists() else path
+
+
+def _beside(folder: Path, whole: bool) -> Path:
+    """Where a folder is built: in the one that takes it, or where its name will stand."""
+    return folder if folder.exists() and not whole else _real(folder).parent
 
 
 def _check_file(path: Path) -> None:
     """Whether a file may stand there, as far as that is seen without writing."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, expected a file: name one in it")
-    if path.exists() and not os.access(path, os.W_OK):
+    if path.exists() and not os.access(path, os.W_OK, effective_ids=AS_USED):
         raise PermissionError(f"{path} is write-protected: name another file")
     _check_way(path)
 
@@ -186,11 +203,11 @@ def _merge(new: Path, folder: Path) -> None:
 
 
 def _exchange(new: Path, folder: Path, old: Path) -> None:
-    if folder.exists():
-        folder.rename(old)
     try:
+        if folder.exists():
+            folder.rename(old)
         new.rename(folder)
     except BaseException:
-        if old.exists():
+        if old.exists() and not folder.exists():
             old.rename(folder)
         raise

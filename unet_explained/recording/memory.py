@@ -33,7 +33,7 @@ def room(device: torch.device | str) -> int | None:
     None for a device that does not say.
     """
     device = torch.device(device)
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_available():
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     if device.type != "cpu":
@@ -71,35 +71,34 @@ def _bytes(tensors: tuple[Seen, ...]) -> int:
     return sum(prod(tensor.shape) * tensor.dtype.itemsize for tensor in tensors)
 
 
-def expect_room(asked: str, unet: Any, batch: int, height: int, width: int) -> None:
-    """ValueError, before any work, for a forward that its device cannot hold, of these latents.
+def expect_room(
+    asked: str, unet: Any, batch: int, height: int, width: int, forwards: int = 1
+) -> None:
+    """ValueError, before any work, if a device cannot hold one forward of these latents, or what
+    all forwards are given.
 
     unet: of this package or of diffusers; one whose config is not covered is taken as it is.
     """
-    config = unet.config
+    config, has = unet.config, room(unet.device)
     if not isinstance(config, UNetConfig):
         try:
             config = UNetConfig.load(dict(config))
         except ValueError:
             return
     needs = least_bytes(config, unet.dtype, batch, height, width, tokens=1)
-    has = room(unet.device)
-    if has is not None and needs > has:
-        dtype = str(unet.dtype).removeprefix("torch.")
-        raise ValueError(
-            f"{asked}: one forward needs at least {text(needs)} (batch {batch}, latents "
-            f"{height}x{width}, {dtype}) and the {unet.device.type} has {text(has)}: {SMALLER}"
-        )
-
-
-def expect_kept(asked: str, needs: int, device: torch.device) -> None:
-    """The same for what the forwards of a run are given, in all."""
-    has = room(device)
-    if has is not None and needs > has:
-        raise ValueError(
-            f"{asked}: what each forward is given is kept, {text(needs)} in all, and the "
-            f"{device.type} has {text(has)}: ask for fewer steps"
-        )
+    kept = forwards * batch * config.in_channels * height * width * unet.dtype.itemsize
+    if has is None or max(needs, kept) <= has:
+        return
+    dtype = str(unet.dtype).removeprefix("torch.")
+    size = f"batch {batch}, latents {height}x{width}, {dtype}"
+    if needs > has:
+        why, advice = f"one forward needs at least {text(needs)}", SMALLER
+    else:
+        why = f"what each of {forwards} forwards is given is kept, {text(kept)} in all"
+        advice = "ask for fewer steps"
+    raise ValueError(
+        f"{asked}: {why} ({size}) and the {unet.device.type} has {text(has)}: {advice}"
+    )
 
 
 @contextmanager

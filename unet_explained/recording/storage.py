@@ -34,7 +34,7 @@ def save(recording: Recording, folder: str | Path) -> Path:
     be written, and TypeError, before anything is written, for a forward that was given what is no
     tensor, number or text.
     """
-    folder = try_folder(folder)
+    folder = try_folder(folder, whole=True)
     if folder.exists() and not (folder / STRUCTURE).is_file():
         raise FileExistsError(f"{folder} is there and is no recording: name another folder")
     packing = Packing()

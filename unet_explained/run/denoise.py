@@ -26,7 +26,7 @@ from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.given import Given
 from ..recording.identity import ROLES
 from ..recording.kept import Options, RecordedStep
-from ..recording.memory import advising, expect_kept, expect_room
+from ..recording.memory import advising, expect_room
 from ..recording.nonfinite import NonfiniteWarning, extent, say
 from ..recording.patterns import uncompiled
 from ..recording.processors import autocast_of
@@ -148,9 +148,10 @@ class Pipeline:
 
         height and width are in pixels; latents: the start noise, of unit variance, instead of the
         seed's; steps and guidance None: the pipeline's own (classifier-free, Ho and Salimans 2022).
-        Raises ValueError or TypeError, before any work, for what does not fit; diffusers' names for
-        these options are answered with this package's. A run whose output is not finite says so
-        at its end: a NonfiniteWarning names the step and the module.
+        Raises ValueError or TypeError, before any work, for what does not fit, and MemoryError if
+        memory runs out; diffusers' names for these options are answered with this package's. A run
+        whose output is not finite says so at its end: a NonfiniteWarning names the step and the
+        module.
         """
         for name in theirs:
             known = f": write {OURS[name]}=" if name in OURS else closest(name, _options())
@@ -163,7 +164,9 @@ class Pipeline:
         if latents is not None:
             _check_latents(latents, shape, any_size=height is None and width is None)
         sides = shape[2:] if latents is None else tuple(latents.shape[-2:])
-        self._expect_room(steps, 1 + self._is_guided(guidance), *sides)
+        asked = " x ".join(str(side * self._factor) for side in reversed(sides)) + " pixels"
+        rows = 1 + self._is_guided(guidance)
+        expect_room(asked, uncompiled(self.unet), rows, sides[0], sides[1], steps)
         rehearse(self.scheduler, steps)
         texts = [self._read(negative_prompt, "negative_prompt"), self._read(prompt)]
         if self.zeros_for_empty and not negative_prompt:
@@ -239,14 +242,6 @@ class Pipeline:
             _expect(fits, f"{name}: expected a multiple of {factor} pixels, got {brief(pixels)}")
             sides.append(pixels // factor)
         return (1, self.vae.config.latent_channels, *sides)
-
-    def _expect_room(self, steps: int, batch: int, height: int, width: int) -> None:
-        """ValueError for a run that its device cannot hold: one forward, or what each was given."""
-        unet, factor = self.unet, self._factor
-        asked = f"a picture of {width * factor} x {height * factor} pixels"
-        expect_room(asked, uncompiled(unet), batch, height, width)
-        sample = batch * unet.config.in_channels * height * width * unet.dtype.itemsize
-        expect_kept(f"steps={steps}", steps * sample, unet.device)
 
     def _guidance_embedding(self, guidance: float, channels: int) -> Float[Tensor, "1 channel"]:
         """The guidance scale as sinusoids: how LCM is told it (Luo et al. 2023)."""
