@@ -1,6 +1,6 @@
 """The language of the small world: a caption for a scene, in many phrasings, and its words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -41,7 +41,7 @@ OTHERS = (
 )  # fmt: skip
 
 
-def _each(phrases: dict[str, tuple[str, ...]]) -> list[str]:
+def _each(phrases: Mapping[str, tuple[str, ...]]) -> list[str]:
     return [*dict.fromkeys(phrase for several in phrases.values() for phrase in several)]
 
 

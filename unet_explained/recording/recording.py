@@ -235,7 +235,8 @@ class Recording:
         from .watch import replayed
 
         one, model = self._step(step, run), unet if unet is not None else self._model()
-        if why := self.why_no_replay(step, run=run, unet=unet):
+        why = self.why_no_replay(step, run=run, unet=unet)
+        if why or model is None:
             raise ValueError(why)
         return replayed(model, whole(one.given, step), one.batch, *patterns, **options)
 
@@ -254,7 +255,9 @@ class Recording:
         if unet is None and model is None:
             return f"{GONE}: pass unet="
         no_room = lacking(one.given, step)
-        return no_room if no_room or unet is not None else whole(one.given, step).no_more(model)
+        if no_room or unet is not None or model is None:
+            return no_room
+        return whole(one.given, step).no_more(model)
 
     def number(self, run: int | None = None) -> int:
         """Which of `runs` is meant: for None the only one. ValueError or IndexError if none is."""
