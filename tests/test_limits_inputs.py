@@ -446,7 +446,7 @@ QUESTIONS = {
     "a yes for a budget": (lambda x: ux.record(x.pipe.unet, budget=True), "budget=True"),
     "device misspelt": (lambda x: ux.record(x.pipe.unet, device="gpu"), "device='gpu'"),
     "device not there": (lambda x: ux.record(x.pipe.unet, device="cuda:99"), "device='cuda:99'"),
-    "kept nowhere": (lambda x: ux.record(x.pipe.unet, device="meta"), "device='meta'"),
+    "kept nowhere": (lambda x: ux.record(x.pipe.unet, device=None), "device=None"),
     "change of a number": (lambda x: ux.intervene(x.pipe.unet, 5, abs), "name or a glob.*int"),
     "change of nothing": (lambda x: ux.intervene(x.pipe.unet, "mid_blok", abs), "mid_block"),
     "change at no argument": (lambda x: change(x, on="tmb"), "closest: temb"),

@@ -135,7 +135,7 @@ def test_the_raw_map_is_one_call(rec):
         (dict(word="circle", occurrence=2), IndexError, "occurrence 2 is not among the 2"),
         (dict(), ValueError, "pass a word, or token="),
         (dict(word="circle", token=1), ValueError, "pass a word, or token="),
-        (dict(token=9), IndexError, "9 is out of bounds"),
+        (dict(token=9), IndexError, "token 9 is not among the 9"),
         (dict(word="circle", head=0), ValueError, 'attention="heads"'),
         (dict(word="circle", half="unconditional"), ValueError, 'halves="both"'),
         (dict(token=1, half="unconditional"), ValueError, 'halves="both"'),
