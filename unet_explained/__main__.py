@@ -242,9 +242,9 @@ def _serve(command: list[str]) -> int:
 def _record(options):
     """Load, run and record as asked; what is missing is found before anything heavy loads."""
     need("matplotlib", "ipywidgets")
+    from .numbers import guidance_of, seed_of, steps_of
     from .run.files import Search
     from .run.hub import find_pipeline
-    from .run.numbers import guidance_of, seed_of, steps_of
     from .run.weights import look_over
 
     for check, value in (

@@ -11,7 +11,7 @@ from torch import Tensor
 from .given import Given
 from .identity import ROLES, Origin, Row, Text
 from .pairs import Pair, Size
-from .patterns import pick, whole_number
+from .patterns import pick
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from ..numbers import whole_number
 from ..words import brief, closest
 from .heatmaps import average, head_mean, word_map
 from .identity import Text
 from .kept import RecordedRun, image_key
 from .pairs import Size
-from .patterns import matching, pick, whole_number
+from .patterns import matching, pick
 
 METHODS = ("mean", "daam")
 LOWEST = 8  # DAAM leaves out layers so many times smaller than the largest

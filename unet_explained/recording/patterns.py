@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from inspect import signature
-from operator import index as as_index
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..model import UNet2DConditionModel, UNetConfig
+from ..numbers import whole_number
 from ..words import brief, closest
 
 
@@ -67,16 +67,6 @@ def _beginnings(names: Iterable[str]) -> Iterator[str]:
     for name in names:
         parts = name.split(".")
         yield from (".".join(parts[:end]) + "*" for end in range(1, len(parts)))
-
-
-def whole_number(name: str, value: Any) -> int:
-    """An int, also of numpy or torch. TypeError for anything else, True and 1.0 among it."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return as_index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected a whole number, got {brief(value)}") from None
 
 
 def device_of(device: Any) -> torch.device:

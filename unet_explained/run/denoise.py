@@ -22,6 +22,7 @@ from .. import diffusion
 from ..model import UNet2DConditionModel
 from ..model.embeddings import Timesteps
 from ..model.expect import Axes, expect
+from ..numbers import guidance_of, seed_of, steps_of
 from ..recording import Identity, Origin, Recording, Row, identified
 from ..recording.given import Given
 from ..recording.identity import ROLES
@@ -32,7 +33,6 @@ from ..recording.patterns import uncompiled
 from ..recording.processors import autocast_of
 from ..words import brief, closest
 from .advance import advance, rehearse
-from .numbers import guidance_of, seed_of, steps_of
 from .palette import Palette
 from .preview import decoded, levels, rough
 from .text import NOTHING, Prompt, read_prompt

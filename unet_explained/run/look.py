@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import diffusion
+from ..numbers import whole_number
 from ..recording import Identity, Origin, Recording, Row, Text, identified
 from ..recording import record as record_unet
 from ..recording.identity import ROLES
@@ -19,7 +20,6 @@ from ..recording.nested import changed
 from ..recording.patterns import uncompiled
 from .denoise import Pipeline
 from .latents import normalised
-from .numbers import whole_number
 from .pictures import as_image
 from .reader import PipelineReader
 from .text import expect_text, read_prompt

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..numbers import guidance_of, seed_of, steps_of
 from ..recording import Recording
 from ..recording.budget import BudgetError
 from ..recording.kept import RecordedRun
 from ..recording.pairs import Size
 from ..recording.patterns import uncompiled
 from ..recording.watch import Watch
-from ..run.numbers import guidance_of, seed_of, steps_of
 from ..run.pictures import as_image
 from ..run.preview import preview
 from ..run.record import record
