@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..numbers import whole_number
 from .given import Given
 from .identity import ROLES, Origin, Row, Text
 from .pairs import Pair, Size
