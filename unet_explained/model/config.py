@@ -5,6 +5,7 @@ stands. One word is this project's own: a level is a resolution of the U, level 
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,8 +15,11 @@ from .options import brief, check, is_read_past
 
 
 @dataclass(frozen=True)
-class UNetConfig:
-    """The architecture of one UNet2DConditionModel; a per-level option is one value or a tuple."""
+class UNetConfig(Mapping):
+    """The architecture of one UNet2DConditionModel; a per-level option is one value or a tuple.
+
+    Options can be read as those of a dict, too: config["in_channels"], config.get, dict(config).
+    """
 
     sample_size: int | tuple[int, int] | None = (
         None  # the latents it was trained on; any size may be run
@@ -61,6 +65,20 @@ class UNetConfig:
         for field in fields(self):
             object.__setattr__(self, field.name, _as_tuple(getattr(self, field.name)))
         check(self)
+
+    def __getitem__(self, option: str):
+        if option not in self.__dataclass_fields__:
+            raise KeyError(_unknown(option))
+        return getattr(self, option)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dataclass_fields__)
+
+    def __len__(self) -> int:
+        return len(self.__dataclass_fields__)
+
+    def __getattr__(self, option: str):
+        raise AttributeError(_unknown(option))
 
     @property
     def levels(self) -> int:
@@ -138,6 +156,13 @@ class UNetConfig:
         # A null stands for the default wherever null has no meaning of its own.
         null_is_meant = ("mid_block_type", "norm_num_groups")
         return cls(**{n: v for n, v in given.items() if v is not None or n in null_is_meant})
+
+
+def _unknown(option: str) -> str:
+    return (
+        f"UNetConfig has no option {option!r}. If a function of diffusers asked for it, give it "
+        "ux.to_diffusers(unet), which shares its tensors"
+    )
 
 
 def _as_tuple(value):

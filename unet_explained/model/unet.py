@@ -33,6 +33,7 @@ from .blocks import BLOCKS
 from .config import UNetConfig
 from .embeddings import ACTIVATION, TimestepEmbedding, Timesteps, class_embedding
 from .inputs import prepare
+from .lacking import Lacking
 
 
 class UNet2DConditionOutput(NamedTuple):
@@ -40,8 +41,12 @@ class UNet2DConditionOutput(NamedTuple):
 
     sample: Float[Tensor, "batch channel height width"]
 
+    def __getitem__(self, key):
+        """By its number or by its name, as the reference's."""
+        return self._asdict()[key] if isinstance(key, str) else tuple(self)[key]
 
-class UNet2DConditionModel(nn.Module):
+
+class UNet2DConditionModel(Lacking, nn.Module):
     """Predicts what to take from noisy latents, given the timestep and the embedded prompt."""
 
     def __init__(self, config: UNetConfig):

@@ -51,7 +51,7 @@ def load(
         for name in ("unet", *TEXT_ENCODERS, "vae"):
             if name in parts:
                 expect_finite(path if path.is_file() else path / name, parts[name])
-    parts["unet"] = place(parts["unet"], device, dtype)
+    parts["unet"] = _usable(parts["unet"], device, dtype)
     parts["vae"] = place(parts["vae"], device, _vae_dtype(parts["vae"], dtype))
     for name in TEXT_ENCODERS:
         if name in parts:  # it runs once a prompt: float32 costs nothing there
@@ -82,7 +82,14 @@ def load_unet(
     unet = _read_unet(folder, wanted)
     if not allow_nonfinite:
         expect_finite(folder, unet)
-    return place(unet, device, dtype)
+    return _usable(unet, device, dtype)
+
+
+def _usable(unet: UNet2DConditionModel, device, dtype) -> UNet2DConditionModel:
+    """In its place, and one of diffusers' models: who loads it may put it into their pipeline."""
+    from .in_diffusers import one_of_theirs
+
+    return place(one_of_theirs(unet), device, dtype)
 
 
 def _one_dtype(dtype, torch_dtype):

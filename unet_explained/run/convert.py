@@ -25,7 +25,9 @@ def from_diffusers(unet: Any) -> UNet2DConditionModel:
             f"{other[0]}: undo first what changed it (unload_lora_weights, unload_ip_adapter, "
             "unfuse_qkv_projections)"
         )
-    return _sharing(ours, unet)
+    from .in_diffusers import one_of_theirs
+
+    return one_of_theirs(_sharing(ours, unet))
 
 
 def to_diffusers(unet: UNet2DConditionModel) -> Any:
