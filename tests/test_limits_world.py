@@ -189,26 +189,34 @@ def test_an_interrupt_of_lab_is_its_servers_to_answer(tmp_path):
     names = ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "JUPYTERLAB_WORKSPACES")
     places = {f"{name}_DIR": str(tmp_path / name) for name in names}
     command = [sys.executable, "-m", "unet_explained", "lab", "--no-browser", "--allow-root"]
+    keyboard, terminal = os.openpty()  # else JupyterLab does not ask
     with open(tmp_path / "log", "w") as log:
         lab = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | places,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            stdin=terminal, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        late = time.monotonic() + 120
-        while "is running at" not in (tmp_path / "log").read_text():
-            assert lab.poll() is None
-            assert time.monotonic() < late
-            time.sleep(0.1)
+        _wait_for("is running at", tmp_path / "log", lab)
         os.killpg(lab.pid, signal.SIGINT)  # as a terminal does
+        _wait_for("Shut down this Jupyter server", tmp_path / "log", lab)
+        os.write(keyboard, b"y\n")
         assert lab.wait(60) == 130
     finally:
         with suppress(ProcessLookupError):
             os.killpg(lab.pid, signal.SIGKILL)
+        os.close(keyboard), os.close(terminal)
     said = (tmp_path / "log").read_text()
     assert said.endswith("\nstopped\n")
     left = list(tmp_path.glob("JUPYTER_RUNTIME/jpserver-*"))
     assert not left, "it was killed before it could tidy up"
+
+
+def _wait_for(text: str, log: Path, process: subprocess.Popen, late: float = 120) -> None:
+    late += time.monotonic()
+    while text not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < late, log.read_text()
+        time.sleep(0.1)
 
 
 def stopped(ended: Ended) -> None:
