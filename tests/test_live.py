@@ -50,6 +50,19 @@ def test_a_frame_shows_the_steps_own_preview_maps_and_activity(view, tiny_pipe):
     assert {"time_embedding", "mid_block.attentions.0", "conv_out"} <= drawn
 
 
+def test_a_frame_shows_what_the_network_is_given_and_says_beside_the_preview(view, tiny_pipe):
+    view.wait()
+    steps = list(tiny_pipe.denoise("a red circle", steps=4, seed=3))
+    frame, step = view.frames[-1], steps[-1]
+    assert [one["about"] for one in frame.content["beside"]] == [
+        "what it is given",
+        "what it predicts",
+    ]
+    given, predicted = (tiny_pipe.glimpse(x) for x in (step.sample, step.prediction))
+    assert frame.buffers[3:] == [given.tobytes(), predicted.tobytes()]
+    assert torch.equal(step.sample, view.wait().recording.given(3)["sample"][:1])
+
+
 def test_maps_of_a_picture_of_any_size_have_its_proportions(tiny_pipe):
     view = live(tiny_pipe, "a red circle", steps=1, height=72, width=104)
     recording, frame = view.wait().replay(0, attention="mean"), view.frames[0]

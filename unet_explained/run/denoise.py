@@ -41,11 +41,14 @@ from .told import told
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a run: the latents after it, and the clean ones that the model now sees."""
+    """One step of a run: what the network was given and said, with guidance; the latents after it,
+    and the clean ones that the model now sees."""
 
     index: int
     total: int
     timestep: int | float
+    sample: Float[Tensor, "1 channel height width"] = field(repr=False)
+    prediction: Float[Tensor, "1 channel height width"] = field(repr=False)
     latents: Float[Tensor, "1 channel height width"] = field(repr=False)
     denoised: Float[Tensor, "1 channel height width"] = field(repr=False)
     pipeline: "Pipeline" = field(repr=False)
@@ -214,7 +217,8 @@ class Pipeline:
                 if guided:
                     prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
                 latents, denoised = advance(scheduler, prediction, timestep, latents, generator)
-            yield Step(index, total, timestep.item(), latents, denoised, self)
+            seen = sample[:1].float(), prediction, latents, denoised
+            yield Step(index, total, timestep.item(), *seen, self)
         origin.finished = True
         say(recording)
         return Run(texts[1], texts[0].text, guidance, seed, latents, recording, self)

@@ -8,7 +8,7 @@ function render({ model, el }) {
   const { ask, close } = asking(model);
   const page = {
     model, look: model.get("look"),
-    shown: null, // the frame on the page: {content, preview, maps, activity}
+    shown: null, // the frame on the page: {content, preview, maps, activity, beside}
     word: null, // the index of the word whose map is shown; null: the first noun
     pointed: null, // the name of the module of the U that is pointed at
     act: (question) => ask(question).catch((error) => say(page, error.message, true)),
@@ -86,8 +86,8 @@ async function lookAt(page, index) {
 }
 
 function show(page, content, buffers) {
-  const [preview, maps, activity] = buffers.map(bytes);
-  page.shown = { content, preview, maps, activity };
+  const [preview, maps, activity, ...beside] = buffers.map(bytes);
+  page.shown = { content, preview, maps, activity, beside };
   [page.bar.max, page.bar.value, page.step.value] = [content.total, content.step + 1, content.index];
   status(page);
   paint(page);

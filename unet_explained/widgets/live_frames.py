@@ -25,6 +25,9 @@ NO_MAPS = torch.zeros(0, 1, 1)
 NO_NUMBERS = "no preview, as the latents are not finite,"
 
 
+Look = tuple[np.ndarray, str]  # uint8 (height, width, 3), and in words what it is
+
+
 class Seen(Protocol):
     """A step that has ended, of whatever pipeline."""
 
@@ -32,13 +35,17 @@ class Seen(Protocol):
     total: int
     timestep: float
 
-    def look(self) -> tuple[np.ndarray, str]:
-        """The picture so far, uint8 (height, width, 3), and in words what it is."""
+    def look(self) -> Look:
+        """The picture so far."""
+
+    def beside(self) -> list[Look]:
+        """What the network was given and said, as far as it can be seen."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """content: JSON; buffers: preview (height, width, 3), maps (word, height, width), activity.
+    """content: JSON; buffers: preview (height, width, 3), maps (word, height, width), activity, and
+    pictures beside the preview, content["beside"].
 
     Bytes are uint8: of the maps 255 is content["top"], of the activity content["strongest"].
     content["lost"]: the maps, by index, and the modules, by name, that are not finite.
@@ -100,13 +107,16 @@ class Observer(AbstractContextManager, ABC):
             "about": about,
             "preview": list(preview.shape[:2]),
         }
+        beside = step.beside()
+        content["beside"] = [{"about": text, "size": list(x.shape[:2])} for x, text in beside]
         names = list(self._parts)
         maps, top, words = _levels(self.maps())
         activity, strongest, modules = _levels(torch.stack(list(self._parts.values())).cpu())
         content |= {"maps": list(maps.shape), "top": top}
         content |= {"modules": names, "strongest": strongest}
         content |= {"lost": {"maps": words, "modules": [names[i] for i in modules]}}
-        return Frame(content, [preview.tobytes(), maps.tobytes(), activity.tobytes()])
+        arrays = preview, maps, activity, *(picture for picture, _ in beside)
+        return Frame(content, [array.tobytes() for array in arrays])
 
 
 def plain(size: Size | torch.Size) -> np.ndarray:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -22,7 +21,16 @@ from ..run.pictures import as_image
 from ..run.preview import preview
 from ..run.record import record
 from ..words import closest
-from .live_frames import NO_MAPS, NO_NUMBERS, Observer, Seen, average_by_word, maps_by_word, plain
+from .live_frames import (
+    NO_MAPS,
+    NO_NUMBERS,
+    Look,
+    Observer,
+    Seen,
+    average_by_word,
+    maps_by_word,
+    plain,
+)
 
 TOLD = "callback_on_step_end"  # what a pipeline calls after each step
 GUIDANCE = "guidance_scale"
@@ -126,7 +134,10 @@ class OthersStep:
         self.index, self.total, self.timestep = index, run.total, timestep
         self.latents, self.vae = latents, getattr(run.pipe, "vae", None)
 
-    def look(self) -> tuple[np.ndarray, str]:
+    def beside(self) -> list[Look]:
+        return []  # a callback is told neither
+
+    def look(self) -> Look:
         seen = None if self.latents is None else preview(self.vae, self.latents)
         if seen is not None:
             return seen, "the picture so far, noise and all,"

@@ -11,7 +11,7 @@ from ..recording.heatmaps import head_mean
 from ..run.denoise import Pipeline, Run, Step
 from ..run.text import read_prompt
 from ..show.png import thumbnail
-from .live_frames import NO_NUMBERS, Observer, Seen, average_by_word, maps_by_word, plain
+from .live_frames import NO_NUMBERS, Look, Observer, Seen, average_by_word, maps_by_word, plain
 
 SIDE = 256  # of a preview that had to be decoded
 
@@ -60,13 +60,19 @@ class OwnStep:
         self.step = step
         self.index, self.total, self.timestep = step.index, step.total, step.timestep
 
-    def look(self) -> tuple[np.ndarray, str]:
+    def look(self) -> Look:
         if not self.step.denoised.isfinite().all():
             return plain(self.step.denoised.shape[-2:]), NO_NUMBERS
         seen = self.step.glimpse()
         if seen is None:
             seen = np.asarray(thumbnail(self.step.preview(), SIDE))
         return seen, "the picture, as foreseen"
+
+    def beside(self) -> list[Look]:
+        """In rough colours, where these are known."""
+        pictures = {"what it is given": self.step.sample, "what it predicts": self.step.prediction}
+        seen = ((self.step.pipeline.glimpse(x), text) for text, x in pictures.items())
+        return [(picture, text) for picture, text in seen if picture is not None]
 
 
 class Listener(Observer):

@@ -11,10 +11,11 @@ export function panels(page) {
   const panel = (...parts) => make("figure", { class: "ux-live-panel" }, ...parts);
   for (const name of ["picture", "overlay"]) page[name] = canvas();
   for (const name of ["pictureName", "overlayName", "mapName"]) page[name] = make("figcaption");
+  page.beside = make("figure", { class: "ux-live-beside" });
   page.scale = ramp(page.look);
   page.map = smallU(page);
   return make("div", { class: "ux-live-stage" },
-    panel(page.picture, page.pictureName), panel(page.overlay, page.overlayName),
+    page.beside, panel(page.picture, page.pictureName), panel(page.overlay, page.overlayName),
     panel(page.map, page.scale.element, page.mapName));
 }
 
@@ -53,13 +54,23 @@ function nameU(page) {
   page.map.setAttribute("aria-label", all);
 }
 
+/** Bytes (height, width, 3) as a canvas of that size. */
+function seen(data, [height, width]) {
+  return raster(height, width, (row, column) => {
+    const at = 3 * (row * width + column);
+    return data.subarray(at, at + 3);
+  });
+}
+
 export function paint(page) {
   if (!page.shown) return;
-  const { content, preview } = page.shown, [height, width] = content.preview;
-  const small = raster(height, width, (row, column) => {
-    const at = 3 * (row * width + column);
-    return preview.subarray(at, at + 3);
-  });
+  const { content, preview, beside } = page.shown, small = seen(preview, content.preview);
+  page.beside.hidden = !beside.length;
+  page.beside.replaceChildren(...content.beside.flatMap(({ about, size }, i) => {
+    const canvas = make("canvas", { role: "img", "aria-label": about });
+    enlarge(shaped(canvas, small), seen(beside[i], size));
+    return [canvas, make("figcaption", {}, about)];
+  }));
   enlarge(shaped(page.picture, small), small);
   page.pictureName.textContent = `${content.about} at t = ${Math.round(content.timestep)}`;
   paintMap(page, small);
