@@ -48,7 +48,7 @@ def to_diffusers(unet: UNet2DConditionModel) -> Any:
     return _sharing(theirs, unet)
 
 
-def save(unet: UNet2DConditionModel, folder: str | Path, **options: Any) -> None:
+def save(unet: UNet2DConditionModel, folder: str | Path, *args: Any, **options: Any) -> None:
     """As diffusers writes it, by diffusers; options as its ModelMixin.save_pretrained.
 
     Written aside: a folder that is there keeps what else it holds, and takes the new files over
@@ -57,7 +57,7 @@ def save(unet: UNet2DConditionModel, folder: str | Path, **options: Any) -> None
     folder = try_folder(folder)
     theirs = to_diffusers(unet)
     with written_folder(folder) as new:
-        theirs.save_pretrained(new, **options)
+        theirs.save_pretrained(new, *args, **options)
         written = [path.name for path in new.iterdir()]
     for path in folder.iterdir():
         if path.name not in written and _outdated(path.name, written):

@@ -5,7 +5,7 @@ from functools import wraps
 from diffusers import ModelMixin
 
 from ..model import UNet2DConditionModel as Network
-from .convert import to_diffusers
+from .convert import save
 
 
 class UNet2DConditionModel(Network, ModelMixin):
@@ -17,8 +17,8 @@ class UNet2DConditionModel(Network, ModelMixin):
 
     # Its signature is theirs: a pipeline passes on those options that it sees there.
     @wraps(ModelMixin.save_pretrained)
-    def save_pretrained(self, *args, **options):  # type: ignore[override]
-        to_diffusers(self).save_pretrained(*args, **options)
+    def save_pretrained(self, save_directory, *args, **options):  # type: ignore[override]
+        save(self, save_directory, *args, **options)
 
 
 def one_of_theirs(unet: Network) -> Network:
