@@ -9,8 +9,8 @@ import unet_explained as ux
 from unet_explained.bundled.captions import describe, spoken
 from unet_explained.bundled.draw import masks, render
 from unet_explained.bundled.world import sample_scene
-from unet_explained.recording import Recording
-from unet_explained.recording.heatmaps import iou, pointing_game, resize, word_map
+from unet_explained.lessons.definitions import summed
+from unet_explained.recording.heatmaps import iou, pointing_game, resize
 
 SCENES = 100
 T = 500
@@ -35,7 +35,7 @@ def definitions(rounds: int) -> str:
                 "DAAM: all heads of all layers, bicubic, without mid and lowest level": (
                     rec.attention(noun, occurrence=occurrence, method="daam")
                 ),
-                "attention-map-diffusers: sums of heads, mean of layers": _summed(
+                "attention-map-diffusers: sums of heads, mean of layers": summed(
                     rec, noun, occurrence
                 ),
             }
@@ -53,18 +53,6 @@ def definitions(rounds: int) -> str:
     head = f"## A word's map by three definitions: {count} things of {SCENES} scenes, t = {T}\n"
     columns = "| | points into its thing | IoU | correlation with ours |\n|---|---|---|---|"
     return "\n".join([head, columns, *lines, ""])
-
-
-def _summed(rec: Recording, noun: str, occurrence: int) -> Tensor:
-    """As that tool's total map: heads are summed, so that layers of many heads weigh more."""
-    tokens = [rec.texts[0].find(noun)[occurrence]]
-    sizes = rec.layers
-    largest = max(sizes.values(), key=lambda size: size[0] * size[1])
-    total = torch.zeros(largest)
-    for name, size in sizes.items():
-        heads = rec.runs[0].steps[0].attention[name].shape[1]
-        total += heads * resize(word_map(rec.weights(name), tokens, size), largest)
-    return total / len(sizes)
 
 
 def _likeness(heat: Tensor, ours: Tensor) -> float:

@@ -5,6 +5,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from unet_explained.recording.rows import STAGES
@@ -50,6 +51,19 @@ def test_every_term_is_a_line_with_its_own_anchor_and_a_notebook(text):
     assert [line for line, part in zip(lines, parts) if not part] == []
     anchors = [part.group(1) for part in parts]
     assert len(set(anchors)) == len(anchors)
+
+
+def test_every_term_stands_in_the_notebook_that_its_line_names(text):
+    terms = re.findall(r'^- <a id="[^"]+"></a>(.+?): .*\]\((\w+\.ipynb)\)$', text, re.MULTILINE)
+    assert len(terms) > 60
+    for names, notebook in terms:
+        said = "\n".join(
+            str(cell) for cell in nbformat.read(FOLDER / notebook, as_version=4).cells
+        ).lower()
+        assert any(
+            (bold or code).lower() in said
+            for bold, code in re.findall(r"\*\*(.+?)\*\*|`(.+?)`", names)
+        ), (names, notebook)
 
 
 def test_links_lead_to_notebooks_and_headings_that_exist(text):

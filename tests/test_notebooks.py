@@ -97,3 +97,14 @@ def test_the_source_that_it_shows_is_the_source_as_it_is(path):
         for output in cell.outputs:
             shown = output.data["text/plain"]
             assert any(shown in text for text in PACKAGE), cell.source
+
+
+def test_the_figures_of_a_graphics_card_are_those_that_were_measured():
+    measured = (HERE.parent / "benchmarks/RESULTS-CUDA.md").read_text()
+    said = "\n".join(cells(HERE / "09_full_size.ipynb", "markdown"))
+    table = re.findall(r"^\| .+ \|$", measured, re.MULTILINE)
+    assert len(table) >= 4
+    assert [line for line in table if line not in said] == []
+    date, commit = re.search(r"(\d{4}-\d\d-\d\d)", measured), re.search(r"commit (\w{7})", measured)
+    assert date[1] in said
+    assert commit[1] in said

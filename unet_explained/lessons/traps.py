@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import einsum, rearrange
 from torch import Tensor, nn
 
-from ..model.attention import GEGLU, Attention, Transformer2DModel
-from ..model.blocks import UpBlock2D
+from ..model.attention import GEGLU, Attend, Attention, Transformer2DModel
+from ..model.blocks import UNetMidBlock2D, UpBlock2D
 from ..model.embeddings import Timesteps
 from ..model.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from ..model.unet import UNet2DConditionModel
@@ -99,6 +99,13 @@ def one_silu(unet):
     return _set(unet, ResnetBlock2D, other, part="nonlinearity")
 
 
+@_trap(UNetMidBlock2D, "mid_block_scale_factor is 1 in every Stable Diffusion, and divides.")
+def mid_over_root_two(unet):
+    """The mid block's resnets divided by the root of 2, as in score-based relatives."""
+    mid = unet.mid_block or nn.Module()
+    return _set(mid, ResnetBlock2D, lambda resnet: {"output_scale_factor": math.sqrt(2)})
+
+
 # Inside the transformers
 
 
@@ -124,6 +131,40 @@ def normed_residual(unet):
 def head_size_for_heads(unet):
     """attention_head_dim taken at its word: as the size of a head, not the number of heads."""
     return _set(unet, Attention, lambda layer: {"heads": layer.to_q.out_features // layer.heads})
+
+
+@_trap(Transformer2DModel, "Row after row, both ways: the height is the input's, not a root.")
+def columns_for_rows(unet):
+    """A sequence of pixels folded back column by column: no shape of a square picture tells."""
+
+    def forward(self: Transformer2DModel, hidden_states: Tensor, *rest: Tensor) -> Tensor:
+        added = type(self).forward(self, hidden_states, *rest) - hidden_states
+        height, sequence = hidden_states.shape[-2], rearrange(added, "b c y x -> b c (y x)")
+        return hidden_states + rearrange(sequence, "b c (x y) -> b c y x", y=height)
+
+    return _forward(unet, Transformer2DModel, forward)
+
+
+@_trap(Attention, "to_q, to_k and to_v have none; to_out.0 has one.")
+def no_bias_after_attention(unet):
+    """to_out without a bias, as the three linears before it: a lenient load leaves it out."""
+
+    def other(linear: nn.Linear) -> dict:
+        return {"forward": lambda x: F.linear(x, linear.weight)}
+
+    return _set(unet, Attention, other, part="to_out.0")
+
+
+@_trap(Attend, "In float32, as the fused kernel does inside, whatever upcast_attention says.")
+def softmax_in_float16(unet):
+    """Scores and softmax written out in the dtype of a fast model."""
+
+    def forward(self: Attend, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None):
+        scores = einsum(q.half(), k.half(), "b h query d, b h key d -> b h query key")
+        scores = scores / math.sqrt(q.shape[-1]) + (0 if mask is None else mask.half())
+        return scores.softmax(dim=-1).to(v.dtype) @ v
+
+    return _forward(unet, Attend, forward)
 
 
 @_trap(GEGLU, "The first half is the value, the second the gate.")
