@@ -51,6 +51,11 @@ class View(anywidget.AnyWidget):
         super().__init__(**state)
         self.on_msg(self._asked)
 
+    def close(self) -> None:
+        """Ends the view, and its layout, which is a widget that ipywidgets would keep for good."""
+        super().close()
+        self.layout.close()
+
     def still(self) -> bytes:
         """A PNG of the view as it is now."""
         raise NotImplementedError
