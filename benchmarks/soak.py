@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
+from ipywidgets import Widget
+
 import unet_explained as ux
 
 from .timing import table
@@ -27,6 +29,7 @@ class Left:
 
     hooks: int
     threads: int
+    widgets: int
     objects: int
     memory: float | None
 
@@ -36,7 +39,9 @@ class Left:
         parts = (pipe.text_encoder, pipe.unet, pipe.vae)
         modules = [module for part in parts for module in part.modules()]
         hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
-        return cls(hooks, threading.active_count(), len(gc.get_objects()), _resident())
+        objects = gc.get_objects()
+        widgets = sum(issubclass(type(each), Widget) for each in objects)
+        return cls(hooks, threading.active_count(), widgets, len(objects), _resident())
 
 
 def _resident() -> float | None:
@@ -142,9 +147,9 @@ def cost(runs: int) -> str:
         ("all closed", *_row(after)),
     ]
     title = "Many runs in one process: recorded, explored, live, stopped and interrupted in turn"
-    return table(title, rows, ("", "hooks", "threads", "objects", "resident memory"))
+    return table(title, rows, ("", "hooks", "threads", "widgets", "objects", "resident memory"))
 
 
 def _row(left: Left) -> tuple:
     memory = "" if left.memory is None else f"{left.memory:,.0f} MB"
-    return left.hooks, left.threads, f"{left.objects:,}", memory
+    return left.hooks, left.threads, left.widgets, f"{left.objects:,}", memory

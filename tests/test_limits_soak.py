@@ -27,5 +27,5 @@ def test_explorers_that_are_open_at_once_and_closed(tiny_pipe):
 
 
 def flat(first: soak.Left, last: soak.Left) -> None:
-    assert (last.hooks, last.threads) == (0, first.threads)
+    assert (last.hooks, last.threads, last.widgets) == (0, first.threads, first.widgets)
     assert last.objects - first.objects < 200

@@ -290,8 +290,9 @@ def test_a_closed_view_still_receives_steps(tiny_pipe):
 
 def test_a_closed_explorer_is_still_asked(tiny_pipe):
     explorer = ux.explore(tiny_pipe("a red circle", steps=2))
+    question = {"number": "1", "ask": explorer.baked()[0]}
     explorer.close()
-    explorer._asked(explorer, {"number": "1", "ask": explorer.baked()[0]}, [])
+    explorer._asked(explorer, question, [])
 
 
 def test_a_cell_that_is_run_again_and_again(tiny_pipe, view):

@@ -73,8 +73,12 @@ class View(anywidget.AnyWidget):
         return super().model_id
 
     def close(self) -> None:
-        """Takes it from the page, and lets go of what it is of."""
+        """Takes it from the page, and lets go of what it is of.
+
+        Its layout is a widget of its own, which ipywidgets would keep for good.
+        """
         super().close()
+        self.layout.close()
         self._closed = True
         for name in self.holds:
             self.__dict__.pop(name, None)
