@@ -52,6 +52,17 @@ def test_it_is_one_forward_on_the_noised_picture(kind, picture):
     assert ux.plot_heatmaps(picture, rec).axes
 
 
+def test_this_packages_pipeline_is_told_the_same(picture, tmp_path):
+    theirs = pipelines.build("xl")[0]
+    theirs.save_pretrained(tmp_path)
+    ours = ux.load(tmp_path, device="cpu")
+    given, expected = (ux.maps_of(pipe, picture, PROMPT).given(0) for pipe in (ours, theirs))
+    assert torch.allclose(given["sample"], expected["sample"], atol=1e-5)
+    added, told = given["added_cond_kwargs"], expected["added_cond_kwargs"]
+    assert torch.equal(added["time_ids"].float(), told["time_ids"].float())
+    assert torch.allclose(added["text_embeds"], told["text_embeds"], atol=1e-5)
+
+
 def test_several_timesteps_are_pictures_of_one_forward(picture):
     pipe = pipelines.build("sd")[0]
     rec = ux.maps_of(pipe, Image.fromarray(picture), PROMPT, t=(900, 100), attention="heads")

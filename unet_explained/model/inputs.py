@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.compiler import is_compiling
@@ -116,7 +117,7 @@ def _check_timestep(timestep: Any, sample: Tensor) -> None:
 def _seen(numbers: Tensor) -> list[float]:
     """Those that can be read without waiting for a device: none on CUDA, or while it compiles."""
     at_hand = type(numbers) is Tensor and numbers.device.type == "cpu" and not is_compiling()
-    return numbers.flatten().tolist() if at_hand else []
+    return rearrange(numbers, "... -> (...)").tolist() if at_hand else []
 
 
 def _check_range(name: str, numbers: list, low: int, high: int) -> None:

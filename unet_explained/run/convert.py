@@ -35,7 +35,7 @@ def from_diffusers(unet: Any) -> UNet2DConditionModel:
 
 
 def to_diffusers(unet: UNet2DConditionModel) -> Any:
-    """This package's UNet as diffusers', sharing its tensors: for LoRA, FreeU, processors and more."""
+    """This package's UNet as diffusers', sharing its tensors: for LoRA, FreeU, processors."""
     import diffusers
 
     if not isinstance(unet, UNet2DConditionModel):

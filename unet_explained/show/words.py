@@ -20,8 +20,8 @@ def name_ticks(axis: Axis, names: Sequence[str], **style) -> None:
     axis.set_ticks(range(len(names)), [*map(shown, names)], parse_math=False, **style)
 
 
-def shown(text: str) -> str:
+def shown(text: object) -> str:
     """A text as a picture can hold it: what no font has written out, what is too long cut off."""
-    lines = [plain(line) for line in text.split("\n")]
+    lines = [plain(line) for line in str(text).split("\n")]
     lines = [*lines[:LINES], "…"] if len(lines) > LINES else lines
     return "\n".join(f"{line[:LONGEST]}…" if len(line) > LONGEST else line for line in lines)
