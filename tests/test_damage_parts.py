@@ -52,7 +52,7 @@ def test_settings_that_fit_are_heeded(folder):
     )
     pipe = ux.load(folder, device="cpu")
     assert pipe.guidance == 2
-    with pytest.warns(UserWarning, match="never shown the word 'red'"):
+    with pytest.warns(UserWarning, match="'red': this model was never shown this word"):
         pipe("a red circle", steps=1)
 
 
@@ -115,4 +115,5 @@ def test_damaged_files_are_told_before_torch_is_imported(tiny_folder, tmp_path):
         [sys.executable, "-c", SAID, *folders], capture_output=True, text=True, env=os.environ
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stderr.splitlines()) == len(folders)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("    ")]  # no code
+    assert len(said) == len(folders)

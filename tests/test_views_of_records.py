@@ -306,7 +306,8 @@ def test_the_map_of_the_u_of_a_loaded_record_offers_what_it_holds(tiny_pipe, tmp
     view = umap(taken_along(rec, tmp_path), image=run.image)
     assert view.modules == umap(run).modules
     assert view.given == umap(run).given
-    assert view.answers == dict(activity=True, features=["mid_block"], cross=True, self=False)
+    held = dict(activity=True, features=["mid_block"], cross=True, self=False, through=False)
+    assert view.answers == held
     assert view.answer({"activity": 1}) == umap(run).answer({"activity": 1})
     asked = {"features": "mid_block", "step": 1, "first": 0}
     assert view.answer(asked) == umap(run).answer(asked)

@@ -153,8 +153,9 @@ def tour(options) -> None:
         "shapes-of-this-run.txt": "every tensor of that run, with its axes",
         "shapes-sd15.txt": "the same for full-size Stable Diffusion 1.5",
     }
+    folder = _found(options)
     try_folder(options.out, tuple(written), PICTURE)
-    recording, run = _record(options)
+    recording, run = _record(options, folder)
     from .recording.shapes import shape_table
 
     full = shape_table("sd15")
@@ -194,12 +195,12 @@ def shapes(options) -> None:
 
 def heatmap(options) -> None:
     """One picture file: the generated picture and a map for every word."""
-    need("matplotlib", "ipywidgets")
-    from .show.plots import picture_format
+    folder = _found(options)
+    from .show.files import picture_format
 
     kind = picture_format(options.out)
     try_file(options.out, PICTURE)
-    recording, run = _record(options)
+    recording, run = _record(options, folder)
     _save_heatmaps(run, recording, options.out, kind)
     say(f"wrote {options.out}")
 
@@ -239,8 +240,8 @@ def _serve(command: list[str]) -> int:
     return server.returncode
 
 
-def _record(options):
-    """Load, run and record as asked; what is missing is found before anything heavy loads."""
+def _found(options) -> Path:
+    """The model's files, looked over; what is missing is found before anything heavy loads."""
     need("matplotlib", "ipywidgets")
     from .numbers import guidance_of, seed_of, steps_of
     from .run.files import Search
@@ -255,6 +256,11 @@ def _record(options):
     half = options.dtype in ("float16", "bfloat16")
     folder = find_pipeline(options.model, Search(half=half))
     look_over(folder, Search(half=half))
+    return folder
+
+
+def _record(options, folder: Path):
+    """Load, run and record as asked."""
     say(f"loading {options.model or 'the bundled model'} ...")
     from .recording import record
     from .recording.nonfinite import NonfiniteWarning

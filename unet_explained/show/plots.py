@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -19,6 +18,7 @@ from ..recording import Recording
 from ..run.pictures import as_image
 from ..writing import write_file
 from .colours import ALPHA, ATTENTION, BLACK
+from .files import picture_format
 from .lost import FINE, in_words, largest, striped
 from .words import headline, shown
 
@@ -43,18 +43,6 @@ class Picture(Figure):
         kind, content = picture_format(path) if format is None else format, io.BytesIO()
         super().savefig(content, format=kind, **options)
         write_file(path, content.getvalue())
-
-
-def picture_format(path: Path) -> str:
-    """What a file of this name holds, PNG without a suffix. ValueError for an unknown one."""
-    kinds = sorted(set(FigureCanvasBase.get_supported_filetypes()) - {"pgf"})  # which takes LaTeX
-    kind = path.suffix.lower().removeprefix(".") or "png"
-    if kind not in kinds:
-        raise ValueError(
-            f"{path}: no picture can be written as {path.suffix!r}, expected one of "
-            f"{', '.join(kinds)}: name it {path.with_suffix('.png')}"
-        )
-    return kind
 
 
 def plot_heatmaps(run, recording, /, *, same_scale: bool = True, **where) -> Picture:
