@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # One thread for each of the processes that share the tests, and for what they start. Threads wait
 # for each other longer than a narrow model computes, and another number gives other last digits.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# The suite tries the same examples each time; UNET_EXAMPLES=5000 looks for new ones.
+settings.register_profile("suite", derandomize="UNET_EXAMPLES" not in os.environ, database=None)
+settings.load_profile("suite")
 
 # config.py is left out: it takes JSON as it comes, with lists for tuples. An int is a float here.
 TYPED = ("attention", "blocks", "embeddings", "inputs", "residuals", "resnet", "unet")

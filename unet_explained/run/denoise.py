@@ -181,6 +181,7 @@ class Pipeline:
         if latents is None:
             # float32 on the CPU, so that a seed means the same picture on every device and type.
             latents = torch.randn(shape, generator=generator)
+        _expect(bool(latents.isfinite().all()), "latents: expected finite numbers, got NaN or Inf")
         if negative_prompt and not self._is_guided(guidance):
             said = f"negative_prompt={brief(negative_prompt)}"
             warnings.warn(f"{said} changes nothing in a run without guidance", stacklevel=2)
@@ -301,7 +302,6 @@ def _check_latents(latents: Any, shape: tuple[int, int, int, int], any_size: boo
     expect("latents", latents, axes, latents, "real")
     _expect(0 not in latents.shape, f"latents: expected {shape}, got {tuple(latents.shape)}")
     _expect(not latents.is_meta, "latents: they are on meta, which has no numbers")
-    _expect(bool(latents.isfinite().all()), "latents: expected finite numbers, got NaN or Inf")
 
 
 def _expect(fits: bool, message: str) -> None:

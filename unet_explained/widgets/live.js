@@ -10,6 +10,7 @@ function render({ model, el }) {
     model, look: model.get("look"),
     shown: null, // the frame on the page: {content, preview, maps, activity, beside}
     word: null, // the index of the word whose map is shown; null: the first noun
+    turn: 0,
     pointed: null, // the name of the module of the U that is pointed at
     act: (question) => ask(question).catch((error) => say(page, error.message, true)),
   };
@@ -80,16 +81,18 @@ function begin(page, event) {
   return page.act({ start: { prompt: page.prompt.value, seed, steps, guidance } });
 }
 
+/** A frame that is kept; of several that were asked for, the last. */
 async function lookAt(page, index) {
-  const found = await page.act({ frame: index });
-  if (found) show(page, found.content, found.buffers);
+  const turn = ++page.turn, found = await page.act({ frame: index });
+  if (found && turn === page.turn) show(page, found.content, found.buffers);
 }
 
 function show(page, content, buffers) {
   const [preview, maps, activity, ...beside] = buffers.map(bytes);
   page.shown = { content, preview, maps, activity, beside };
-  [page.bar.max, page.bar.value, page.step.value] = [content.total, content.step + 1, content.index];
-  status(page);
+  [page.bar.max, page.bar.value] = [content.total, content.step + 1];
+  status(page); // the slider's end, without which it would not take the place that it is at
+  page.step.value = content.index;
   paint(page);
 }
 

@@ -198,8 +198,9 @@ class Live(View):
 
     def answer(self, asked: dict) -> tuple[dict, list[bytes]]:
         match asked:
-            case {"start": {"prompt": prompt, "seed": seed, "steps": steps, "guidance": guidance}}:
-                self.start(prompt, seed, steps=steps, guidance=guidance)
+            case {"start": {"prompt": prompt, "seed": seed} as more}:
+                own = more.get("steps"), more.get("guidance")
+                self.start(prompt, seed, steps=own[0], guidance=own[1])
             case {"stop": True}:
                 self._stop.set()
             case {"shown": index}:
