@@ -82,7 +82,8 @@ def test_a_saved_page_looks_back_by_itself(chromium, tmp_path):
     status = browser.page.get_by_role("status")
     expect(status).to_have_text("finished: step 3 of 3")
     proportions = "all => all.map(canvas => canvas.width / canvas.height)"
-    assert browser.page.locator("canvas").evaluate_all(proportions) == [2, 2]
+    # What it was given and what it predicts, the picture, and a word's map over it.
+    assert browser.page.locator("canvas").evaluate_all(proportions) == [2, 2, 2, 2]
     browser.page.get_by_label("look back").press("Home")
     expect(status).to_have_text("finished: step 1 of 3")
     browser.page.get_by_role("button", name="Start").click()

@@ -134,7 +134,7 @@ def test_all_of_it_can_be_done_by_keys(browser):
     page = browser.page
     page.locator('[data-colour="params"]').focus()
     page.keyboard.press("Enter")
-    assert page.locator(of("time_proj")).text_content() == "0 %"
+    assert page.locator(of("time_proj")).text_content() == "time_proj0 %"
     page.locator(of("time_proj")).focus()
     for _ in range(4):
         page.keyboard.press("ArrowDown")

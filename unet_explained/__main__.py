@@ -153,8 +153,8 @@ def tour(options) -> None:
         "shapes-of-this-run.txt": "every tensor of that run, with its axes",
         "shapes-sd15.txt": "the same for full-size Stable Diffusion 1.5",
     }
-    folder = _found(options)
     try_folder(options.out, tuple(written), PICTURE)
+    folder = _found(options)
     recording, run = _record(options, folder)
     from .recording.shapes import shape_table
 
@@ -195,11 +195,11 @@ def shapes(options) -> None:
 
 def heatmap(options) -> None:
     """One picture file: the generated picture and a map for every word."""
+    try_file(options.out, PICTURE)
     folder = _found(options)
     from .show.files import picture_format
 
     kind = picture_format(options.out)
-    try_file(options.out, PICTURE)
     recording, run = _record(options, folder)
     _save_heatmaps(run, recording, options.out, kind)
     say(f"wrote {options.out}")
