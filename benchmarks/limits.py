@@ -55,6 +55,12 @@ def counted(report: Path) -> dict[str, Counter]:
     return counts
 
 
+def title(file: Path) -> str:
+    """What its docstring begins with, up to a colon or the end of a line."""
+    docstring = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
+    return docstring.partition("\n")[0].partition(":")[0].rstrip(".")
+
+
 def table(files: list[Path], counts: dict[str, Counter]) -> str:
     """A line for each family, and what it was measured with."""
     lines = ["| family | faults made | held |", "|---|---|---|"]
@@ -62,8 +68,7 @@ def table(files: list[Path], counts: dict[str, Counter]) -> str:
     for file in files:
         count = counts.get(file.stem, Counter())
         whole += count
-        title = (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").partition("\n")[0]
-        name = f"{title.rstrip('.')} (`tests/{file.name}`)"
+        name = f"{title(file)} (`tests/{file.name}`)"
         lines.append(f"| {name} | {count['made']} | {count['held']} |")
     lines.append(f"| all | {whole['made']} | {whole['held']} |")
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers"))

@@ -1,4 +1,4 @@
-"""Numbers: what is not finite is said, found, shown as what it is, or refused before any work."""
+"""Numbers that are not finite, or not possible."""
 
 import copy
 import json

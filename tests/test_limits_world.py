@@ -390,6 +390,8 @@ def they_answer(browser, word: str, step: int) -> None:
     expect(words.first).to_be_visible()
     choose_step(browser, DRAG.replace("[1,", f"[{step},").replace(" 0]", f" {step}]"), step)
     live = browser.page.locator(".ux-live")
+    expect(live.get_by_role("status")).to_contain_text("finished: step")
+    live.get_by_label("look back").press("End")
     expect(live.get_by_role("status")).to_have_text("finished: step 12 of 12")
     live.get_by_label("look back").press("Home")
     expect(live.get_by_role("status")).to_have_text("finished: step 1 of 12")

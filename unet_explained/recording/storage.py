@@ -182,7 +182,10 @@ class Unpacking:
 
     def recording(self) -> Recording:
         options = self.structure["options"]
-        options |= {"patterns": tuple(options["patterns"])}
+        options |= {
+            "patterns": tuple(options["patterns"]),
+            "device": torch.device(options["device"]),
+        }
         recording = Recording(Options(**options), self.structure["names"], _gone)
         recording._config = self.structure["config"]
         dtype = self.structure["dtype"]
