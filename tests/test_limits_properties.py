@@ -384,15 +384,12 @@ def test_a_mask_of_ones_makes_no_difference(inputs, layer, dtype):
 
 @pytest.mark.slow
 @several
-@given(inputs=pictures(), layer=WHERE, dtype=st.sampled_from([torch.float64, torch.bfloat16]))
-def test_the_dtype_makes_as_much_difference_as_it_rounds(inputs, layer, dtype):
+@given(inputs=pictures(), layer=WHERE)
+def test_a_wider_dtype_makes_no_difference(inputs, layer):
+    """A narrower one rounds the network's features: what is then looked at is another thing."""
     found = maps(inputs, layer)
-    other = maps(cast(inputs, dtype), layer, sharp().to(dtype))
-    if dtype == torch.float64:
-        assert torch.allclose(other, found, atol=STORED)
-    # Rounded queries and keys change a score of some ten by a few hundredths, so where two tokens
-    # are looked at alike one weight may move far; all of them together do not.
-    assert (other - found).abs().mean() < (0.03 if dtype == torch.bfloat16 else STORED)
+    other = maps(cast(inputs, torch.float64), layer, sharp().to(torch.float64))
+    assert torch.allclose(other, found, atol=STORED)
 
 
 @pytest.mark.slow
