@@ -7,6 +7,7 @@ import os
 import socket
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
@@ -171,3 +172,12 @@ def lab(chromium, tmp_path_factory):
 
     with jupyterlab(chromium, tmp_path_factory.mktemp("lab")) as running:
         yield running
+
+
+@pytest.fixture
+def as_users_see_it():
+    """Without the tests' check of shapes, which would often speak first."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

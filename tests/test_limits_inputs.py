@@ -4,7 +4,6 @@ import re
 import warnings
 from typing import NamedTuple
 
-import jaxtyping
 import numpy as np
 import pipelines
 import pytest
@@ -22,13 +21,7 @@ from unet_explained.run.text import read_prompt
 REFUSALS = (ValueError, TypeError, KeyError, IndexError, FileNotFoundError)
 
 
-@pytest.fixture(autouse=True)
-def _as_users_see_it():
-    """Without the tests' check of shapes, which would often speak first."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
+pytestmark = pytest.mark.usefixtures("as_users_see_it")
 
 
 def refused(call, message: str) -> None:

@@ -1,6 +1,5 @@
 """What is not covered or does not fit is refused, in words that name it; nothing is ignored."""
 
-import jaxtyping
 import pytest
 import torch
 from model_reference import CROSS, NARROW, SHALLOW, case, inputs_of, options_of, pair
@@ -73,13 +72,7 @@ NOT_FITTING = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _as_users_see_it():
-    """Without the tests' check of shapes, which would often speak first."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
+pytestmark = pytest.mark.usefixtures("as_users_see_it")
 
 
 def as_tuple(value):
