@@ -28,6 +28,15 @@ CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 MODULES = ["unet_explained.diffusion", *(f"unet_explained.model.{name}" for name in TYPED)]
 install_import_hook(MODULES, CHECKER)
 
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What is long is slow, so that -m "not slow" leaves it out too."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
+
+
 # Small enough to run anywhere, with the levels, block types and head counts of Stable Diffusion.
 TINY = {
     "block_out_channels": [16, 32, 64, 64],
