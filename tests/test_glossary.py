@@ -10,6 +10,7 @@ import pytest
 
 from unet_explained.recording.rows import STAGES
 
+CHINESE = r"[^:·]*[\u4e00-\u9fff][^:·]*"
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = (
     "00_start_here", "01_time", "02_conv_in_and_resnet", "03_attention", "04_down", "05_mid",
@@ -43,10 +44,11 @@ def test_every_stage_is_a_heading(text, number, stage):
     assert f"\n## Stage {number}: {stage}\n" in text
 
 
-def test_every_term_is_a_line_with_its_own_anchor_and_a_notebook(text):
+def test_every_term_is_a_line_with_its_own_anchor_its_chinese_name_and_a_notebook(text):
     lines = [line for line in text.splitlines() if line.startswith("- ")]
     parts = [
-        re.match(r'- <a id="([a-z0-9-]+)"></a>\*\*.+\]\(\w+\.ipynb\)$', line) for line in lines
+        re.match(rf'- <a id="([a-z0-9-]+)"></a>\*\*[^:]+ · {CHINESE}: .+\]\(\w+\.ipynb\)$', line)
+        for line in lines
     ]
     assert [line for line, part in zip(lines, parts) if not part] == []
     anchors = [part.group(1) for part in parts]
