@@ -43,6 +43,15 @@ def test_the_shapes_on_the_arrows_are_those_of_the_table():
     assert "attention ×10" in texts(draw_u("sdxl"))
 
 
+def test_what_blocks_give_and_the_axes_of_both_ends_are_written_out():
+    table = ux.shape_table("sd15")
+    drawn = texts(draw_u(table))
+    assert drawn.count("batch × channel × height × width") == 2
+    for block, shape in (("mid_block", "2 × 1280 × 8 × 8"), ("up_blocks.0", "2 × 1280 × 16 × 16")):
+        assert shape in drawn[drawn.index(block) : drawn.index(block) + 3]
+    assert not [text for text in drawn if "…" in text], "nothing is cut off"
+
+
 def test_a_line_joins_the_two_ends_of_a_skip():
     table = ux.shape_table("sd15")
     lines = plan_of(table).lines

@@ -99,8 +99,8 @@ class _Drawing:
 
     def _block(self, name: str, label: dict, x: float, y: float, width: float, height: float):
         place = dict(x=x, y=y, width=width, height=height)
-        kind = self.plan.rows[name].kind
-        self.blocks.append(dict(name=name, kind=kind, stage=stage_of(name), label=label) | place)
+        gives = dict(kind=self.plan.rows[name].kind, shape=sizes(self.plan.shape(name)))
+        self.blocks.append(dict(name=name, stage=stage_of(name), label=label) | gives | place)
 
     def _arms(self) -> None:
         """Down on the left, up on the right, and the path through both."""
@@ -220,8 +220,7 @@ class _Drawing:
         line, y = self.lines[0]
         down, up = self._enters(line.left), self._leaves(line.right)
         top = y - BOX / 2
-        self._text(down, top - 62, "sample", "strong")
-        self._text(down, top - 46, sizes(self.plan.shape("sample")))
+        self._end(down, top - 38, "sample", "sample")
         self.wires.append([(down, top - 38), (down, top)])
         names = [n for n in ("conv_norm_out", "conv_act", "conv_out") if n in self.plan.rows]
         for name in names:
@@ -230,8 +229,14 @@ class _Drawing:
             self._box(name, up - 52, middle - 9, 104, 18)
             top = middle - 18
         self.wires.append([(up, top), (up, top - 10)])
-        self._text(up, top - 32, "prediction", "strong")
-        self._text(up, top - 17, sizes(self.plan.shape("conv_out")))
+        self._end(up, top - 10, "prediction", "conv_out")
+
+    def _end(self, x: float, y: float, word: str, name: str) -> None:
+        """What comes in or goes out, above the tip of its arrow: its shape, and of which axes."""
+        self._text(x, y - 36, word, "strong")
+        self._text(x, y - 21, sizes(self.plan.shape(name)))
+        axes = (axis.partition("_")[0] for axis in self.plan.rows[name].tensor.axes)
+        self._text(x, y - 8, " × ".join(axes), "small")
 
     def _conditions(self, y: float) -> float:
         """Time and text, between the tops of the arms; returns where they end."""
