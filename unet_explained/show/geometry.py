@@ -233,10 +233,12 @@ class _Drawing:
 
     def _end(self, x: float, y: float, word: str, name: str) -> None:
         """What comes in or goes out, above the tip of its arrow: its shape, and of which axes."""
-        self._text(x, y - 36, word, "strong")
-        self._text(x, y - 21, sizes(self.plan.shape(name)))
-        axes = (axis.partition("_")[0] for axis in self.plan.rows[name].tensor.axes)
-        self._text(x, y - 8, " × ".join(axes), "small")
+        if self.left > EDGE:  # else the drawing is too narrow for them
+            axes = (axis.partition("_")[0] for axis in self.plan.rows[name].tensor.axes)
+            self._text(x, y - 8, " × ".join(axes), "small")
+            y -= 13
+        self._text(x, y - 23, word, "strong")
+        self._text(x, y - 8, sizes(self.plan.shape(name)))
 
     def _conditions(self, y: float) -> float:
         """Time and text, between the tops of the arms; returns where they end."""
