@@ -15,7 +15,7 @@ from ipywidgets import Checkbox, Dropdown, SelectionSlider
 from PIL import Image
 
 from unet_explained.show.controls import controls
-from unet_explained.show.plots import Picture
+from unet_explained.show.picture import Picture
 
 drawn = []
 

@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 from ..recording.shapes import ShapeTable, shape_table
 from .colours import DARK, MUTED, STAGE_COLOURS
 from .geometry import geometry_of
-from .plots import Picture
+from .picture import Picture
 from .strokes import arrow, box, pin, rounded, sampler, tint, write
 
 INCH = 78  # pixels of the geometry
