@@ -47,7 +47,7 @@ class Panels:
         beside: float = 0.0,
     ) -> None:
         columns = min(columns, len(titles))
-        lines = max(str(text).count("\n") + 1 if str(text) else 0 for text in titles)
+        lines = max(shown(text).count("\n") + 1 if text != "" else 0 for text in titles)
         over = lines * 1.25 * size * POINT + (0.06 if lines else 0)
         head, tall = HEAD if title else EDGE, over + ratio * side + under + gap
         width = 2 * EDGE + columns * (side + gap) - gap + beside
