@@ -8,8 +8,8 @@ from matplotlib import colormaps
 
 from ..recording.rows import stage_of
 from .colours import ATTENTION, STAGE_COLOURS, colour_of
-from .picture import Picture
-from .words import entitle, name_ticks
+from .picture import Picture, chart
+from .words import name_ticks
 
 
 def token_bars(tokens: Sequence[str], shares: Sequence[float], title: str = "") -> Picture:
@@ -18,16 +18,12 @@ def token_bars(tokens: Sequence[str], shares: Sequence[float], title: str = "") 
     padding = len(values) - len(tokens)
     heights = [*values[: len(tokens)], values[len(tokens) :].sum()]
     names = [token.replace("</w>", "") for token in tokens] + [f"{padding} x padding"]
-    figure = Picture(figsize=(max(7.0, 0.75 * len(names)), 3.4))
-    figure.set_layout_engine("constrained")
-    axis = figure.subplots()
+    figure, axis = chart(max(7.0, 0.75 * len(names)), 3.4, title)
     bars = axis.bar(range(len(names)), heights, color=colormaps[ATTENTION](0.62))
     axis.bar_label(bars, [f"{height:.1%}" for height in heights], fontsize=9)
     name_ticks(axis.xaxis, names, rotation=30, ha="right")
     axis.set_ylabel("share of attention")
     axis.set_ylim(0, 1.12 * max(heights))
-    entitle(axis, title, fontsize=12)
-    axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -44,9 +40,7 @@ def layer_bars(
 
     On a log scale a dot instead: a bar would begin nowhere in particular.
     """
-    figure = Picture(figsize=(9.2, 0.27 * len(names) + 1.2))
-    figure.set_layout_engine("constrained")
-    axis = figure.subplots()
+    figure, axis = chart(9.2, 0.27 * len(names) + 1.2, title)
     colours = [colour_of(name) if "block" in name else "0.35" for name in names]
     if log:
         axis.scatter(values, range(len(names)), color=colours, s=70, zorder=2)
@@ -61,16 +55,12 @@ def layer_bars(
         axis.axvline(chance, color="0.2", linestyle="--", label=f"chance {chance:.2f}")
         figure.legend(fontsize=9, loc="outside lower right")
     axis.set_xlabel(label)
-    entitle(axis, title, fontsize=12)
-    axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def stage_bars(models: Mapping[str, Mapping[str, float]], title: str, unit: str) -> Picture:
     """For each model a bar, made of its stages: `models[name][stage]` in one unit."""
-    figure = Picture(figsize=(9.2, 0.55 * len(models) + 1.4))
-    figure.set_layout_engine("constrained")
-    axis = figure.subplots()
+    figure, axis = chart(9.2, 0.55 * len(models) + 1.4, title)
     drawn: dict[str, Any] = {}
     for row, stages in enumerate(models.values()):
         start = 0.0
@@ -86,17 +76,13 @@ def stage_bars(models: Mapping[str, Mapping[str, float]], title: str, unit: str)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.12 * max(sum(stages.values()) for stages in models.values()))
     axis.set_xlabel(unit)
-    entitle(axis, title, fontsize=12)
-    axis.spines[["top", "right"]].set_visible(False)
     figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=7, fontsize=9)
     return figure
 
 
 def halves_apart(names: Sequence[str], differences: Sequence[float]) -> Picture:
     """How far the two halves of the batch are apart after each module, in its stage's colour."""
-    figure = Picture(figsize=(9.6, 4.4))
-    figure.set_layout_engine("constrained")
-    axis = figure.subplots()
+    figure, axis = chart(9.6, 4.4)
     stages = [stage_of(name) for name in names]
     axis.bar(range(len(names)), differences, color=[STAGE_COLOURS[stage] for stage in stages])
     for stage in dict.fromkeys(stages):
@@ -105,7 +91,6 @@ def halves_apart(names: Sequence[str], differences: Sequence[float]) -> Picture:
     axis.set_ylabel("difference, as a share of the size")
     axis.set_xlim(-0.8, len(names) - 0.2)
     axis.legend(fontsize=9, title="stage")
-    axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -121,10 +106,7 @@ def change_bars(
 ) -> Picture:
     """A bar for each change, as long as its share of what was changed; log: on a log scale."""
     names, values = list(shares), list(shares.values())
-    figure = Picture(figsize=(9.0, 0.3 * len(names) + 1.1))
-    figure.set_layout_engine("compressed")
-    axis = figure.subplots()
-    entitle(axis, title, fontsize=12)
+    figure, axis = chart(9.0, 0.3 * len(names) + 1.1, title)
     bars = axis.barh(range(len(names)), values, color=colour, height=0.7)
     name_ticks(axis.yaxis, names)
     axis.bar_label(bars, [percent(value) for value in values], padding=4, fontsize=9)
@@ -135,7 +117,6 @@ def change_bars(
     else:
         axis.set_xlim(0, max([*values, 1e-12]) * 1.15)
     axis.set_xlabel("change of the prediction, as a share of it")
-    axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
     return figure
 

@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm
 from .colours import POSITIVE, SIGNED, STAGE_COLOURS
 from .lost import STRIPES, in_words, largest
 from .panels import GAP, Panels
-from .picture import Picture
+from .picture import Picture, chart
 from .words import entitle, headline, shown
 
 
@@ -156,9 +156,7 @@ def channel_spread(stages: Mapping[str, np.ndarray], groups: int) -> Picture:
 
 def activation_curve(inputs: np.ndarray, function, name: str) -> Picture:
     """An activation over the range of the values that it is given, and how many there are."""
-    figure = Picture(figsize=(5.6, 3))
-    figure.set_layout_engine("constrained")
-    axis = figure.subplots()
+    figure, axis = chart(5.6, 3)
     low, high = np.percentile(inputs, (0.1, 99.9))
     xs = np.linspace(min(low, -4), max(high, 4), 200, dtype=np.float32)
     many = axis.twinx()

@@ -1,14 +1,16 @@
-"""A matplotlib Figure of this package's: shows itself in a notebook, and is saved safely."""
+"""Figures that show themselves in a notebook and are saved safely; those of a single chart."""
 
 import io
 import os
 from pathlib import Path
 
 from matplotlib import rcParams
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..writing import write_file
 from .files import picture_format
+from .words import entitle
 
 
 class Picture(Figure):
@@ -29,3 +31,15 @@ class Picture(Figure):
         kind, content = picture_format(path) if format is None else format, io.BytesIO()
         super().savefig(content, format=kind, **options)
         write_file(path, content.getvalue())
+
+
+def chart(width: float, height: float, title: str = "") -> tuple[Picture, Axes]:
+    """A figure of that many inches with one axis, for bars or curves; it finds room for all words.
+
+    Finding it takes as long as drawing: what a slider moves has fixed places, such as Panels has.
+    """
+    figure = Picture(figsize=(width, height), layout="constrained")
+    axis = figure.subplots()
+    entitle(axis, title, fontsize=12)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure, axis

@@ -11,7 +11,7 @@ import numpy as np
 
 from .colours import SIGNED, STAGE_COLOURS
 from .panels import Panels
-from .picture import Picture
+from .picture import Picture, chart
 from .words import entitle
 
 SHADES = ("#3c096c", "#7b2cbf", "#9b5de5", "#c08ad9", "#e0b0e8")  # of time's colour, dark to light
@@ -21,9 +21,7 @@ MOMENT: dict[str, Any] = {"color": ACTUAL, "markersize": 6}
 
 def over_time(values: np.ndarray, timesteps: Sequence[float], *, title: str = "") -> Picture:
     """values (timestep, channel) as a heatmap, time from left to right: red above 0, blue below."""
-    figure = Picture(figsize=(9.2, 3.6))
-    figure.set_layout_engine("compressed")
-    axis = figure.subplots()
+    figure, axis = chart(9.2, 3.6, title)
     reach = max(np.abs(values).max(), 1e-12)
     extent = (timesteps[0], timesteps[-1], values.shape[1], 0)
     drawn = axis.imshow(
@@ -31,7 +29,6 @@ def over_time(values: np.ndarray, timesteps: Sequence[float], *, title: str = ""
         interpolation="nearest",
     )  # fmt: skip
     axis.set(xlabel="timestep t", ylabel="channel")
-    entitle(axis, title, fontsize=11)
     figure.colorbar(drawn, ax=axis, pad=0.01)
     return figure
 
@@ -96,9 +93,7 @@ def alike_at(matrices: Mapping[str, np.ndarray], timesteps: Sequence[int], t: in
 
 def told_and_true(errors: Mapping[int, Sequence[float]], told: Sequence[int]) -> Picture:
     """For each true timestep, how far off the guess is when the network is told another."""
-    figure = Picture(figsize=(7.4, 3.4))
-    figure.set_layout_engine("constrained")
-    axis = figure.subplots()
+    figure, axis = chart(7.4, 3.4)
     for (true, values), colour in zip(errors.items(), SHADES[::2], strict=False):
         axis.plot(told, values, "o-", color=colour, label=f"the noise of t = {true}")
         axis.axvline(true, color=colour, linestyle=":")
