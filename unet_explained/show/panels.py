@@ -66,7 +66,7 @@ class Panels:
         self._gap, self._beside = gap, width - beside  # where the room to the right of all begins
 
     def write(self, index: int, text: str, *, at: str = "center", **style) -> None:
-        """Words over a panel, at its center or left. style: as for Axes.text."""
+        """Words over a panel, in its middle or from its left edge. style: as for Axes.text."""
         left, right, _, upper = self.places[index]
         x = left if at == "left" else (left + right) / 2
         style = dict(ha=at, va="bottom") | style
@@ -86,8 +86,8 @@ class Panels:
         self, index: int, values: np.ndarray, colours: str, low: float, high: float
     ) -> AxesImage:
         """(height, width) in a colour map from low to high."""
-        style = dict(vmin=low, vmax=high)
-        return self.axis.imshow(values, colours, extent=self.places[index], **style)
+        place = self.places[index]
+        return self.axis.imshow(values, colours, vmin=low, vmax=high, extent=place)
 
     def map(self, index: int, image: np.ndarray, values: np.ndarray, top: float) -> None:
         """(height, width), laid over a picture."""
@@ -108,8 +108,8 @@ class Panels:
         corner = left + column * wide, upper + row * high
         frame = Rectangle(corner, side * wide, side * high, fill=False, color=colour, lw=1.8)
         self.axis.add_patch(frame)
-        ends = Rectangle((left, upper), right - left, lower - upper, transform=self.axis.transData)
-        frame.set_clip_path(ends)
+        panel = Rectangle((left, upper), right - left, lower - upper, transform=self.axis.transData)
+        frame.set_clip_path(panel)
 
     def divide(self, index: int, rows: int, columns: int, colour: str, width: float) -> None:
         """Into rows and columns, by lines of that colour and width in points."""
@@ -124,12 +124,12 @@ class Panels:
         style = dict(ha="center", va="center", fontsize=16)
         self.axis.text(right + self._gap / 2, (upper + lower) / 2, "›", **style)
 
-    def colour_bar(self, drawn: ScalarMappable, label: str = "", **options) -> None:
-        """In the room beside. options: as for Figure.colorbar."""
+    def colour_bar(self, drawn: ScalarMappable, label: str = "") -> None:
+        """In the room beside."""
         upper, lower = self.places[0][3], self.places[-1][2]
         high = 0.7 * (lower - upper)
         axis = self._axes(self._beside + 0.1, (upper + lower - high) / 2, BAR, high)
-        self.figure.colorbar(drawn, cax=axis, **options).set_label(label, fontsize=9)
+        self.figure.colorbar(drawn, cax=axis).set_label(label, fontsize=9)
 
     def chart(self, left: float) -> Axes:
         """An axis in the room beside; left: what of it the names along its side need."""
