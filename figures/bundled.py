@@ -12,7 +12,7 @@ from training.card import AVERAGE, pointing_shares
 from training.score import held_out_scene
 from unet_explained.bundled.draw import render
 from unet_explained.run.checkpoints import load
-from unet_explained.show.plots import Picture
+from unet_explained.show.picture import Picture
 
 LOGS = {  # the longer stages of the shipped weights
     "inner": "inner: 16 x 16",

@@ -12,27 +12,26 @@ from torch import nn
 
 import unet_explained as ux
 from unet_explained.lessons.check import check
-from unet_explained.show import attention_plots, changes, features, plots, run_plots, time_plots
+from unet_explained.show import attention, bars, features, heatmaps, runs
 from unet_explained.show.controls import controls
 
 IMAGE, MAP = np.zeros((32, 32, 3), np.uint8), np.random.default_rng(0).random((8, 8))
 FIGURES = {
-    "heatmap_grid": lambda t: plots.heatmap_grid(IMAGE, [t, "b"], [MAP, MAP], title=t),
-    "map_grid": lambda t: run_plots.map_grid(IMAGE, [MAP, MAP], [t, "b"], title=t),
-    "spreads": lambda t: run_plots.spreads({t: MAP}, "red", t),
-    "token_bars": lambda t: run_plots.token_bars([t, "b"], [0.1, 0.2, 0.3], t),
-    "picture_strip": lambda t: run_plots.picture_strip([IMAGE], [t]),
-    "layer_bars": lambda t: run_plots.layer_bars([t, "b"], [1.0, 2.0], t, "label"),
-    "stage_bars": lambda t: run_plots.stage_bars({t: {"down": 1.0, "up": 2.0}}, t, "unit"),
-    "step_view": lambda t: run_plots.step_view(MAP[:4, None] * MAP[0], IMAGE, [0.1, 0.5], 0, t),
-    "weight_matrix": lambda t: attention_plots.weight_matrix(MAP, [t, "b"], 0, (4, 2)),
-    "pixel_view": lambda t: attention_plots.pixel_view(IMAGE, (1, 1), MAP, [t, "b"], [0.5, 0.5]),
-    "maps_over": lambda t: attention_plots.maps_over(IMAGE, [MAP], [t]),
-    "change_bars": lambda t: changes.change_bars({t: 0.5, "b": 0.1}, "red", title=t),
+    "heatmap_grid": lambda t: heatmaps.heatmap_grid(IMAGE, [t, "b"], [MAP, MAP], title=t),
+    "map_grid": lambda t: heatmaps.map_grid(IMAGE, [MAP, MAP], [t, "b"], title=t),
+    "spreads": lambda t: features.spreads({t: MAP}, "red", t),
+    "token_bars": lambda t: bars.token_bars([t, "b"], [0.1, 0.2, 0.3], t),
+    "layer_bars": lambda t: bars.layer_bars([t, "b"], [1.0, 2.0], t, "label"),
+    "stage_bars": lambda t: bars.stage_bars({t: {"down": 1.0, "up": 2.0}}, t, "unit"),
+    "step_view": lambda t: runs.step_view(MAP[:4, None] * MAP[0], IMAGE, [0.1, 0.5], 0, t),
+    "weight_matrix": lambda t: attention.weight_matrix(MAP, [t, "b"], 0, (4, 2)),
+    "pixel_view": lambda t: attention.pixel_view(IMAGE, (1, 1), MAP, [t, "b"], [0.5, 0.5]),
+    "maps_over": lambda t: heatmaps.maps_over(IMAGE, [MAP], [t]),
+    "change_bars": lambda t: bars.change_bars({t: 0.5, "b": 0.1}, "red", title=t),
     "feature_grid": lambda t: features.feature_grid([MAP], [t], title=t),
-    "pictures_row": lambda t: features.pictures_row([IMAGE], [t], title=t),
-    "walk_view": lambda t: time_plots.walk_view({t: MAP}),
-    "activation_curve": lambda t: time_plots.activation_curve(MAP, np.abs, t),
+    "pictures_row": lambda t: runs.pictures_row([IMAGE], [t], title=t),
+    "walk_view": lambda t: features.walk_view({t: MAP}),
+    "activation_curve": lambda t: features.activation_curve(MAP, np.abs, t),
 }
 
 

@@ -6,7 +6,8 @@ import torch
 
 from unet_explained.lessons.outcome import Outcome, compare, forward_again, share
 from unet_explained.recording.intervene import intervene
-from unet_explained.show.changes import change_bars, change_row, percent
+from unet_explained.show.bars import change_bars, percent
+from unet_explained.show.runs import change_row
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -36,7 +37,7 @@ def test_a_forward_again_is_under_the_interventions_of_its_moment(tiny_pipe):
     assert torch.equal(after.prediction, before.prediction)
     assert share(after, before) == 0
     figure = compare(before, after, title="a title")
-    assert "difference: 0 %" in [axis.get_title() for axis in figure.axes]
+    assert "difference: 0 %" in [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_share_and_percent():
@@ -52,10 +53,10 @@ def test_a_row_shows_prediction_difference_and_pictures():
     maps = np.zeros((4, 6)), np.ones((4, 6))
     images = np.zeros((8, 12, 3), np.uint8), np.full((8, 12, 3), 9, np.uint8)
     figure = change_row(maps, images, title="$no maths", share=0.5)
-    shown = [axis.images[0].get_array() for axis in figure.axes]
+    shown = [image.get_array() for image in figure.axes[0].images]
     for found, expected in zip(shown, (*maps, maps[1], *images), strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert "difference: 50 %" in [axis.get_title() for axis in figure.axes]
+    assert "difference: 50 %" in [text.get_text() for text in figure.axes[0].texts]
     assert figure._repr_png_()[:4] == b"\x89PNG"
 
 

@@ -36,11 +36,20 @@ def test_every_resnet_attention_sampler_and_block_is_drawn_once(what):
 
 def test_the_shapes_on_the_arrows_are_those_of_the_table():
     drawn = texts(draw_u("sd15", batch=3, height=32, width=48))
-    assert drawn.count("3 × 320 × 32 × 48") == 3  # the skips of the first level
+    assert drawn.count("3 × 320 × 32 × 48") == 3 + 1  # the first level's skips; up_blocks.3
     assert "1280 + 640 = 1920" in drawn
-    assert drawn.count("3 × 1280 × 4 × 6") == 3
+    assert drawn.count("3 × 1280 × 4 × 6") == 3 + 3  # skips; down_blocks.2 and 3, mid_block
     assert "3 × 1280, into 22 resnets" in drawn
     assert "attention ×10" in texts(draw_u("sdxl"))
+
+
+def test_what_blocks_give_and_the_axes_of_both_ends_are_written_out():
+    table = ux.shape_table("sd15")
+    drawn = texts(draw_u(table))
+    assert drawn.count("batch × channel × height × width") == 2
+    for block, shape in (("mid_block", "2 × 1280 × 8 × 8"), ("up_blocks.0", "2 × 1280 × 16 × 16")):
+        assert shape in drawn[drawn.index(block) : drawn.index(block) + 3]
+    assert not [text for text in drawn if "…" in text], "nothing is cut off"
 
 
 def test_a_line_joins_the_two_ends_of_a_skip():

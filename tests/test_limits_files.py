@@ -21,7 +21,7 @@ from PIL import Image
 import unet_explained as ux
 from unet_explained.__main__ import main
 from unet_explained.recording import record
-from unet_explained.show import plots
+from unet_explained.show import heatmaps
 from unet_explained.show.export import export_heatmaps
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="faults are made in a fork")
@@ -333,7 +333,7 @@ def test_notebooks_are_copied_whole_or_not_at_all(fault, place, monkeypatch):
 
 
 def test_a_picture_of_many_kinds_is_written_as_matplotlib_names_it(made, place):
-    picture = plots.heatmap_grid(None, ["a"], [made.rec.attention("red").numpy()])
+    picture = heatmaps.heatmap_grid(None, ["a"], [made.rec.attention("red").numpy()])
     for name, written in (("a", "a.png"), ("b.svg", "b.svg"), ("c.pdf", "c.pdf")):
         picture.savefig(place / name)
         assert (place / written).stat().st_size > 1000

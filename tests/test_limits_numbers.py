@@ -371,7 +371,7 @@ def test_a_still_map_of_nan_is_hatched_and_has_the_word(nan_run):
 
 
 def test_a_map_of_nan_beside_others_leaves_them_their_scale(nan_run):
-    from unet_explained.show.plots import heatmap_grid
+    from unet_explained.show.heatmaps import heatmap_grid
 
     maps = [np.full((4, 4), NAN), np.full((4, 4), 0.25)]
     figure = heatmap_grid(np.zeros((8, 8, 3), np.uint8), ["a", "b"], maps)

@@ -8,32 +8,39 @@ from PIL import Image
 
 import unet_explained as ux
 from unet_explained.recording import record
-from unet_explained.show.plots import heatmap_grid, word_maps
+from unet_explained.show.heatmaps import heatmap_grid, word_maps
 
 IMAGE = np.full((64, 96, 3), 200, np.uint8)
 
 
-def panels(figure):
-    """The axes that show a map: all but the picture, the empty ones and the colour bar."""
-    return [axis for axis in figure.axes if len(axis.images) == 2]
+def maps_in(figure):
+    """What is drawn of each map: the picture is first, and in grey again beneath every one."""
+    return figure.axes[0].images[2::2]
+
+
+def titles(figure) -> list[str]:
+    bold = [text for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
+    return [text.get_text() for text in bold]
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_a_panel_for_every_word_with_its_own_map(count):
     maps = [np.full((8, 12), 0.1 * (i + 1)) for i in range(count)]
     figure = heatmap_grid(IMAGE, [f"word{i}" for i in range(count)], maps)
-    shown = panels(figure)
-    assert [axis.get_title() for axis in shown] == [f"word{i}" for i in range(count)]
-    for axis, values in zip(shown, maps):
-        assert np.array_equal(axis.images[1].get_array(), values)
+    assert titles(figure) == [f"word{i}" for i in range(count)]
+    for drawn, text, values in zip(maps_in(figure), figure.axes[0].texts, maps, strict=False):
+        left, right, _, upper = drawn.get_extent()
+        assert text.get_position()[0] == pytest.approx((left + right) / 2)
+        assert text.get_position()[1] < upper
+        assert np.array_equal(drawn.get_array(), values)
 
 
 def test_one_scale_for_all_or_each_its_own():
     maps = [np.full((8, 12), 0.1), np.full((8, 12), 0.4)]
-    same = [axis.images[1].get_clim() for axis in panels(heatmap_grid(IMAGE, "ab", maps))]
-    own = panels(heatmap_grid(IMAGE, "ab", maps, same_scale=False))
-    assert same[0] == same[1]
-    assert own[0].images[1].get_clim() != own[1].images[1].get_clim()
+    same = [drawn.get_clim() for drawn in maps_in(heatmap_grid(IMAGE, "ab", maps))]
+    own = [drawn.get_clim() for drawn in maps_in(heatmap_grid(IMAGE, "ab", maps, same_scale=False))]
+    assert same == [(0, 0.4)] * 2
+    assert own == [(0, 0.1), (0, 0.4)]
 
 
 def test_a_repeated_word_has_a_map_for_each_time_it_is_said(tiny_pipe):
@@ -57,12 +64,10 @@ def test_heatmaps_of_a_run_among_others_and_of_a_picture_alone(tiny_pipe):
     with ux.record(tiny_pipe.unet, halves="both") as rec:
         runs = [tiny_pipe(prompt, steps=1) for prompt in ("a red frog", "a blue house, a house")]
 
-    def titles(figure):
-        return [axis.get_title() for axis in figure.axes if axis.get_title()][1:]
-
     assert titles(ux.plot_heatmaps(runs[1], rec)) == ["a", "blue", "house", "a", "house"]
     assert titles(ux.plot_heatmaps(runs[0], rec)) == ["a", "red", "frog"]
-    assert titles(ux.plot_heatmaps(runs[1].image, rec, run=1, picture=0))[1:3] == ["blue", "house"]
+    alone = ux.plot_heatmaps(runs[1].image, rec, run=1, picture=0)
+    assert titles(alone)[1:3] == ["blue", "house"]
     with pytest.raises(ValueError, match="2 runs were recorded"):
         ux.plot_heatmaps(runs[1].image, rec)
     with pytest.raises(ValueError, match="the prompt '' has no words"):

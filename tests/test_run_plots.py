@@ -3,18 +3,11 @@
 import numpy as np
 import pytest
 
+from unet_explained.show.bars import layer_bars, stage_bars, token_bars
 from unet_explained.show.colours import STAGE_COLOURS
-from unet_explained.show.run_plots import (
-    HIT,
-    MISS,
-    layer_bars,
-    map_grid,
-    picture_strip,
-    spreads,
-    stage_bars,
-    step_view,
-    token_bars,
-)  # fmt: skip
+from unet_explained.show.features import spreads
+from unet_explained.show.heatmaps import HIT, MISS, map_grid
+from unet_explained.show.runs import pictures_row, step_view
 
 IMAGE = np.full((64, 96, 3), 200, np.uint8)
 LAYER = "{}.attentions.0.transformer_blocks.0.attn2"
@@ -48,8 +41,9 @@ def test_panels_stand_in_reading_order_and_none_on_another(columns):
     wide, high = axis.get_xlim()[1], axis.get_ylim()[0]
     places = [image.get_extent() for image in axis.images[::2]]
     for index, (left, right, lower, upper) in enumerate(places):
-        row, column = divmod(index, columns)
-        assert column < left < right < column + 1 <= wide
+        row = index // columns
+        assert 0 < left < right < wide
+        assert all(right < other[0] for other in places[index + 1 : (row + 1) * columns])
         assert 0 < upper < lower < high
         assert all(lower < other[3] for other in places[(row + 1) * columns :])
         assert (lower - upper) / (right - left) == pytest.approx(64 / 96), "as the picture is"
@@ -92,16 +86,18 @@ def test_stages_stand_behind_each_other_and_empty_ones_are_left_out():
 
 def test_a_step_shows_all_four_channels_and_its_levels():
     latents = np.stack([np.full((4, 6), i, np.float32) for i in range(4)])
-    left, middle, right = step_view(latents, IMAGE, [0.0, 0.36, 1.0], 1).axes
-    four = np.asarray(left.images[0].get_array())
+    panels, right = step_view(latents, IMAGE, [0.0, 0.36, 1.0], 1).axes
+    four, preview = (np.asarray(image.get_array()) for image in panels.images)
     assert four.shape == (8, 12)
     assert [four[0, 0], four[0, 11], four[7, 0], four[7, 11]] == [0, 1, 2, 3]
-    assert middle.images[0].get_array().shape == IMAGE.shape
+    assert np.array_equal(preview, IMAGE)
     dots = [line.get_ydata()[0] for line in right.lines if line.get_marker() == "o"]
     assert dots == pytest.approx([0.6, 0.8])
 
 
-def test_strips_and_spreads_have_a_panel_for_each():
-    assert len(picture_strip([IMAGE] * 3, "abc").axes) == 3
+def test_rows_and_spreads_have_a_panel_for_each():
+    axis = pictures_row([IMAGE] * 3, "abc", title="all").axes[0]
+    assert len(axis.images) == 3
+    assert [text.get_text() for text in axis.texts] == ["a", "b", "c"]
     rows = spreads({"a": np.arange(9.0), "b": -np.arange(9.0)}, STAGE_COLOURS["up"]).axes
     assert [axis.texts[0].get_text().split("\n")[0] for axis in rows] == ["a", "b"]

@@ -80,7 +80,7 @@ def _serve() -> None:
     import transformers
 
     import unet_explained.widgets.live  # noqa: F401
-    from unet_explained.show.plots import Picture
+    from unet_explained.show.picture import Picture
 
     torch.set_num_threads(1)
     Picture().savefig(os.devnull, format="png")  # finds its fonts

@@ -29,7 +29,7 @@ _HOME = {
     "explore": ".widgets.explorer",
     "live": ".widgets.live",
     "umap": ".widgets.umap",
-    "plot_heatmaps": ".show.plots",
+    "plot_heatmaps": ".show.heatmaps",
     "check": ".lessons.check",
     "source": ".lessons.source",
     "intervene": ".recording.intervene",

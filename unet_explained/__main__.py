@@ -287,7 +287,7 @@ def _record(options, folder: Path):
 
 
 def _save_heatmaps(run, recording, path: Path, kind: str) -> None:
-    from .show.plots import plot_heatmaps
+    from .show.heatmaps import plot_heatmaps
 
     plot_heatmaps(run, recording).savefig(path, format=kind, dpi=130, bbox_inches="tight")
 

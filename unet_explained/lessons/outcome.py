@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .. import diffusion
 from ..run.denoise import Pipeline, Run
-from ..show.changes import change_row
-from ..show.plots import Picture
+from ..show.picture import Picture
+from ..show.runs import change_row
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ STAGE_COLOURS = {  # told apart by brightness too, and on a dark ground as on a 
 ATTENTION = "inferno"  # of a map over a picture
 ALPHA = 0.78  # of that map
 BLACK = -200  # the darkest of the grey picture beneath, were it black: 0 to 255 is its bright end
+SIGNED, POSITIVE = "RdBu_r", "viridis"  # of values around 0; of values from 0 up
+MARK = "#00e5ff"  # a pixel, a column: told apart from every colour of those maps
 DARK, MUTED = "#22223b", "#6c6f7f"  # words
 
 

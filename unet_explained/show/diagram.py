@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 from ..recording.shapes import ShapeTable, shape_table
 from .colours import DARK, MUTED, STAGE_COLOURS
 from .geometry import geometry_of
-from .plots import Picture
+from .picture import Picture
 from .strokes import arrow, box, pin, rounded, sampler, tint, write
 
 INCH = 78  # pixels of the geometry
@@ -15,7 +15,7 @@ WIDTH, EDGE = 10 * INCH, 113  # of the drawing; room beside the arms for the blo
 HEAD, FOOT = 34, 26  # room for the title above, and the legend below
 LEGEND = (
     "resnet: ResnetBlock2D", "attention: Transformer2DModel, × its depth",
-    "down-, upsample: Downsample2D, Upsample2D", "shapes: batch × channel × height × width",
+    "down-, upsample: Downsample2D, Upsample2D", "a block's shape: what it gives",
 )  # fmt: skip
 
 
@@ -48,11 +48,12 @@ def draw_u(what: Any, **counts: int) -> Picture:
     for mark in drawn["pins"]:
         pin(axis, mark["x"], mark["y"], STAGE_COLOURS[mark["what"]])
     for text in drawn["texts"]:
-        strong = text["look"] == "strong"
         side = "left" if text["side"] == "start" else "center"
-        write(axis, text["x"], text["y"], text["text"], 8.5, DARK, side, bold=strong)
+        size, colour = (7, MUTED) if text["look"] == "small" else (8.5, DARK)
+        bold = text["look"] == "strong"
+        write(axis, text["x"], text["y"], text["text"], size, colour, side, bold=bold)
     write(axis, WIDTH / 2, top + 18, f"{table.title}: {table.given}", 11, DARK, bold=True)
-    write(axis, WIDTH / 2, bottom - 14, (5 * " ").join(LEGEND), 7.5, MUTED)
+    write(axis, WIDTH / 2, bottom - 14, (4 * " ").join(LEGEND), 7.5, MUTED)
     return figure
 
 
@@ -65,7 +66,7 @@ def _level(axis, level: dict) -> None:
 
 
 def _block(axis, block: dict) -> None:
-    """A frame around a block's modules; beside it, its name and its class."""
+    """A frame around a block's modules; beside it, its name, its class and what it gives."""
     x, y, height, colour = block["x"], block["y"], block["height"], STAGE_COLOURS[block["stage"]]
     frame = dict(facecolor=tint(colour, 0.13), edgecolor=colour, lw=1.1)
     axis.add_patch(rounded(x, y, block["width"], height, **frame))
@@ -74,11 +75,14 @@ def _block(axis, block: dict) -> None:
         x, y = block["label"]["x"], block["label"]["y"]
         write(axis, x - 5, y, name, 8.5, DARK, "right", bold=True)
         write(axis, x + 2, y, kind, 7, MUTED, "left")
+        write(axis, x, y + 44, block["shape"], 7.5)
         return
     down = block["stage"] == "down"
     x, side = (EDGE - 14, "right") if down else (WIDTH - EDGE + 14, "left")
-    write(axis, x, y + height / 2 - 6, name, 8.5, DARK, side, bold=True)
-    write(axis, x, y + height / 2 + 7, kind, 7, MUTED, side)
+    middle = y + height / 2
+    write(axis, x, middle - 13, name, 8.5, DARK, side, bold=True)
+    write(axis, x, middle, kind, 7, MUTED, side)
+    write(axis, x, middle + 13, block["shape"], 7.5, DARK, side)
 
 
 def _skip(axis, skip: dict) -> None:

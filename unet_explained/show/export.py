@@ -8,8 +8,10 @@ import numpy as np
 from ..json_file import as_json
 from ..run.pictures import as_image
 from ..writing import try_folder, written_folder
+from .heatmaps import recorded_text, word_maps
 from .lost import largest
-from .plots import Picture, draw_map, recorded_text, word_maps
+from .overlay import draw_map
+from .picture import Picture
 
 LONGEST = 40  # characters of a word in the name of its file, which may have 255 bytes
 

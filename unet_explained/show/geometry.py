@@ -10,16 +10,13 @@ from itertools import pairwise
 from ..recording.rows import stage_of
 from ..recording.shapes import ShapeTable
 from .colours import STAGE_COLOURS, ink
+from .outside import conditions, ends
+from .parts import BOX, Parts, Point, sizes
 from .plan import BETWEEN, SINGLE, Line, plan_of
 
 WIDTH, EDGE = 546, 30  # of the drawing; from its sides to the arms
-BOX, SPACE, SAMPLER = 20, 12, 30  # a box; between two lines; room for an upsampler
+SPACE, SAMPLER = 12, 30  # between two lines; room for an upsampler
 TOP = 158  # above the first line
-PROMPT = "encoder_hidden_states"
-SHAPES = {"downsamplers": "sampler", "upsamplers": "sampler", "attentions": "pale"}
-WORDS = {"resnets": "resnet", "downsamplers": "downsample", "upsamplers": "upsample"}
-
-Point = tuple[float, float]
 
 
 def geometry_of(table: ShapeTable, *, width: int = WIDTH, edge: int = EDGE) -> dict:
@@ -30,20 +27,13 @@ def geometry_of(table: ShapeTable, *, width: int = WIDTH, edge: int = EDGE) -> d
     return _Drawing(table, width, edge).as_json()
 
 
-def sizes(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape))
-
-
-class _Drawing:
-    """What is drawn where. A box is placed by its left edge and its middle line."""
+class _Drawing(Parts):
+    """The two arms, what joins them, and what comes from outside."""
 
     def __init__(self, table: ShapeTable, width: int, edge: int) -> None:
-        self.plan = plan_of(table)
+        super().__init__(plan_of(table))
         self.left, self.right, self.width = edge, width - edge, width  # the arms' outer edges
-        self.boxes, self.blocks, self.skips, self.bars = (list[dict]() for _ in range(4))
-        self.levels, self.texts, self.pins = (list[dict]() for _ in range(3))
-        self.wires: list[list[Point]] = []
-        y = max(self._conditions(14) + 24, TOP)
+        y = max(conditions(self, width / 2 + 10, 14) + 24, TOP)
         self.lines: list[tuple[Line, float]] = []
         for line in self.plan.lines:
             y += SAMPLER if self.lines and line.level > self.lines[-1][0].level else 0
@@ -53,7 +43,9 @@ class _Drawing:
         self._blocks()
         self._arms()
         self._mid()
-        self._ends()
+        line, y = self.lines[0]
+        axes = edge > EDGE  # else the drawing is too narrow for them
+        ends(self, self._enters(line.left), self._leaves(line.right), y - BOX / 2, axes=axes)
         self._levels()
 
     def as_json(self) -> dict:
@@ -99,8 +91,8 @@ class _Drawing:
 
     def _block(self, name: str, label: dict, x: float, y: float, width: float, height: float):
         place = dict(x=x, y=y, width=width, height=height)
-        kind = self.plan.rows[name].kind
-        self.blocks.append(dict(name=name, kind=kind, stage=stage_of(name), label=label) | place)
+        gives = dict(kind=self.plan.rows[name].kind, shape=sizes(self.plan.shape(name)))
+        self.blocks.append(dict(name=name, stage=stage_of(name), label=label) | gives | place)
 
     def _arms(self) -> None:
         """Down on the left, up on the right, and the path through both."""
@@ -114,7 +106,7 @@ class _Drawing:
             here, there = self._leaves(below.right), self._enters(above.right)
             if below.upsampler:
                 up, y = self.right - SINGLE / 2, _upsampler(low)
-                self._box(below.upsampler, self.right - SINGLE, y, SINGLE)
+                self.box(below.upsampler, self.right - SINGLE, y, SINGLE)
                 self._elbow((here, start), (up, y + BOX / 2))
                 here, start = up, y - BOX / 2
             self._elbow((here, start), (there, end))
@@ -138,29 +130,8 @@ class _Drawing:
         for i, (name, length) in enumerate(zip(names, self.plan.lengths(names))):
             if i:
                 self.wires.append([(x - BETWEEN, y), (x, y)])
-            self._box(name, x, y, length)
+            self.box(name, x, y, length)
             x += length + BETWEEN
-
-    def _box(self, name: str, x: float, y: float, length: float, height: float = BOX) -> None:
-        kind = next((part for part in SHAPES if part in name), "")
-        self.boxes.append(
-            dict(
-                name=name, label=self._label(name), stage=stage_of(name),
-                shape=SHAPES.get(kind, "full"),
-                x=round(x, 1), y=y - height / 2, width=round(length, 1), height=height,
-            )
-        )  # fmt: skip
-        if "resnets" in name:
-            self.pins.append(dict(x=x + 8, y=y - height / 2, what="time", of=name))
-        elif "attentions" in name:
-            self.pins.append(dict(x=x + length - 8, y=y - height / 2, what="input", of=name))
-
-    def _label(self, name: str) -> str:
-        """The word for what there are many of; the name of what there is one of."""
-        if "attentions" in name:
-            depth = self.plan.depth(name)
-            return "attention" + (f" ×{depth}" if depth > 1 else "")
-        return next((word for part, word in WORDS.items() if part in name), name)
 
     def _skip(self, line: Line, y: float) -> None:
         """From the module that leaves it to the resnet that takes it, whose left edge shows the
@@ -209,67 +180,11 @@ class _Drawing:
         for i, (name, length) in enumerate(zip(names, lengths)):
             if i:
                 self.wires.append([(x - 18, y), (x, y)])
-            self._box(name, x, y, length)
+            self.box(name, x, y, length)
             x += length + 18
         turn, side = last + BOX / 2 + 9, max(up, x - 18 + 24) if names else up
         start = [(x - 18, y)] if names else [here, (down, y)]
         self.wires.append([*start, (side, y), (side, turn), (up, turn), (up, last + BOX / 2)])
-
-    def _ends(self) -> None:
-        """What comes in at the top left, and stage 6 at the top right."""
-        line, y = self.lines[0]
-        down, up = self._enters(line.left), self._leaves(line.right)
-        top = y - BOX / 2
-        self._text(down, top - 62, "sample", "strong")
-        self._text(down, top - 46, sizes(self.plan.shape("sample")))
-        self.wires.append([(down, top - 38), (down, top)])
-        names = [n for n in ("conv_norm_out", "conv_act", "conv_out") if n in self.plan.rows]
-        for name in names:
-            middle = top - 22 if name == names[0] else top - 18
-            self.wires.append([(up, top), (up, middle)])
-            self._box(name, up - 52, middle - 9, 104, 18)
-            top = middle - 18
-        self.wires.append([(up, top), (up, top - 10)])
-        self._text(up, top - 32, "prediction", "strong")
-        self._text(up, top - 17, sizes(self.plan.shape("conv_out")))
-
-    def _conditions(self, y: float) -> float:
-        """Time and text, between the tops of the arms; returns where they end."""
-        plan, x = self.plan, self.width / 2 + 10
-        made = [row.name for row in plan.rows.values() if row.stage == 1 and row.depth == 1]
-        given = [row.name for row in plan.rows.values() if row.stage == 0]
-        timed = [name for name in given if name.startswith("timestep")]
-        other = [name for name in given[1:] if name not in timed and name != PROMPT]
-        for inputs, names in ((timed, made[:2]), (other, made[2:])):
-            if inputs:
-                words = ", ".join(name.rpartition(".")[2] for name in inputs)
-                self._text(x, y, words, "strong")
-                self._chain(names, x, y + 18)
-                y += 46 if names else 16
-        self._arrival("time_embedding", "time", "resnets", x, y)
-        self._text(x, y + 23, PROMPT, "strong")
-        self._arrival(PROMPT, "input", "attentions", x, y + 38)
-        return y + 53
-
-    def _arrival(self, name: str, what: str, into: str, x: float, y: float) -> None:
-        """The mark of what is told to many modules, and to how many."""
-        self.pins.append(dict(x=x - 82, y=y, what=what, of=""))
-        many = re.compile(rf".*\.{into}\.\d+")
-        count = sum(bool(many.fullmatch(each)) for each in self.plan.rows)
-        text = f"{sizes(self.plan.shape(name))}, into {count} {into}"
-        self._text(x - 74, y, text, side="start")
-
-    def _chain(self, names: list[str], x: float, y: float) -> None:
-        """One or two boxes side by side around x."""
-        x -= (104 * len(names) + 14 * (len(names) - 1)) / 2
-        for i, name in enumerate(names):
-            if i:
-                self.wires.append([(x - 14, y), (x, y)])
-            self._box(name, x, y, 104, 18)
-            x += 118
-
-    def _text(self, x: float, y: float, text: str, look: str = "", side: str = "middle") -> None:
-        self.texts.append(dict(x=x, y=y, text=text, look=look, side=side))
 
 
 def _upsampler(y: float) -> float:

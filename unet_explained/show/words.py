@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
@@ -13,6 +14,14 @@ LONGEST, LINES = 150, 4  # characters of a line, and lines of a text
 def headline(figure: Figure, text: str, **style) -> None:
     """A title over a whole figure, shown as it is written. style: as for Figure.suptitle."""
     figure.suptitle(shown(text), parse_math=False, **style)
+
+
+def entitle(axis: Axes, text: str, **style) -> None:
+    """A title, shown as it is written, dollar signs too. style: as for Axes.set_title.
+
+    Its place is fixed: to look for one, matplotlib would make all ticks, even those nobody sees.
+    """
+    axis.set_title(shown(text), y=1.0, parse_math=False, **style)
 
 
 def name_ticks(axis: Axis, names: Sequence[str], **style) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from traitlets import Bytes, Dict
 
 from ..show.colours import look
-from ..show.plots import heatmap_grid
+from ..show.heatmaps import heatmap_grid
 from ..show.png import image_png, thumbnail
 from .explorer_page import choice, menus, packed
 from .subject import Subject, subject_of

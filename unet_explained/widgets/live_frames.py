@@ -17,9 +17,10 @@ from ..recording.listen import listening
 from ..recording.nested import activity
 from ..recording.pairs import Size
 from ..show.lost import largest
-from ..show.plots import GREY, Picture, draw_map, entitle, grid
+from ..show.overlay import GREY
+from ..show.panels import Panels
+from ..show.picture import Picture
 from ..show.png import figure_png
-from ..show.words import headline
 
 NO_MAPS = torch.zeros(0, 1, 1)
 NO_NUMBERS = "no preview, as the latents are not finite,"
@@ -152,17 +153,20 @@ def film_strip(frames: list[Frame], words: list[str], title: str) -> bytes:
         return figure_png(figure)
     places = np.linspace(0, len(frames) - 1, min(6, len(frames)))
     chosen = [frames[round(place)] for place in places]
-    count, rows = len(chosen), 2 if len(frames[-1].maps) else 1
-    figure, axes = grid(rows * count, count, (1.75, 2.0), above=0.5)
-    headline(figure, f"“{title}”", fontsize=12)
-    for axis, frame in zip(axes, chosen):
-        axis.imshow(frame.preview, interpolation="bilinear")
-        text = f"step {frame.content['step']}, t = {frame.content['timestep']:g}"
-        entitle(axis, text, fontsize=9)
-    if rows == 2:
+    titles = [f"step {f.content['step']}, t = {f.content['timestep']:g}" for f in chosen]
+    mapped = len(frames[-1].maps) > 0
+    height, width = chosen[0].preview.shape[:2]
+    panels = Panels(
+        titles + [""] * len(chosen) * mapped, len(chosen), 1.7, height / width,
+        title=f"“{title}”", size=9,
+    )  # fmt: skip
+    for index, frame in enumerate(chosen):
+        panels.picture(index, frame.preview)
+    if mapped:
         word = int(np.argmax([largest([heat]) for heat in frames[-1].maps]))
         top = largest(frame.maps[word] for frame in chosen)
-        for axis, frame in zip(axes[count:], chosen):
-            draw_map(axis, frame.preview, frame.maps[word], top)
-        entitle(axes[count], f"where pixels look at “{words[word]}”", fontsize=9, loc="left")
-    return figure_png(figure)
+        for index, frame in enumerate(chosen, len(chosen)):
+            panels.map(index, frame.preview, frame.maps[word], top)
+        told = f"where pixels look at “{words[word]}”"
+        panels.write(len(chosen), told, at="left", fontsize=9)
+    return figure_png(panels.figure)

@@ -62,8 +62,8 @@ export function paint(page) {
 /** In a box its name, and under it its number. */
 function twoLines({ x, y, width, height, label }, number) {
   const [centre, middle] = [x + width / 2, y + height / 2];
-  return [draw("tspan", { x: centre, y: middle - 4, class: "ux-umap-tiny" }, label),
-    draw("tspan", { x: centre, y: middle + 5, class: "ux-umap-number" }, number)];
+  return [draw("tspan", { x: centre, y: middle - 5, class: "ux-umap-tiny" }, label),
+    draw("tspan", { x: centre, y: middle + 4, class: "ux-umap-number" }, number)];
 }
 
 /** value: of a module's name; place: from 0 to 1 on the scale; text: as written in a box. */

@@ -14,9 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..recording.nested import first
-from ..show.attention_plots import FRAME
-from ..show.colours import ATTENTION
-from ..show.features import SIGNED, principal_colours
+from ..show.colours import ATTENTION, MARK, SIGNED
+from ..show.features import principal_colours
 from ..show.lost import in_words, largest, striped
 from ..show.png import image_png, thumbnail
 from .subject import Subject
@@ -105,7 +104,7 @@ def place_tiles(source: WordMaps, step: int, layer: str) -> Tiles:
             values = look(pixel=(row, column), picture=subject.picture).numpy()
             high = largest([values])
             picture = coloured(values, ATTENTION, 0, high)
-            picture[row, column] = [int(FRAME[i : i + 2], 16) for i in (1, 3, 5)]
+            picture[row, column] = [int(MARK[i : i + 2], 16) for i in (1, 3, 5)]
             texts.append(f"from row {row}, column {column}, {in_words(values, f'to {high:.2g}')}")
             files.append(png(picture))
     return texts, files

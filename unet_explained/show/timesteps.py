@@ -3,17 +3,16 @@
 What a control redraws has fixed places: finding them anew would double the time of a redraw.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 
-from .colours import STAGE_COLOURS
-from .features import SIGNED
-from .plots import Picture, entitle
-from .words import shown
+from .colours import SIGNED, STAGE_COLOURS
+from .panels import Panels
+from .picture import Picture, chart
+from .words import entitle
 
 SHADES = ("#3c096c", "#7b2cbf", "#9b5de5", "#c08ad9", "#e0b0e8")  # of time's colour, dark to light
 ACTUAL = STAGE_COLOURS["post-process"]
@@ -22,9 +21,7 @@ MOMENT: dict[str, Any] = {"color": ACTUAL, "markersize": 6}
 
 def over_time(values: np.ndarray, timesteps: Sequence[float], *, title: str = "") -> Picture:
     """values (timestep, channel) as a heatmap, time from left to right: red above 0, blue below."""
-    figure = Picture(figsize=(9.2, 3.6))
-    figure.set_layout_engine("compressed")
-    axis = figure.subplots()
+    figure, axis = chart(9.2, 3.6, title)
     reach = max(np.abs(values).max(), 1e-12)
     extent = (timesteps[0], timesteps[-1], values.shape[1], 0)
     drawn = axis.imshow(
@@ -32,7 +29,6 @@ def over_time(values: np.ndarray, timesteps: Sequence[float], *, title: str = ""
         interpolation="nearest",
     )  # fmt: skip
     axis.set(xlabel="timestep t", ylabel="channel")
-    entitle(axis, title, fontsize=11)
     figure.colorbar(drawn, ax=axis, pad=0.01)
     return figure
 
@@ -97,86 +93,13 @@ def alike_at(matrices: Mapping[str, np.ndarray], timesteps: Sequence[int], t: in
 
 def told_and_true(errors: Mapping[int, Sequence[float]], told: Sequence[int]) -> Picture:
     """For each true timestep, how far off the guess is when the network is told another."""
-    figure = Picture(figsize=(7.4, 3.4))
-    figure.set_layout_engine("constrained")
-    axis = figure.subplots()
+    figure, axis = chart(7.4, 3.4)
     for (true, values), colour in zip(errors.items(), SHADES[::2], strict=False):
         axis.plot(told, values, "o-", color=colour, label=f"the noise of t = {true}")
         axis.axvline(true, color=colour, linestyle=":")
     axis.set(xlabel="timestep that the network is told", ylim=(0, None))
     axis.set_ylabel("error of its guess\nof the clean latents")
     axis.legend(fontsize=9)
-    return figure
-
-
-def channel_spread(stages: Mapping[str, np.ndarray], groups: int) -> Picture:
-    """Features (channel, height, width) under a title each: mean and spread of every channel.
-
-    A dot is a channel's mean, its bar one standard deviation up and down; a line a group's mean.
-    """
-    figure = Picture(figsize=(9.6, 3.1))
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots(1, len(stages), squeeze=False, sharey=True)[0]
-    for axis, (title, values) in zip(axes, stages.items()):
-        count, wide = len(values), len(values) / groups
-        flat = values.reshape(count, -1)
-        axis.errorbar(
-            range(count), flat.mean(1), flat.std(1), fmt="o", markersize=3, linewidth=1,
-            color=STAGE_COLOURS["pre-process"], ecolor="0.55",
-        )  # fmt: skip
-        for group, mean in enumerate(values.reshape(groups, -1).mean(1)):
-            sides = group * wide - 0.5, (group + 1) * wide - 0.5
-            axis.axvspan(*sides, color="0.92" if group % 2 else "white", zorder=0)
-            axis.plot(sides, (mean, mean), color=ACTUAL, linewidth=1.5)
-        axis.axhline(0, color="0.3", linewidth=0.8)
-        axis.set(xlim=(-0.5, count - 0.5), xlabel="channel")
-        entitle(axis, title, fontsize=10)
-    return figure
-
-
-def walk_view(stations: Mapping[str, np.ndarray]) -> Picture:
-    """Feature maps (height, width) in the order in which they came about, each on its own scale."""
-    height, width = next(iter(stations.values())).shape
-    above, beside, columns = height // 5, width // 8, 5
-    rows = math.ceil(len(stations) / columns)
-    # One picture of all: an axis for each would take several times as long to draw.
-    canvas = np.full((rows * (height + above), columns * (width + beside)), np.nan)
-    figure = Picture(figsize=(9.6, 9.6 * canvas.shape[0] / canvas.shape[1]))
-    axis = figure.add_axes((0, 0, 1, 1))
-    axis.set_axis_off()
-    for index, (title, values) in enumerate(stations.items()):
-        row, column = divmod(index, columns)
-        top, left = row * (height + above) + above, column * (width + beside) + beside // 2
-        reach = max(np.abs(values).max(), 1e-12)
-        canvas[top : top + height, left : left + width] = values / reach
-        middle = left + width / 2
-        above_it = middle, top - above / 4
-        axis.text(*above_it, shown(title), ha="center", fontsize=11, parse_math=False)
-        if index + 1 < len(stations):
-            edge = left + width + beside / 2
-            axis.text(edge, top + height / 2, "›", ha="center", va="center", fontsize=16)
-    axis.imshow(canvas, SIGNED, vmin=-1, vmax=1, interpolation="nearest")
-    return figure
-
-
-def activation_curve(inputs: np.ndarray, function, name: str) -> Picture:
-    """An activation over the range of the values that it is given, and how many there are."""
-    figure = Picture(figsize=(5.6, 3))
-    figure.set_layout_engine("constrained")
-    axis = figure.subplots()
-    low, high = np.percentile(inputs, (0.1, 99.9))
-    xs = np.linspace(min(low, -4), max(high, 4), 200, dtype=np.float32)
-    many = axis.twinx()
-    many.hist(inputs.ravel(), bins=80, range=(xs[0], xs[-1]), color="0.85")
-    many.set(yticks=[])
-    axis.set_zorder(many.get_zorder() + 1)
-    axis.patch.set_visible(False)
-    colour = STAGE_COLOURS["pre-process"]
-    axis.plot(xs, function(xs), color=colour, linewidth=2.5, label=shown(name))
-    axis.plot(xs, xs, color="0.5", linewidth=1, linestyle=":", label="unchanged")
-    axis.set(xlabel="what comes in (grey: how often)", ylabel="what goes out")
-    for text in axis.legend(fontsize=9).get_texts():
-        text.set_parse_math(False)
     return figure
 
 
@@ -187,20 +110,17 @@ def shift_view(
 
     shifts (timestep,); maps: the map with the shift, and what follows, each under its title.
     """
-    figure = Picture(figsize=(9.6, 3.1))
-    curve, index = figure.add_axes((0.08, 0.16, 0.28, 0.74)), list(timesteps).index(t)
+    shift, first = shifts[list(timesteps).index(t)], next(iter(maps.values()))
+    panels = Panels(list(maps), 2, 2.45, first.shape[0] / first.shape[1], beside=4.2)
+    # The same at each t, or a shift would move the scale instead of the colours.
+    reach = max(np.abs(first - shift).max() + np.abs(shifts).max(), 1e-12)
+    for index, values in enumerate(maps.values()):
+        drawn = panels.values(index, values, SIGNED, -reach, reach)
+    panels.colour_bar(drawn)
+    curve = panels.chart(left=1.4)
     curve.plot(timesteps, shifts, color=STAGE_COLOURS["time"], linewidth=2)
-    curve.plot([t], [shifts[index]], "o", color=ACTUAL, markersize=8)
+    curve.plot([t], [shift], "o", color=ACTUAL, markersize=8)
     curve.axhline(0, color="0.6", linewidth=0.8)
     curve.set(xlabel="timestep t", ylabel="shift of this channel")
-    entitle(curve, f"t = {t}: {shifts[index]:+.2f}", fontsize=10)
-    # The same at each t, or a shift would move the scale instead of the colours.
-    plain = next(iter(maps.values())) - shifts[index]
-    reach = max(np.abs(plain).max() + np.abs(shifts).max(), 1e-12)
-    for column, (title, values) in enumerate(maps.items()):
-        axis = figure.add_axes((0.38 + 0.27 * column, 0.1, 0.26, 0.8))
-        drawn = axis.imshow(values, SIGNED, vmin=-reach, vmax=reach)
-        axis.set_axis_off()
-        entitle(axis, title, fontsize=10)
-    figure.colorbar(drawn, cax=figure.add_axes((0.925, 0.16, 0.012, 0.68)))
-    return figure
+    entitle(curve, f"t = {t}: {shift:+.2f}", fontsize=10)
+    return panels.figure
