@@ -108,6 +108,7 @@ class RecordedRun:
     totals: dict[Any, Total] = field(default_factory=dict)  # over steps, if attention="sum"
     counts: dict[str, int] = field(default_factory=dict)  # of its first forward: Given.counts
     each: dict[str, int] = field(default_factory=dict)  # bytes by kind foreseen of a later forward
+    told: bool = False  # a recorder said that it is not finite; Origin has it of all recorders
 
     @property
     def finished(self) -> bool | None:
