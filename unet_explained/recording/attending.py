@@ -26,6 +26,7 @@ PROJECTIONS = (
     "to_q", "to_k", "to_v", "to_qkv", "to_kv", "add_k_proj", "add_v_proj", "norm_q", "norm_k",
 )  # fmt: skip
 OF_IMAGES = re.compile(r"processor\.to_([kv])_ip\.(\d+)")  # an IP-Adapter's, one an adapter
+TINY = torch.finfo(torch.float32).tiny
 SPLIT = "batch place (head head_dim) -> batch head place head_dim"
 MERGED = "batch head query head_dim -> batch query (head head_dim)"
 
@@ -136,21 +137,28 @@ class Attending:
         return None
 
     @torch.no_grad()
-    def proved(self) -> float | str:
+    def proved(self) -> float | str | None:
         """The scale with which weights times values are what was merged, or how far they are off.
 
         Right ones are off by rounding alone: a relative root mean square of some 1e-6 in float32.
+        Rows that are not finite prove nothing: None if all are so.
         """
         merged = self.merged.float()  # type: ignore[union-attr]
-        norm = merged.square().mean().sqrt()
-        best = math.inf
+        shares = []
         for scale in self.scales():
-            off = (self._again(scale) - merged).square().mean().sqrt()
-            share = (off / norm.clamp(min=torch.finfo(torch.float32).tiny)).item()
-            if share <= _tolerance(self.merged) or not math.isfinite(norm.item()):  # type: ignore[arg-type]
-                return scale
-            best = min(best, share)
-        return f"its weights times its values are {best:.1%} off what it gave"
+            off = self._again(scale) - merged
+            finite = off.isfinite().flatten(1).all(dim=1)
+            if finite.any():
+                norm = merged[finite].square().mean().sqrt()
+                share = off[finite].square().mean().sqrt() / norm.clamp(min=TINY)
+                shares.append(share.item())
+                if shares[-1] <= _tolerance(self.merged):  # type: ignore[arg-type]
+                    return scale
+        return (
+            f"its weights times its values are {min(shares):.1%} off what it gave"
+            if shares
+            else None
+        )
 
     def _again(self, scale: float) -> Float[Tensor, "batch query channel"]:
         """Weights times values, and those of an IP-Adapter's images with their own scale."""

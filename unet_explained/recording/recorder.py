@@ -59,6 +59,7 @@ class Recorder:
         self.processors: Processors = ()
         self.named: tuple[str, ...] = ()  # all modules, as Given has them
         self.proofs: dict[tuple, tuple] = {}  # of an attention and kind of call: its scale
+        self.unproved: dict[tuple, object] = {}  # of those that gave nothing finite so far
 
     def place(self, unet: nn.Module, hooks: Hooks) -> None:
         self.hooks, self.arguments = ref(hooks), arguments_of(unet)
@@ -185,14 +186,25 @@ class Recorder:
             if isinstance(found, str):
                 self.recording.failed[name] = f"{name} ({call.processor}): {found}"
                 return
-            scale = found
-            # Held, so that its id stays its own.
-            self.proofs[proof] = scale, getattr(call.attention, "processor", None)
+            scale = self.believed(call, proof, found)
         name = now.as_called(name)
         self.keep_pair(now, name, call.pair(scale), size, call.context is not None)
         for number, pair in call.image_pairs(scale).items():
             now.run.image_layers.setdefault(number, {})[name] = size
             self.hold(now, image_key(name, number), pair)
+
+    def believed(self, call: Attending, proof: tuple, found: float | None) -> float:
+        """The scale that was found; or a likely one, until a later call proves it or fails."""
+        # Processors are held, so that their ids stay their own.
+        processor = getattr(call.attention, "processor", None)
+        if found is None:
+            self.unproved.setdefault(proof, processor)
+            found = call.scales()[0]
+        else:
+            self.unproved.pop(proof, None)
+            self.proofs[proof] = found, processor
+        self.recording.unproved = tuple(dict.fromkeys(name for name, _ in self.unproved))
+        return found
 
     def keep_pair(self, now: UnderWay, name: str, pair: Pair, size: Size, cross: bool) -> None:
         (now.run.layers if cross else now.run.self_layers)[name] = size

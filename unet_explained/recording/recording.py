@@ -47,6 +47,7 @@ class Recording:
         self.kept: set[str] = set()  # the modules whose outputs are asked for
         self.see_names(names)
         self.failed: dict[str, str] = {}  # attentions without maps, and why
+        self.unproved: tuple[str, ...] = ()  # those with maps of which nobody could tell yet
         self.calls: tuple[Call, ...] = ()
         self.runs: tuple[RecordedRun, ...] = ()
         self._model = model  # weakly: a recording does not keep a model alive
@@ -122,7 +123,15 @@ class Recording:
     def unknown(self) -> list[str]:
         """What could not be known, and why: of runs their rows, of attentions their maps."""
         runs = (f"run {i}: {why}" for i, run in enumerate(self.runs) for why in run.unknown)
-        return [*runs, *(f"no map of {why}" for why in self.failed.values())]
+        unproved = [name for name in self.unproved if name not in self.failed]
+        return [
+            *runs,
+            *(f"no map of {why}" for why in self.failed.values()),
+            *(
+                f"whether the maps of {name} are right: its numbers were never finite"
+                for name in unproved
+            ),
+        ]
 
     @property
     def first_nonfinite(self) -> Nonfinite | None:

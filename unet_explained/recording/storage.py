@@ -97,6 +97,7 @@ class Packing:
             "calls": [self._call(call) for call in recording.calls],
             "runs": runs,
             "failed": recording.failed,
+            "unproved": recording.unproved,
             "texts": [asdict(text) for text in self._texts],
         }
 
@@ -192,6 +193,7 @@ class Unpacking:
         recording.dtype = dtype and _dtype(dtype)
         recording.calls = tuple(self._call(*call) for call in self.structure["calls"])
         recording.failed = self.structure["failed"]
+        recording.unproved = tuple(self.structure.get("unproved", ()))  # older ones have it not
         runs = self.structure["runs"]
         recording.runs = tuple(self._run(recording.options, run) for run in runs)
         return recording
