@@ -191,7 +191,7 @@ def test_it_is_found_before_the_work(writer, made, place, monkeypatch):
         pytest.fail("worked for nothing")
 
     monkeypatch.setattr(type(made.view), "baked", work)
-    monkeypatch.setattr("unet_explained.recording.storage.Packing.recording", work)
+    monkeypatch.setattr("unet_explained.recording.packing.Packing.recording", work)
     monkeypatch.setattr("unet_explained.show.export.word_maps", work)
     monkeypatch.setattr("unet_explained.run.convert.to_diffusers", work)
     path = forbidden(place, "out")

@@ -60,7 +60,7 @@ class Recording:
 
     def __getstate__(self) -> dict:
         # Neither a weak reference can be pickled, nor who reads somebody's pipeline.
-        return vars(self) | {"_model": _gone, "_reader": None}
+        return vars(self) | {"_model": no_model, "_reader": None}
 
     def see_names(self, names: Sequence[str]) -> None:
         """The modules that the model has, or now has too."""
@@ -330,5 +330,5 @@ class Recording:
         return pick(self._run(run).steps, step, "step")
 
 
-def _gone() -> None:
+def no_model() -> None:
     """The model of a recording that came from elsewhere."""
