@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from .given import whole
 from .hooks import Hooks, called_modules
 from .identity import ASIDE, Identity, identified
-from .kept import RecordedRun, RecordedStep
+from .kept import RecordedStep
 from .nested import changed, first, tensors
 from .patterns import arguments_of
+from .recorded_run import RecordedRun
 
 
 class NonfiniteWarning(RuntimeWarning):

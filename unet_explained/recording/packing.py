@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .axes import Call, Seen
 from .identity import Row, Text
-from .kept import RecordedRun, RecordedStep
+from .kept import RecordedStep
+from .recorded_run import RecordedRun
 from .recording import Recording
 
 

@@ -17,12 +17,13 @@ from .budget import Budget
 from .given import Given
 from .hooks import Hooks, called_modules
 from .identity import ASIDE, ROLES, Origin, Reader, Row, current, depth_of
-from .kept import RecordedRun, RecordedStep, Total, image_key
+from .kept import RecordedStep, Total, image_key
 from .nested import copied, first, moved, size_of
 from .nonfinite import extent
 from .pairs import Pair, Size
 from .patterns import arguments_of
 from .processors import Processors, autocast_of, processors_of
+from .recorded_run import RecordedRun
 from .recording import Recording
 from .under_way import Inside, UnderWay, unused
 

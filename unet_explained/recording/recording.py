@@ -14,12 +14,13 @@ from ..words import brief, closest
 from .axes import Call
 from .given import Given, Inputs, lacking, whole
 from .identity import Origin, Reader, Text
-from .kept import Options, RecordedRun, RecordedStep, Stats
+from .kept import Options, RecordedStep, Stats
 from .maps import Maps
 from .nested import copied
 from .nonfinite import Nonfinite, first_nonfinite
 from .pairs import Size
 from .patterns import config_of, pick
+from .recorded_run import RecordedRun
 
 GONE = "the model that was recorded is gone"
 

@@ -13,8 +13,9 @@ from .budget import Foreseen
 from .given import Given
 from .heatmaps import head_mean
 from .identity import depth_of
-from .kept import RecordedRun, RecordedStep, Stats
+from .kept import RecordedStep, Stats
 from .pairs import Pair, Size
+from .recorded_run import RecordedRun
 
 SMALL = 2**20  # bytes of an output that is worth copying beside others, to be looked at with them
 

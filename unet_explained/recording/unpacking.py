@@ -8,9 +8,10 @@ from torch import Tensor
 from .axes import Call, Seen
 from .given import Given
 from .identity import Origin, Row, Text, Word
-from .kept import Options, RecordedRun, RecordedStep, Stats, Total
+from .kept import Options, RecordedStep, Stats, Total
 from .pairs import Pair
 from .processors import Processor
+from .recorded_run import RecordedRun
 from .recording import Recording, no_model
 
 

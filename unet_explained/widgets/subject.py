@@ -9,8 +9,8 @@ from PIL import Image
 from ..recording import Recording, Text
 from ..recording.budget import BudgetError, text
 from ..recording.identity import ROLES
-from ..recording.kept import RecordedRun
 from ..recording.patterns import pick, uncompiled
+from ..recording.recorded_run import RecordedRun
 from ..run.denoise import Run
 from ..run.pictures import as_image
 
