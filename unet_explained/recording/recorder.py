@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ..model import Attention
 from ..model.attention import BasicTransformerBlock
-from .attending import Attending, hear, is_foreign
+from .attending import Attending
 from .axes import Trace
 from .budget import Budget
 from .given import Given
+from .hearing import hear, is_foreign
 from .hooks import Hooks, called_modules
 from .identity import ASIDE, ROLES, Origin, Reader, Row, current, depth_of
 from .kept import RecordedStep, Total, image_key
