@@ -21,6 +21,7 @@ from .patterns import device_of, matching, uncompiled
 from .processors import autocast_as, running_with
 from .recorder import Recorder
 from .recording import Recording
+from .under_way import Inside
 
 CHOICES = {"attention": ("mean", "heads", "sum", None), "halves": ("conditional", "both")}
 
@@ -122,7 +123,7 @@ class Watch:
         for part in reversed(self._parts):
             part.close()
         self._open.discard(self)
-        self._recorder.thread.inside = []  # a forward that did not end holds what it saw
+        self._recorder.thread.forwards = Inside()  # a forward that did not end holds what it saw
         memory.note(error)
         if error is None:
             say(self._recording, [other._recording for other in self._open])
