@@ -1,31 +1,29 @@
 """Recording: what was seen while a model ran, by name, step, head, token and word."""
 
 import copy
-from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..words import brief, closest
-from .axes import Call
-from .given import Given, Inputs, lacking, whole
-from .identity import Origin, Reader, Text
-from .kept import Options, RecordedStep, Stats
+from .filing import Filing
+from .given import lacking, whole
+from .identity import Text
+from .kept import RecordedStep, Stats
 from .maps import Maps
 from .nested import copied
 from .nonfinite import Nonfinite, first_nonfinite
 from .pairs import Size
-from .patterns import config_of, pick
+from .patterns import pick
 from .recorded_run import RecordedRun
 
 GONE = "the model that was recorded is gone"
 
 
-class Recording:
+class Recording(Filing):
     """What a recorder saw.
 
     calls: every module call of the first forward, in order, with axes, sizes and types.
@@ -35,51 +33,6 @@ class Recording:
     What is read is a copy, which may be written into. The tensors in `runs` alone are the record
     itself: read them, and write nothing into them.
     """
-
-    def __init__(
-        self,
-        options: Options,
-        names: Sequence[str],
-        model: Callable[[], nn.Module | None],
-        reader: Reader | None = None,
-    ) -> None:
-        self.options = options
-        self.names: tuple[str, ...] = ()
-        self.kept: set[str] = set()  # the modules whose outputs are asked for
-        self.see_names(names)
-        self.failed: dict[str, str] = {}  # attentions without maps, and why
-        self.unproved: tuple[str, ...] = ()  # those with maps of which nobody could tell yet
-        self.calls: tuple[Call, ...] = ()
-        self.runs: tuple[RecordedRun, ...] = ()
-        self._model = model  # weakly: a recording does not keep a model alive
-        self._reader = reader
-        self._config = config_of(model())
-        self.dtype: torch.dtype | None = getattr(model(), "dtype", None)
-        self._runs: dict[object, RecordedRun] = {}
-        self._inputs = Inputs()
-        self._nonfinite: dict[tuple[int, int], Nonfinite] = {}  # by run and step
-
-    def __getstate__(self) -> dict:
-        # Neither a weak reference can be pickled, nor who reads somebody's pipeline.
-        return vars(self) | {"_model": no_model, "_reader": None}
-
-    def see_names(self, names: Sequence[str]) -> None:
-        """The modules that the model has, or now has too."""
-        self.names = tuple(dict.fromkeys([*self.names, *names]))
-        globs = self.options.patterns
-        self.kept = {name for name in self.names if any(fnmatchcase(name, g) for g in globs)}
-
-    def run_of(self, key: object, origin: Origin | None) -> RecordedRun:
-        """The run that forwards of this key belong to; it is one of `runs` once a forward ended."""
-        return self._runs.setdefault(key, RecordedRun(self.options, origin))
-
-    def file(self, run: RecordedRun, step: RecordedStep, given: Given, left: float) -> None:
-        """A forward ended; left: bytes of the budget that its inputs may have, and older ones."""
-        if not run.steps:
-            run.counts = given.counts
-            self.runs = (*self.runs, run)
-        run.steps = (*run.steps, step)
-        self._inputs.keep(step, given, left)
 
     def __repr__(self) -> str:
         unfinished: dict[bool | None, str] = {False: " (unfinished)"}
@@ -329,7 +282,3 @@ class Recording:
 
     def _step(self, step: int, run: int | None) -> RecordedStep:
         return pick(self._run(run).steps, step, "step")
-
-
-def no_model() -> None:
-    """The model of a recording that came from elsewhere."""

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from .axes import Call, Seen
+from .filing import no_model
 from .given import Given
 from .identity import Origin, Row, Text, Word
 from .kept import Options, RecordedStep, Stats, Total
 from .pairs import Pair
 from .processors import Processor
 from .recorded_run import RecordedRun
-from .recording import Recording, no_model
+from .recording import Recording
 
 
 class Unpacking:
