@@ -11,8 +11,8 @@ from ..recording.budget import BudgetError, text
 from ..recording.identity import ROLES
 from ..recording.patterns import pick, uncompiled
 from ..recording.recorded_run import RecordedRun
-from ..run.denoise import Run
 from ..run.pictures import as_image
+from ..run.steps import Run
 
 ROOM = 2 * 10**9  # bytes that a view may keep of one forward that it runs again
 
