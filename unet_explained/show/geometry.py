@@ -9,17 +9,13 @@ from itertools import pairwise
 
 from ..recording.rows import stage_of
 from ..recording.shapes import ShapeTable
-from .colours import STAGE_COLOURS, ink
 from .plan import BETWEEN, SINGLE, Line, plan_of
+from .sheet import BOX, Sheet, sizes
 
 WIDTH, EDGE = 546, 30  # of the drawing; from its sides to the arms
-BOX, SPACE, SAMPLER = 20, 12, 30  # a box; between two lines; room for an upsampler
+SPACE, SAMPLER = 12, 30  # between two lines; room for an upsampler
 TOP = 158  # above the first line
 PROMPT = "encoder_hidden_states"
-SHAPES = {"downsamplers": "sampler", "upsamplers": "sampler", "attentions": "pale"}
-WORDS = {"resnets": "resnet", "downsamplers": "downsample", "upsamplers": "upsample"}
-
-Point = tuple[float, float]
 
 
 def geometry_of(table: ShapeTable, *, width: int = WIDTH, edge: int = EDGE) -> dict:
@@ -27,22 +23,16 @@ def geometry_of(table: ShapeTable, *, width: int = WIDTH, edge: int = EDGE) -> d
 
     table: of full depth. width: of the drawing; edge: what it keeps free at either side.
     """
-    return _Drawing(table, width, edge).as_json()
+    drawing = _Drawing(table, width, edge)
+    return drawing.as_json(drawing.bottom + 34)
 
 
-def sizes(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape))
-
-
-class _Drawing:
-    """What is drawn where. A box is placed by its left edge and its middle line."""
+class _Drawing(Sheet):
+    """What is drawn where."""
 
     def __init__(self, table: ShapeTable, width: int, edge: int) -> None:
-        self.plan = plan_of(table)
-        self.left, self.right, self.width = edge, width - edge, width  # the arms' outer edges
-        self.boxes, self.blocks, self.skips, self.bars = (list[dict]() for _ in range(4))
-        self.levels, self.texts, self.pins = (list[dict]() for _ in range(3))
-        self.wires: list[list[Point]] = []
+        super().__init__(plan_of(table), width)
+        self.left, self.right = edge, width - edge  # the arms' outer edges
         y = max(self._conditions(14) + 24, TOP)
         self.lines: list[tuple[Line, float]] = []
         for line in self.plan.lines:
@@ -55,12 +45,6 @@ class _Drawing:
         self._mid()
         self._ends()
         self._levels()
-
-    def as_json(self) -> dict:
-        lists = ("boxes", "blocks", "skips", "bars", "levels", "wires", "texts", "pins")
-        stages = {name: [colour, ink(colour)] for name, colour in STAGE_COLOURS.items()}
-        drawn = {name: getattr(self, name) for name in lists}
-        return dict(width=self.width, height=self.bottom + 34, stages=stages) | drawn
 
     def _levels(self) -> None:
         """A band for each resolution, with its height and width."""
@@ -95,12 +79,7 @@ class _Drawing:
                 dict(x=self.left - 17, y=min(ys)) if down else dict(x=self.right + 17, y=max(ys))
             )
             label |= dict(turn=-90 if down else 90)
-            self._block(name, label, x, min(ys) - 4, wide, high)
-
-    def _block(self, name: str, label: dict, x: float, y: float, width: float, height: float):
-        place = dict(x=x, y=y, width=width, height=height)
-        kind = self.plan.rows[name].kind
-        self.blocks.append(dict(name=name, kind=kind, stage=stage_of(name), label=label) | place)
+            self.block(name, label, x, min(ys) - 4, wide, high)
 
     def _arms(self) -> None:
         """Down on the left, up on the right, and the path through both."""
@@ -110,14 +89,14 @@ class _Drawing:
             self._skip(line, y)
         for (above, high), (below, low) in pairwise(self.lines):
             end, start = high + BOX / 2, low - BOX / 2
-            self._elbow((self._leaves(above.left), end), (self._enters(below.left), start))
+            self.elbow((self._leaves(above.left), end), (self._enters(below.left), start))
             here, there = self._leaves(below.right), self._enters(above.right)
             if below.upsampler:
                 up, y = self.right - SINGLE / 2, _upsampler(low)
-                self._box(below.upsampler, self.right - SINGLE, y, SINGLE)
-                self._elbow((here, start), (up, y + BOX / 2))
+                self.box(below.upsampler, self.right - SINGLE, y, SINGLE)
+                self.elbow((here, start), (up, y + BOX / 2))
                 here, start = up, y - BOX / 2
-            self._elbow((here, start), (there, end))
+            self.elbow((here, start), (there, end))
 
     def _begins(self, names: list[str]) -> float:
         """The left edge of a line's modules."""
@@ -138,29 +117,8 @@ class _Drawing:
         for i, (name, length) in enumerate(zip(names, self.plan.lengths(names))):
             if i:
                 self.wires.append([(x - BETWEEN, y), (x, y)])
-            self._box(name, x, y, length)
+            self.box(name, x, y, length)
             x += length + BETWEEN
-
-    def _box(self, name: str, x: float, y: float, length: float, height: float = BOX) -> None:
-        kind = next((part for part in SHAPES if part in name), "")
-        self.boxes.append(
-            dict(
-                name=name, label=self._label(name), stage=stage_of(name),
-                shape=SHAPES.get(kind, "full"),
-                x=round(x, 1), y=y - height / 2, width=round(length, 1), height=height,
-            )
-        )  # fmt: skip
-        if "resnets" in name:
-            self.pins.append(dict(x=x + 8, y=y - height / 2, what="time", of=name))
-        elif "attentions" in name:
-            self.pins.append(dict(x=x + length - 8, y=y - height / 2, what="input", of=name))
-
-    def _label(self, name: str) -> str:
-        """The word for what there are many of; the name of what there is one of."""
-        if "attentions" in name:
-            depth = self.plan.depth(name)
-            return "attention" + (f" ×{depth}" if depth > 1 else "")
-        return next((word for part, word in WORDS.items() if part in name), name)
 
     def _skip(self, line: Line, y: float) -> None:
         """From the module that leaves it to the resnet that takes it, whose left edge shows the
@@ -185,12 +143,6 @@ class _Drawing:
         length = self.plan.extent(".".join(name.split(".")[:2])) if "blocks" in name else 0
         return self.right - length - 14 if name.startswith("up") else self.left + length + 7
 
-    def _elbow(self, start: Point, end: Point) -> None:
-        """Out of one box and into the next one by right angles."""
-        middle = (start[1] + end[1]) / 2
-        bend = [(start[0], middle), (end[0], middle)] if start[0] != end[0] else []
-        self.wires.append([start, *bend, end])
-
     def _mid(self) -> None:
         """At the bottom, from left to right; without a mid block the path goes straight across."""
         y, (line, last) = self.bottom, self.lines[-1]
@@ -202,14 +154,14 @@ class _Drawing:
         here = (down, last + BOX / 2)
         if names:
             label = dict(x=self.width / 2, y=y - 22, turn=0)
-            self._block("mid_block", label, x - 7, y - 15, self.width - 2 * x + 14, 30)
+            self.block("mid_block", label, x - 7, y - 15, self.width - 2 * x + 14, 30)
             # Around the block's edge, where the arms stand closer than the block is long.
             turn, side = last + BOX / 2 + 9, min(down, x - 24)
             self.wires.append([here, (down, turn), (side, turn), (side, y), (x, y)])
         for i, (name, length) in enumerate(zip(names, lengths)):
             if i:
                 self.wires.append([(x - 18, y), (x, y)])
-            self._box(name, x, y, length)
+            self.box(name, x, y, length)
             x += length + 18
         turn, side = last + BOX / 2 + 9, max(up, x - 18 + 24) if names else up
         start = [(x - 18, y)] if names else [here, (down, y)]
@@ -220,18 +172,18 @@ class _Drawing:
         line, y = self.lines[0]
         down, up = self._enters(line.left), self._leaves(line.right)
         top = y - BOX / 2
-        self._text(down, top - 62, "sample", "strong")
-        self._text(down, top - 46, sizes(self.plan.shape("sample")))
+        self.text(down, top - 62, "sample", "strong")
+        self.text(down, top - 46, sizes(self.plan.shape("sample")))
         self.wires.append([(down, top - 38), (down, top)])
         names = [n for n in ("conv_norm_out", "conv_act", "conv_out") if n in self.plan.rows]
         for name in names:
             middle = top - 22 if name == names[0] else top - 18
             self.wires.append([(up, top), (up, middle)])
-            self._box(name, up - 52, middle - 9, 104, 18)
+            self.box(name, up - 52, middle - 9, 104, 18)
             top = middle - 18
         self.wires.append([(up, top), (up, top - 10)])
-        self._text(up, top - 32, "prediction", "strong")
-        self._text(up, top - 17, sizes(self.plan.shape("conv_out")))
+        self.text(up, top - 32, "prediction", "strong")
+        self.text(up, top - 17, sizes(self.plan.shape("conv_out")))
 
     def _conditions(self, y: float) -> float:
         """Time and text, between the tops of the arms; returns where they end."""
@@ -243,11 +195,11 @@ class _Drawing:
         for inputs, names in ((timed, made[:2]), (other, made[2:])):
             if inputs:
                 words = ", ".join(name.rpartition(".")[2] for name in inputs)
-                self._text(x, y, words, "strong")
-                self._chain(names, x, y + 18)
+                self.text(x, y, words, "strong")
+                self.chain(names, x, y + 18)
                 y += 46 if names else 16
         self._arrival("time_embedding", "time", "resnets", x, y)
-        self._text(x, y + 23, PROMPT, "strong")
+        self.text(x, y + 23, PROMPT, "strong")
         self._arrival(PROMPT, "input", "attentions", x, y + 38)
         return y + 53
 
@@ -257,19 +209,7 @@ class _Drawing:
         many = re.compile(rf".*\.{into}\.\d+")
         count = sum(bool(many.fullmatch(each)) for each in self.plan.rows)
         text = f"{sizes(self.plan.shape(name))}, into {count} {into}"
-        self._text(x - 74, y, text, side="start")
-
-    def _chain(self, names: list[str], x: float, y: float) -> None:
-        """One or two boxes side by side around x."""
-        x -= (104 * len(names) + 14 * (len(names) - 1)) / 2
-        for i, name in enumerate(names):
-            if i:
-                self.wires.append([(x - 14, y), (x, y)])
-            self._box(name, x, y, 104, 18)
-            x += 118
-
-    def _text(self, x: float, y: float, text: str, look: str = "", side: str = "middle") -> None:
-        self.texts.append(dict(x=x, y=y, text=text, look=look, side=side))
+        self.text(x - 74, y, text, side="start")
 
 
 def _upsampler(y: float) -> float:
