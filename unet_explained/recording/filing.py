@@ -1,4 +1,4 @@
-"""A recording as recorders fill it; what can be asked of it is in recording.py."""
+"""A recording as recorders fill it, run by run; what can be asked of it is in recording.py."""
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -11,7 +11,7 @@ from .given import Given, Inputs
 from .identity import Origin, Reader
 from .kept import Options, RecordedStep
 from .nonfinite import Nonfinite
-from .patterns import config_of
+from .patterns import config_of, pick
 from .recorded_run import RecordedRun
 
 
@@ -62,6 +62,21 @@ class Filing:
             self.runs = (*self.runs, run)
         run.steps = (*run.steps, step)
         self._inputs.keep(step, given, left)
+
+    def number(self, run: int | None = None) -> int:
+        """Which of `runs` is meant: for None the only one. ValueError or IndexError if none is."""
+        if not self.runs:
+            raise ValueError("nothing was recorded: no forward of the model ended inside `with`")
+        if run is None and len(self.runs) > 1:
+            last = len(self.runs) - 1
+            raise ValueError(f"{last + 1} runs were recorded: pass run=0 to {last}, or read .runs")
+        return pick(range(len(self.runs)), 0 if run is None else run, "run")
+
+    def _run(self, run: int | None) -> RecordedRun:
+        return self.runs[self.number(run)]
+
+    def _step(self, step: int, run: int | None) -> RecordedStep:
+        return pick(self._run(run).steps, step, "step")
 
 
 def no_model() -> None:

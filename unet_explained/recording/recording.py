@@ -3,27 +3,20 @@
 import copy
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from ..words import brief, closest
-from .filing import Filing
-from .given import lacking, whole
 from .identity import Text
-from .kept import RecordedStep, Stats
+from .kept import Stats
 from .maps import Maps
 from .nested import copied
-from .nonfinite import Nonfinite, first_nonfinite
 from .pairs import Size
-from .patterns import pick
-from .recorded_run import RecordedRun
-
-GONE = "the model that was recorded is gone"
+from .replaying import Replaying
 
 
-class Recording(Filing):
+class Recording(Replaying):
     """What a recorder saw.
 
     calls: every module call of the first forward, in order, with axes, sizes and types.
@@ -86,16 +79,6 @@ class Recording(Filing):
                 for name in unproved
             ),
         ]
-
-    @property
-    def first_nonfinite(self) -> Nonfinite | None:
-        """The first forward whose output has NaN or Inf in it, and the first module that made it.
-
-        None where all is finite. The module is found by running that forward again; where it cannot
-        run again, it is the first among what was recorded, and `replayed` is False. What was given
-        to the UNet so, by a scheduler or a caller, is named as `given`.
-        """
-        return first_nonfinite(self)
 
     def name(self, embeddings: Tensor, text: str) -> int:
         """Say what text embeddings are of, which came from elsewhere: now its words have maps.
@@ -187,50 +170,6 @@ class Recording(Filing):
         """
         return self._maps(run).weights(layer, step, head, half, picture, image_prompt)
 
-    def replay(
-        self, step: int, *patterns: str, run: int | None = None, unet=None, **options
-    ) -> "Recording":
-        """A recorded forward again, under a recorder; patterns and options as for record().
-
-        unet: the model to run it on, if the one that was recorded is gone. Raises IndexError for a
-        step that there is not, and ValueError where what it was given is not there any more.
-        """
-        from .watch import replayed
-
-        one, model = self._step(step, run), unet if unet is not None else self._model()
-        why = self.why_no_replay(step, run=run, unet=unet)
-        if why or model is None:
-            raise ValueError(why)
-        return replayed(model, whole(one.given, step), one.batch, *patterns, **options)
-
-    def given(self, step: int, *, run: int | None = None) -> dict[str, Any]:
-        """What the UNet was given at a step, by the names of its forward's arguments; copies.
-
-        A record keeps these tensors themselves, and notices what torch writes into them; what is
-        written past torch, through numpy or .data, it cannot notice.
-        Raises IndexError for a step that there is not, and ValueError where it is not there.
-        """
-        return copied(whole(self._step(step, run).given, step).by_name)
-
-    def why_no_replay(self, step: int, *, run: int | None = None, unet=None) -> str:
-        """Why replay() cannot be had of a step; "" if it can."""
-        one, model = self._step(step, run), self._model()
-        if unet is None and model is None:
-            return f"{GONE}: pass unet="
-        no_room = lacking(one.given, step)
-        if no_room or unet is not None or model is None:
-            return no_room
-        return whole(one.given, step).no_more(model)
-
-    def number(self, run: int | None = None) -> int:
-        """Which of `runs` is meant: for None the only one. ValueError or IndexError if none is."""
-        if not self.runs:
-            raise ValueError("nothing was recorded: no forward of the model ended inside `with`")
-        if run is None and len(self.runs) > 1:
-            last = len(self.runs) - 1
-            raise ValueError(f"{last + 1} runs were recorded: pass run=0 to {last}, or read .runs")
-        return pick(range(len(self.runs)), 0 if run is None else run, "run")
-
     def self_attention(
         self,
         *,
@@ -276,9 +215,3 @@ class Recording(Filing):
         if self.options.attention is None:
             raise ValueError("record(..., attention=None) kept no attention")
         return Maps(self._run(run), self.failed)
-
-    def _run(self, run: int | None) -> RecordedRun:
-        return self.runs[self.number(run)]
-
-    def _step(self, step: int, run: int | None) -> RecordedStep:
-        return pick(self._run(run).steps, step, "step")
