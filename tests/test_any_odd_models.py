@@ -97,6 +97,35 @@ def test_a_proof_of_one_picture_is_none_of_two():
     assert {name.rpartition(".")[2] for name in rec.failed} == {"attn1"}
 
 
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:the UNet's output is not finite")
+@pytest.mark.parametrize("lost", [slice(None), slice(2, None)], ids=["all", "a row"])
+def test_what_is_not_finite_proves_nothing(lost):
+    model, given = unet(), inputs(batch=3)
+    model.set_attn_processor(FirstPicture())
+    given["sample"][lost] = torch.nan
+    with ux.record(model, self_attention=True) as rec:
+        called(model, given)
+        called(model, inputs(batch=3))
+    assert {name.rpartition(".")[2] for name in rec.failed} == {"attn1"}
+    assert not [one for one in rec.unknown if "never finite" in one]
+
+
+@pytest.mark.filterwarnings("ignore:the UNet's output is not finite")
+def test_what_could_not_be_proved_is_said_until_a_later_forward_proves_it(tmp_path):
+    model, given = unet(), inputs()
+    with ux.record(model) as rec:
+        called(model, given | {"sample": torch.full_like(given["sample"], torch.nan)})
+        (layer, *_), doubts = rec.layers, [one for one in rec.unknown if "never finite" in one]
+        assert len(doubts) == len(rec.layers)
+        assert layer in doubts[0]
+        assert ux.Recording.load(rec.save(tmp_path / "record")).unknown == rec.unknown
+        called(model, given)
+    assert not [one for one in rec.unknown if "never finite" in one]
+    assert rec.weights(layer, step=0, picture=0).isnan().all()
+    assert rec.weights(layer, step=1, picture=0).isfinite().all()
+
+
 def test_copies_and_pickles_of_a_recorded_pipeline_are_of_its_class():
     pipe, options = build("sd")
     # transformers leaves hooks that cannot be pickled on an encoder once asked for all its states.

@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_said_in_a_line(arguments, message, capsys):
 def opened(monkeypatch, tmp_path) -> list[list[str]]:
     """The commands that would start JupyterLab."""
     commands = []
-    serve = "unet_explained.__main__._serve"
+    serve = "unet_explained.commands.lab._serve"
     monkeypatch.setattr(serve, lambda command: commands.append(command) or 0)
     monkeypatch.chdir(tmp_path)
     return commands
@@ -96,7 +96,7 @@ def test_lab_opens_the_notebooks_of_a_clone_or_a_copy(installed, opened, tmp_pat
     if installed:
         (tmp_path / "site" / "notebooks").mkdir(parents=True)
         (tmp_path / "site" / "notebooks" / "00_start_here.ipynb").write_text("{}")
-        monkeypatch.setattr("unet_explained.__main__.PACKAGE", tmp_path / "site")
+        monkeypatch.setattr("unet_explained.commands.lab.PACKAGE", tmp_path / "site")
     assert main(["lab"]) == 0
     (command,) = opened
     assert command[1:3] == ["-m", "jupyterlab"]
@@ -119,7 +119,7 @@ def test_only_lab_passes_options_on(opened, capsys):
 
 @pytest.mark.parametrize(("user", "status"), [(0, 1), (0, 0), (1000, 1)])
 def test_lab_as_root_is_told_what_to_pass(opened, user, status, monkeypatch, capsys):
-    monkeypatch.setattr("unet_explained.__main__._serve", lambda command: status)
+    monkeypatch.setattr("unet_explained.commands.lab._serve", lambda command: status)
     monkeypatch.setattr("os.geteuid", lambda: user, raising=False)
     assert main(["lab", "--port", "8890"]) == status
     told = "python -m unet_explained lab --port 8890 --allow-root" in capsys.readouterr().err

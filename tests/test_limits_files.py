@@ -191,7 +191,7 @@ def test_it_is_found_before_the_work(writer, made, place, monkeypatch):
         pytest.fail("worked for nothing")
 
     monkeypatch.setattr(type(made.view), "baked", work)
-    monkeypatch.setattr("unet_explained.recording.storage.Packing.recording", work)
+    monkeypatch.setattr("unet_explained.recording.packing.Packing.recording", work)
     monkeypatch.setattr("unet_explained.show.export.word_maps", work)
     monkeypatch.setattr("unet_explained.run.convert.to_diffusers", work)
     path = forbidden(place, "out")
@@ -323,7 +323,7 @@ def test_notebooks_are_copied_whole_or_not_at_all(fault, place, monkeypatch):
     (site / "notebooks").mkdir(parents=True)
     for name in ("00_start_here.ipynb", "01_time.ipynb"):
         (site / "notebooks" / name).write_bytes(bytes(50_000))
-    monkeypatch.setattr("unet_explained.__main__.PACKAGE", site)
+    monkeypatch.setattr("unet_explained.commands.lab.PACKAGE", site)
     monkeypatch.setattr("subprocess.call", lambda command: 0)
     monkeypatch.chdir(place)
     before = seen(place)

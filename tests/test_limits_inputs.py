@@ -15,7 +15,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 import unet_explained as ux
 from unet_explained.__main__ import main
 from unet_explained.recording import Recording
-from unet_explained.run.denoise import Pipeline, Run
+from unet_explained.run.denoise import Pipeline
+from unet_explained.run.steps import Run
 from unet_explained.run.text import read_prompt
 
 REFUSALS = (ValueError, TypeError, KeyError, IndexError, FileNotFoundError)

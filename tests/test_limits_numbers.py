@@ -7,6 +7,7 @@ import re
 import shutil
 import warnings
 from contextlib import nullcontext, suppress
+from functools import partial
 
 import numpy as np
 import pipelines
@@ -114,6 +115,20 @@ def test_a_record_around_a_run_does_not_say_it_again(tiny_pipe, said):
     assert outer.first_nonfinite.module == inner.first_nonfinite.module == MID
     assert [len(rec.runs) for rec in (outer, inner)] == [1, 1]  # looking closer left no forward
     assert [len(rec.runs[0].steps) for rec in (outer, inner)] == [2, 2]
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_of_recorders_inside_one_another_one_says_it(theirs, unet, inputs, said):
+    pipe, options = build("sd")
+    recorded, model = (pipe, pipe.unet) if theirs else (unet, unet)
+    run = partial(call, pipe, RED, **options) if theirs else partial(unet, *inputs)
+    spoil(model, "conv_in")
+    with ux.record(recorded), ux.record(recorded), ux.record(model):
+        run()
+    assert len(said()) == 1
+    with ux.record(model):
+        run()
+    assert len(said()) == 2, "of another run it is said again"
 
 
 def test_the_next_run_says_it_again(tiny_pipe, said):

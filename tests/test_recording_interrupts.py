@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,23 @@ def test_the_compilers_stance_is_what_it_was_when_recorders_overlap(unet):
     assert torch._dynamo.eval_frame._stance.stance == "force_eager"
     second.__exit__()
     assert torch._dynamo.eval_frame._stance == before
+
+
+def test_a_forward_that_never_ended_is_let_go_with_its_recorder(unet, inputs):
+    """Of the recorder that is still at hand."""
+    watch, seen = record(unet, stats=True), []
+
+    def interrupt(module, args, output):
+        seen.append(weakref.ref(args[0]))
+        raise KeyboardInterrupt
+
+    with Hooks(lambda hooks: hooks.after(unet.down_blocks[0].resnets[1], interrupt)):
+        watch.__enter__()
+        with pytest.raises(KeyboardInterrupt):
+            unet(*inputs)
+    assert seen[0]() is not None, "what is recorded waits for the forward's end"
+    watch.__exit__()
+    assert seen[0]() is None
 
 
 def test_hooks_are_put_on_once(unet):

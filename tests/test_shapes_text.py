@@ -53,6 +53,13 @@ def test_text_names_what_was_assumed_and_the_totals(sd15, monkeypatch):
     assert repr(sd15) == text
 
 
+@pytest.mark.parametrize("columns", [1, 10])
+def test_a_terminal_without_a_width_gets_words_and_no_column_of_letters(sd15, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    title, *_ = str(sd15).splitlines()
+    assert title == "sd15: batch 2, latents 64x64, 77 tokens,"
+
+
 def test_rich_prints_the_same_lines_with_styles(sd15):
     console = Console(width=80, file=io.StringIO(), force_terminal=True)
     console.print(sd15)

@@ -192,3 +192,12 @@ def test_mutated_names_and_shapes_are_told_or_refused(drop, put, small, tmp_path
     except ValueError as error:
         if not str(error).startswith(str(file)):
             raise AssertionError(error) from error
+
+
+@pytest.mark.parametrize("option", [dict(variant="fp16"), dict(use_safetensors=False)], ids=str)
+@pytest.mark.parametrize("load", [ux.load, from_pretrained])
+def test_what_chooses_among_files_is_refused_where_one_is_named(load, option, tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_file({"conv_in.weight": torch.zeros(1)}, file)
+    with pytest.raises(ValueError, match=f"{next(iter(option))}=.* is one file: leave it out"):
+        load(file, **option)

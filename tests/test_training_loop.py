@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
 from torch import nn
 
 from training.loop import Stage, run_stage
@@ -43,16 +44,35 @@ def test_a_stage_learns_and_resumes_exactly(tmp_path, muon):
         raise Stop
 
     whole = fit(tmp_path / "whole", muon)
-    lines = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
+    lines = (tmp_path / "whole" / "checkpoint" / "log.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines]
     assert losses[-1] < 0.8 * losses[0]
-    average = torch.load(tmp_path / "whole" / "average.pt", weights_only=True)["shadow_params"]
+    average = torch.load(tmp_path / "whole" / "checkpoint" / "average.pt", weights_only=True)[
+        "shadow_params"
+    ]
     assert all(map(torch.equal, whole.parameters(), average)), "the averaged weights are left"
     with pytest.raises(Stop):
         fit(tmp_path / "cut", muon, on_save=interrupt)
     resumed = fit(tmp_path / "cut", muon)
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_checkpoint_that_is_broken_off_leaves_the_one_before(tmp_path, monkeypatch):
+    def interrupt(average):
+        raise Stop
+
+    whole = fit(tmp_path / "whole")
+    by_step = {30: EMAModel.state_dict, 60: interrupt}  # asked for once the weights are written
+    with monkeypatch.context() as patch:
+        patch.setattr(EMAModel, "state_dict", lambda self: by_step[self.optimization_step](self))
+        with pytest.raises(Stop):
+            fit(tmp_path / "cut")
+    resumed = fit(tmp_path / "cut")
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+    logs = [tmp_path / name / "checkpoint" / "log.jsonl" for name in ("whole", "cut")]
+    assert len({log.read_text().count("\n") for log in logs}) == 1
 
 
 def test_muon_is_torch_s_for_a_matrix_and_takes_a_kernel_as_one():

@@ -14,9 +14,12 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm import tqdm
 
+from unet_explained.writing import written_folder
+
 from .muon import optimizers
 
 DECAY = 0.995  # of the average of the weights; after n steps (1 + n) / (10 + n) at most
+LOG = "log.jsonl"  # of the loss so far, in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -113,21 +116,32 @@ def _with_average(average: EMAModel, plain: nn.Module, on_save: Callable, step: 
 
 
 def _checkpoint(accelerator, average, folder: Path, step: int, curve: list) -> None:
-    accelerator.save_state(folder / "state")
+    """Replaces the last one when it is whole: a stage that is ended meanwhile continues from that.
+
+    The first process writes for all: what the others draw follows from their seeds.
+    """
     if accelerator.is_main_process:
-        torch.save(average.state_dict(), folder / "average.pt")
-        with open(folder / "log.jsonl", "a") as log:
-            log.writelines(json.dumps(point) + "\n" for point in curve)
-        (folder / "step.json").write_text(json.dumps({"step": step}))
+        log = _last(folder) / LOG
+        points = log.read_text() if log.exists() else ""
+        with written_folder(_last(folder), whole=True) as new:
+            accelerator.save_state(new / "state")
+            torch.save(average.state_dict(), new / "average.pt")
+            (new / LOG).write_text(points + "".join(json.dumps(one) + "\n" for one in curve))
+            (new / "step.json").write_text(json.dumps({"step": step}))
     accelerator.wait_for_everyone()
 
 
 def _restore(accelerator, average, folder: Path) -> int:
     """Loads the last checkpoint of the stage, if any, and says how many steps it had done."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "step.json").exists():
+    last = _last(folder)
+    if not last.exists():
         return 0
-    accelerator.load_state(folder / "state")
-    average.load_state_dict(torch.load(folder / "average.pt", weights_only=True))
+    accelerator.load_state(last / "state")
+    average.load_state_dict(torch.load(last / "average.pt", weights_only=True))
     average.to(accelerator.device)
-    return json.loads((folder / "step.json").read_text())["step"]
+    return json.loads((last / "step.json").read_text())["step"]
+
+
+def _last(folder: Path) -> Path:
+    return folder / "checkpoint"

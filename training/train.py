@@ -7,6 +7,7 @@ together, its inner levels first, where a sample costs little; finally the decod
 import argparse
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from random import Random
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from unet_explained.model.unet import UNet2DConditionModel
+from unet_explained.writing import write_file
 
 from .album import Album, make_album
 from .autoencoder import AutoencoderLoss, calibrate, crops
@@ -113,7 +115,8 @@ class Training:
         with self.accelerator.main_process_first():
             if not path.exists():
                 album = make_album(vae, Random(f"{self.seed}/{side}"), SCENES[side], side)
-                torch.save(vars(album), path)
+                torch.save(vars(album), whole := BytesIO())
+                write_file(path, whole.getvalue())
         return Album(**torch.load(path, weights_only=False))
 
     def save(

@@ -2,22 +2,19 @@
 
 import argparse
 import os
-import shutil
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 
-from .extras import need
-from .plain import plain, plain_lines
+from .commands.lab import lab
+from .commands.pictures import heatmap, tour
+from .commands.shapes import shapes
+from .plain import plain, say
 from .streams import forgiving_streams
 from .version import __version__
 from .words import brief, closest
-from .writing import try_file, try_folder, write_file, written_folder
 
 PROMPT = "a red house left of a green tree and a yellow butterfly on top"
-PACKAGE = Path(__file__).parent
-PICTURE = 2**15  # bytes that a picture with its maps has at least
 # OpenMP's threads, and those of `lab`'s kernels, sleep while they wait: they would burn a core that
 # another process needs, and a step then take four times as long (python -m benchmarks busy). OpenMP
 # reads this once, as torch is loaded.
@@ -82,11 +79,6 @@ def _run(options: argparse.Namespace) -> int:
         return 130
 
 
-def say(text: str, file=None) -> None:
-    """Prints what may hold text from anywhere: none of it steers the terminal."""
-    print(plain_lines(text), file=file, flush=True)
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         super().error(plain(message))
@@ -143,153 +135,6 @@ def _add_run_options(parser: argparse.ArgumentParser, out: str) -> None:
     add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     add("--dtype", help="float32, bfloat16 or, on CUDA, float16")
     add("--out", type=Path, default=Path(out), help="where to write (default: %(default)s)")
-
-
-def tour(options) -> None:
-    """A picture, its word maps and two shape tables, written into a folder."""
-    written = {
-        "picture.png": "what the model made of the prompt",
-        "heatmaps.png": "for every word, where the picture looked at it",
-        "shapes-of-this-run.txt": "every tensor of that run, with its axes",
-        "shapes-sd15.txt": "the same for full-size Stable Diffusion 1.5",
-    }
-    try_folder(options.out, tuple(written), PICTURE)
-    folder = _found(options)
-    recording, run = _record(options, folder)
-    from .recording.shapes import shape_table
-
-    full = shape_table("sd15")
-    print(shape_table("sd15", depth=1))
-    with written_folder(options.out) as new:
-        run.image.save(new / "picture.png")
-        _save_heatmaps(run, recording, new / "heatmaps.png", "png")
-        (new / "shapes-of-this-run.txt").write_text(f"{recording.shapes}\n", encoding="utf-8")
-        (new / "shapes-sd15.txt").write_text(f"{full}\n", encoding="utf-8")
-    say(f"\nWritten into {options.out}/")
-    for name, what in written.items():
-        print(f"  {name:24}{what}")
-    print("\nNext:  python -m unet_explained lab            step through it in JupyterLab")
-    print('       python -m unet_explained heatmap "..."  your own prompt')
-
-
-def shapes(options) -> None:
-    """The shape table of a preset, a config, a file of weights or a hub id, as text or CSV."""
-    from .run.files import Search
-    from .run.hub import find_config
-
-    # What cannot be had, or written, is said before anything heavy loads.
-    if options.csv:
-        try_file(options.csv)
-    find_config(options.what, Search())
-    from .run.shapes import shape_table
-
-    names = ("batch", "height", "width", "tokens", "depth", "stage")
-    asked = {name: getattr(options, name) for name in names}
-    table = shape_table(options.what, **{n: v for n, v in asked.items() if v is not None})
-    if options.csv:
-        write_file(options.csv, table.to_csv().encode())
-        say(f"wrote {options.csv}")
-    else:
-        print(table)
-
-
-def heatmap(options) -> None:
-    """One picture file: the generated picture and a map for every word."""
-    try_file(options.out, PICTURE)
-    folder = _found(options)
-    from .show.files import picture_format
-
-    kind = picture_format(options.out)
-    recording, run = _record(options, folder)
-    _save_heatmaps(run, recording, options.out, kind)
-    say(f"wrote {options.out}")
-
-
-def lab(options) -> int:
-    """JupyterLab on the notebooks: the clone's own, or a copy of the installed ones."""
-    need("jupyterlab", "matplotlib", "ipywidgets", "anywidget")
-    notebooks, installed = PACKAGE.parent / "notebooks", PACKAGE / "notebooks"
-    if installed.is_dir():
-        notebooks = Path("unet-notebooks")
-        if not notebooks.exists():
-            with written_folder(notebooks) as new:
-                others = shutil.ignore_patterns("*.py", "__*")
-                shutil.copytree(installed, new, ignore=others, dirs_exist_ok=True)
-            print(f"copied the notebooks into ./{notebooks}")
-    status = _serve([sys.executable, "-m", "jupyterlab", str(notebooks), *options.others])
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
-    if status and root and "--allow-root" not in options.others:
-        typed = " ".join(["lab", *options.others, "--allow-root"])
-        print(f"unet_explained: as root, type: python -m unet_explained {typed}", file=sys.stderr)
-    return status
-
-
-def _serve(command: list[str]) -> int:
-    """The server's status. In a terminal it hears Ctrl-C itself: it asks, and ends its kernels."""
-    interrupted = False
-    with subprocess.Popen(command) as server:
-        while server.poll() is None:
-            try:
-                server.wait()
-            except KeyboardInterrupt:
-                interrupted = True
-                if not (sys.stdin and sys.stdin.isatty()):
-                    server.terminate()  # nobody could answer
-    if interrupted:
-        raise KeyboardInterrupt
-    return server.returncode
-
-
-def _found(options) -> Path:
-    """The model's files, looked over; what is missing is found before anything heavy loads."""
-    need("matplotlib", "ipywidgets")
-    from .numbers import guidance_of, seed_of, steps_of
-    from .run.files import Search
-    from .run.hub import find_pipeline
-    from .run.weights import look_over
-
-    for check, value in (
-        (steps_of, options.steps), (guidance_of, options.guidance), (seed_of, options.seed)
-    ):  # fmt: skip
-        if value is not None:
-            check(value)
-    half = options.dtype in ("float16", "bfloat16")
-    folder = find_pipeline(options.model, Search(half=half))
-    look_over(folder, Search(half=half))
-    return folder
-
-
-def _record(options, folder: Path):
-    """Load, run and record as asked."""
-    say(f"loading {options.model or 'the bundled model'} ...")
-    from .recording import record
-    from .recording.nonfinite import NonfiniteWarning
-    from .run.checkpoints import load
-    from .run.text import expect_words
-
-    expect_words(options.prompt)
-    pipe = load(folder, device=options.device, dtype=options.dtype)
-    expect_words(options.prompt, pipe.tokenizer)  # some may be cut off
-    steps = pipe.steps if options.steps is None else options.steps
-    say(f"“{options.prompt}”, {steps} steps, seed {options.seed}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", NonfiniteWarning)
-            with record(pipe.unet) as recording:
-                run = pipe(
-                    options.prompt, negative_prompt=options.negative, steps=steps,
-                    guidance=options.guidance, seed=options.seed,
-                )  # fmt: skip
-            _ = run.image  # decoded before anything is written
-    except NonfiniteWarning as said:
-        raise ValueError(f"{said}; nothing was written") from said
-    return recording, run
-
-
-def _save_heatmaps(run, recording, path: Path, kind: str) -> None:
-    from .show.heatmaps import plot_heatmaps
-
-    plot_heatmaps(run, recording).savefig(path, format=kind, dpi=130, bbox_inches="tight")
 
 
 def _say_warning(message, category, filename, lineno, file=None, line=None) -> None:

@@ -17,6 +17,11 @@ def plain_lines(text: str) -> str:
     return "\n".join(map(plain, text.split("\n")))
 
 
+def say(text: str, file=None) -> None:
+    """Prints what may hold text from anywhere: none of it steers the terminal."""
+    print(plain_lines(text), file=file, flush=True)
+
+
 def _plain(character: str) -> str:
     steers = unicodedata.category(character) in CATEGORIES
     if steers or unicodedata.bidirectional(character) in TURNS:

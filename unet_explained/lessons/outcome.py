@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from .. import diffusion
-from ..run.denoise import Pipeline, Run
+from ..run.denoise import Pipeline
+from ..run.steps import Run
 from ..show.picture import Picture
 from ..show.runs import change_row
 

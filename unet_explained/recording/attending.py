@@ -1,15 +1,11 @@
-"""Queries and keys of an attention that is not ours, from what its projections give as they pass.
+"""Queries and keys of an attention that is not ours, from what passed its projections.
 
-No processor is replaced: whichever one runs asks to_q, to_k and their like, so what fired is what
-it used. That these give its weights is proved for each layer, by what it made of its values.
+That these give its weights is proved for each layer, by what it made of its values.
 """
 
 import math
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from functools import partial
-from threading import local
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -17,58 +13,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..model import Attention, attention_weights
+from ..model import attention_weights
 from .heatmaps import portions
-from .hooks import Hooks
 from .pairs import Pair, Size
 
-PROJECTIONS = (
-    "to_q", "to_k", "to_v", "to_qkv", "to_kv", "add_k_proj", "add_v_proj", "norm_q", "norm_k",
-)  # fmt: skip
-OF_IMAGES = re.compile(r"processor\.to_([kv])_ip\.(\d+)")  # an IP-Adapter's, one an adapter
+TINY = torch.finfo(torch.float32).tiny
 SPLIT = "batch place (head head_dim) -> batch head place head_dim"
 MERGED = "batch head query head_dim -> batch query (head head_dim)"
-
-
-def is_foreign(module: nn.Module) -> bool:
-    """Whether it is an attention of diffusers' layout; ours has an Attend, which sees q and k."""
-    parts = ("to_q", "to_k", "to_out", "heads")
-    return not isinstance(module, Attention) and all(hasattr(module, part) for part in parts)
-
-
-def hear(
-    hooks: Hooks,
-    attention: nn.Module,
-    wanted: Callable[[bool], object],
-    done: Callable[["Attending"], None],
-) -> None:
-    """Hooks that tell `done` of each call, after it; wanted: whether, for one with a context."""
-    thread = local()
-
-    def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        call = Attending(module, args, kwargs)
-        thread.call = call if wanted(call.context is not None) else None
-
-    def passed(part: str, module: nn.Module, args: tuple, output: Tensor) -> None:
-        if call := getattr(thread, "call", None):
-            call.parts[part].append(output)
-
-    def merge(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        if call := getattr(thread, "call", None):
-            call.merged = args[0]
-
-    def leave(module: nn.Module, args: tuple, output) -> None:
-        call, thread.call = getattr(thread, "call", None), None
-        if call:
-            done(call)
-
-    hooks.before(attention, enter)
-    for name, module in attention.named_modules():
-        if name in PROJECTIONS or OF_IMAGES.fullmatch(name):
-            hooks.after(module, partial(passed, name))
-    out = attention.get_submodule("to_out")
-    hooks.before(next(out.children(), out), merge)
-    hooks.after(attention, leave)
 
 
 class Attending:
@@ -136,21 +87,28 @@ class Attending:
         return None
 
     @torch.no_grad()
-    def proved(self) -> float | str:
+    def proved(self) -> float | str | None:
         """The scale with which weights times values are what was merged, or how far they are off.
 
         Right ones are off by rounding alone: a relative root mean square of some 1e-6 in float32.
+        Rows that are not finite prove nothing: None if all are so.
         """
         merged = self.merged.float()  # type: ignore[union-attr]
-        norm = merged.square().mean().sqrt()
-        best = math.inf
+        shares = []
         for scale in self.scales():
-            off = (self._again(scale) - merged).square().mean().sqrt()
-            share = (off / norm.clamp(min=torch.finfo(torch.float32).tiny)).item()
-            if share <= _tolerance(self.merged) or not math.isfinite(norm.item()):  # type: ignore[arg-type]
-                return scale
-            best = min(best, share)
-        return f"its weights times its values are {best:.1%} off what it gave"
+            off = self._again(scale) - merged
+            finite = off.isfinite().flatten(1).all(dim=1)
+            if finite.any():
+                norm = merged[finite].square().mean().sqrt()
+                share = off[finite].square().mean().sqrt() / norm.clamp(min=TINY)
+                shares.append(share.item())
+                if shares[-1] <= _tolerance(self.merged):  # type: ignore[arg-type]
+                    return scale
+        return (
+            f"its weights times its values are {min(shares):.1%} off what it gave"
+            if shares
+            else None
+        )
 
     def _again(self, scale: float) -> Float[Tensor, "batch query channel"]:
         """Weights times values, and those of an IP-Adapter's images with their own scale."""

@@ -14,9 +14,10 @@ from ..numbers import whole_number
 from ..words import brief, closest
 from .heatmaps import average, head_mean, word_map
 from .identity import Text
-from .kept import RecordedRun, image_key
+from .kept import image_key
 from .pairs import Size
 from .patterns import matching, pick
+from .recorded_run import RecordedRun
 
 METHODS = ("mean", "daam")
 LOWEST = 8  # DAAM leaves out layers so many times smaller than the largest

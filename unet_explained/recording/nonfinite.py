@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from .given import whole
 from .hooks import Hooks, called_modules
 from .identity import ASIDE, Identity, identified
-from .kept import RecordedRun, RecordedStep
+from .kept import RecordedStep
 from .nested import changed, first, tensors
 from .patterns import arguments_of
+from .recorded_run import RecordedRun
 
 
 class NonfiniteWarning(RuntimeWarning):
@@ -74,14 +75,19 @@ def first_nonfinite(recording) -> Nonfinite | None:
     return None
 
 
-def say(recording) -> None:
-    """Warns of the first run that is not finite and that nobody spoke of, for it and the others."""
+def say(recording, beside: Iterable = ()) -> None:
+    """Warns of the first run that is not finite and that nobody spoke of, for it and the others.
+
+    beside: recordings of the same forwards, which then need not say it.
+    """
     places = {n: place for n, run in enumerate(recording.runs) if (place := _untold(run))}
     if not places:
         return
-    for number in places:
-        if (origin := recording.runs[number].origin) is not None:
-            origin.told = True
+    for run in (run for each in (recording, *beside) for run in each.runs):
+        if _untold(run):
+            run.told = True
+            if run.origin is not None:
+                run.origin.told = True
     number = next(iter(places))
     more = f" (and so it is in {len(places) - 1} more)" if len(places) > 1 else ""
     text = f"{_found(recording, number, *places[number])}{more}"
@@ -93,7 +99,7 @@ Place = tuple[int, list[float]]  # a step and the extent of its output
 
 
 def _untold(run: RecordedRun) -> Place | None:
-    return None if run.origin is not None and run.origin.told else _place(run)
+    return None if run.told or (run.origin and run.origin.told) else _place(run)
 
 
 def _place(run: RecordedRun) -> Place | None:

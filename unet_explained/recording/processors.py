@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from .attending import is_foreign
+from .hearing import is_foreign
 
 
 class Processor(NamedTuple):

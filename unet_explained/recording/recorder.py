@@ -3,39 +3,28 @@
 from collections.abc import Sequence
 from functools import partial
 from numbers import Real
-from threading import Lock, local
+from threading import Lock
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
 
 from ..model import Attention
-from ..model.attention import BasicTransformerBlock
-from .attending import Attending, hear, is_foreign
+from .attention_hooks import AttentionHooks
 from .axes import Trace
 from .budget import Budget
 from .given import Given
+from .hearing import is_foreign
 from .hooks import Hooks, called_modules
 from .identity import ASIDE, ROLES, Origin, Reader, Row, current, depth_of
-from .kept import RecordedRun, RecordedStep, Total, image_key
+from .kept import RecordedStep, Total
 from .nested import copied, first, moved, size_of
 from .nonfinite import extent
-from .pairs import Pair, Size
 from .patterns import arguments_of
 from .processors import Processors, autocast_of, processors_of
+from .recorded_run import RecordedRun
 from .recording import Recording
-from .under_way import Inside, UnderWay, unused
-
-HELD = 256 * 2**20  # bytes that may wait for the forward's end, to be worked on together
-
-
-class OfThread(local):
-    """What each thread has of its own."""
-
-    def __init__(self) -> None:
-        self.forwards = Inside()
-        self.key = object()  # what the system calls a thread is given to the next one too
-        self.context: object = None  # the text of its last forward
+from .under_way import HELD, OfThread, UnderWay, unused
 
 
 class Recorder:
@@ -58,7 +47,7 @@ class Recorder:
         self.foreign: list[nn.Module] = []  # those of them that are not ours
         self.processors: Processors = ()
         self.named: tuple[str, ...] = ()  # all modules, as Given has them
-        self.proofs: dict[tuple, tuple] = {}  # of an attention and kind of call: its scale
+        self.attention_hooks = AttentionHooks(recording, self.thread)
 
     def place(self, unet: nn.Module, hooks: Hooks) -> None:
         self.hooks, self.arguments = ref(hooks), arguments_of(unet)
@@ -77,23 +66,13 @@ class Recorder:
         self.foreign = [m for m in self.attentions if is_foreign(m)]
         self.inside = _parts(self.attentions)
         self.named = tuple(name for name, _ in unet.named_modules())
-        options, named = self.options, dict(called_modules(unet))
-        looks_at = {True: options.attention, False: options.self_attention}  # by: at the prompt
-        for name, module in named.items():
+        for name, module in called_modules(unet):
             if module is unet:
                 continue
-            if type(module).__name__ == "Transformer2DModel" and any(looks_at.values()):
-                hooks.before(module, self.enter_transformer)
-            if isinstance(module, BasicTransformerBlock):
-                for part, cross in (("attn1", module.only_cross_attention), ("attn2", True)):
-                    if looks_at[cross]:
-                        act = partial(self.see_pair, cross, f"{name}.{part}")
-                        hooks.before(module.get_submodule(f"{part}.attend"), act)
-            if is_foreign(module) and any(looks_at.values()):
-                hear(hooks, module, self.wants, partial(self.see_call, name))
+            self.attention_hooks.place(name, module, hooks)
             if name in self.recording.kept:
                 hooks.after(module, partial(self.keep_value, name))
-            if options.stats:
+            if self.options.stats:
                 hooks.after(module, partial(self.look, name))
 
     def renew(self, unet: nn.Module, thoroughly: bool) -> None:
@@ -104,11 +83,6 @@ class Recorder:
         if changed and self.hooks and (hooks := self.hooks()):
             self.recording.see_names([name for name, _ in unet.named_modules()])
             hooks.renew(unet, partial(self.place_inside, unet))
-
-    @property
-    def now(self) -> UnderWay | None:
-        """The forward that this thread is in; None outside of one of the whole model."""
-        return self.thread.forwards.now
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward starts, in the place of those of this thread that never ended."""
@@ -157,81 +131,14 @@ class Recorder:
                 self.budget.give_back(run.each, max(missing, 0))
                 self.promised.remove(run)
 
-    def enter_transformer(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        if now := self.now:
-            picture = args[0] if args else kwargs["hidden_states"]
-            now.size = tuple(picture.shape[-2:])
-
-    def see_pair(
-        self, cross: bool, name: str, module: nn.Module, args: tuple, kwargs: dict
-    ) -> None:
-        """Those of ours are what Attend is given."""
-        if (now := self.now) and now.step.kept:
-            self.keep_pair(now, now.as_called(name), _pair(*args, **kwargs), now.size, cross)
-
-    def wants(self, context: bool) -> object:
-        """Whether a call of an attention is looked at, one with or without a context."""
-        options, now = self.options, self.now
-        return now and now.step.kept and (options.attention if context else options.self_attention)
-
-    def see_call(self, name: str, call: Attending) -> None:
-        """What is not known to be right is proved; a layer that fails is named, never drawn."""
-        if not (now := self.now) or name in self.recording.failed:
-            return
-        size, proof = call.size or now.size, (name, call.kind)
-        scale, _ = self.proofs.get(proof, (None, None))
-        if scale is None or not call.known:
-            found = call.misfit(len(now.step.batch), size) or call.proved()
-            if isinstance(found, str):
-                self.recording.failed[name] = f"{name} ({call.processor}): {found}"
-                return
-            scale = found
-            # Held, so that its id stays its own.
-            self.proofs[proof] = scale, getattr(call.attention, "processor", None)
-        name = now.as_called(name)
-        self.keep_pair(now, name, call.pair(scale), size, call.context is not None)
-        for number, pair in call.image_pairs(scale).items():
-            now.run.image_layers.setdefault(number, {})[name] = size
-            self.hold(now, image_key(name, number), pair)
-
-    def keep_pair(self, now: UnderWay, name: str, pair: Pair, size: Size, cross: bool) -> None:
-        (now.run.layers if cross else now.run.self_layers)[name] = size
-        if cross:
-            self.hold(now, name, pair)
-            return
-        # Of a self-attention weights are derived when they are read.
-        rows = now.step.rows_slice
-        mask = None if pair.mask is None else pair.mask[rows]
-        pair = Pair(pair.q[rows], pair.k[rows], mask)
-        if now.foreseen.fits("self-attention", size_of(pair), now.forwards):
-            now.step.pairs[name] = copied(pair)
-
-    def hold(self, now: UnderWay, name: str, pair: Pair) -> None:
-        """Those of a cross-attention wait: at the forward's end equal layers are one product."""
-        _, heads, queries, _ = pair.q.shape
-        keys, mode, forwards = pair.text or pair.k.shape[2], self.options.attention, now.forwards
-        entries = len(now.step.kept) * queries * keys
-        if mode == "sum":  # float32, once for all forwards that have the same rows
-            rows = now.step.rows
-            sums = (t.sums.get(name) for t in now.run.totals.values() if t.rows == rows)
-            known = any(one is not None and one.shape[-1] == keys for one in sums)
-            entries, forwards = 4 * entries * (not known), 1
-        else:
-            entries *= 2 * (heads if mode == "heads" else 1)
-        if now.foreseen.fits("attention", entries, forwards):
-            now.held.append((name, pair))
-            now.bytes += pair.q.nbytes + pair.k.nbytes
-            if now.bytes > HELD:
-                now.derive(self.options.attention)
-
     def keep_value(self, name: str, module: nn.Module, args: tuple, output) -> None:
-        now = self.now
+        now = self.thread.now
         if now and now.foreseen.fits("values", size_of(output), now.forwards):
             now.step.values[unused(name, now.step.values)] = copied(output)
 
     def look(self, name: str, module: nn.Module, args: tuple, output) -> None:
         """Statistics wait too: nothing here is done in place, so an output stays what it is."""
-        if (now := self.now) and (x := first(output)) is not None and x.numel():
+        if (now := self.thread.now) and (x := first(output)) is not None and x.numel():
             key = name if name not in now.calls else unused(name, now.calls)
             now.calls[key] = None
             now.outputs.append((key, x))
@@ -269,11 +176,6 @@ class Recorder:
             if (trace := self.trace()) and not self.recording.calls:
                 self.recording.calls = tuple(trace.calls)
                 trace.close()  # one forward shows the shapes of all
-
-
-def _pair(q, k, v, mask=None) -> Pair:
-    """What attention weights are made of, among the arguments of Attend."""
-    return Pair(q, k, mask)
 
 
 def _parts(modules: Sequence[nn.Module]) -> list[nn.Module | None]:

@@ -1,30 +1,22 @@
 """Recording: what was seen while a model ran, by name, step, head, token and word."""
 
 import copy
-from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..words import brief, closest
-from .axes import Call
-from .given import Given, Inputs, lacking, whole
-from .identity import Origin, Reader, Text
-from .kept import Options, RecordedRun, RecordedStep, Stats
+from .identity import Text
+from .kept import Stats
 from .maps import Maps
 from .nested import copied
-from .nonfinite import Nonfinite, first_nonfinite
 from .pairs import Size
-from .patterns import config_of, pick
-
-GONE = "the model that was recorded is gone"
+from .replaying import Replaying
 
 
-class Recording:
+class Recording(Replaying):
     """What a recorder saw.
 
     calls: every module call of the first forward, in order, with axes, sizes and types.
@@ -34,50 +26,6 @@ class Recording:
     What is read is a copy, which may be written into. The tensors in `runs` alone are the record
     itself: read them, and write nothing into them.
     """
-
-    def __init__(
-        self,
-        options: Options,
-        names: Sequence[str],
-        model: Callable[[], nn.Module | None],
-        reader: Reader | None = None,
-    ) -> None:
-        self.options = options
-        self.names: tuple[str, ...] = ()
-        self.kept: set[str] = set()  # the modules whose outputs are asked for
-        self.see_names(names)
-        self.failed: dict[str, str] = {}  # attentions without maps, and why
-        self.calls: tuple[Call, ...] = ()
-        self.runs: tuple[RecordedRun, ...] = ()
-        self._model = model  # weakly: a recording does not keep a model alive
-        self._reader = reader
-        self._config = config_of(model())
-        self.dtype: torch.dtype | None = getattr(model(), "dtype", None)
-        self._runs: dict[object, RecordedRun] = {}
-        self._inputs = Inputs()
-        self._nonfinite: dict[tuple[int, int], Nonfinite] = {}  # by run and step
-
-    def __getstate__(self) -> dict:
-        # Neither a weak reference can be pickled, nor who reads somebody's pipeline.
-        return vars(self) | {"_model": _gone, "_reader": None}
-
-    def see_names(self, names: Sequence[str]) -> None:
-        """The modules that the model has, or now has too."""
-        self.names = tuple(dict.fromkeys([*self.names, *names]))
-        globs = self.options.patterns
-        self.kept = {name for name in self.names if any(fnmatchcase(name, g) for g in globs)}
-
-    def run_of(self, key: object, origin: Origin | None) -> RecordedRun:
-        """The run that forwards of this key belong to; it is one of `runs` once a forward ended."""
-        return self._runs.setdefault(key, RecordedRun(self.options, origin))
-
-    def file(self, run: RecordedRun, step: RecordedStep, given: Given, left: float) -> None:
-        """A forward ended; left: bytes of the budget that its inputs may have, and older ones."""
-        if not run.steps:
-            run.counts = given.counts
-            self.runs = (*self.runs, run)
-        run.steps = (*run.steps, step)
-        self._inputs.keep(step, given, left)
 
     def __repr__(self) -> str:
         unfinished: dict[bool | None, str] = {False: " (unfinished)"}
@@ -122,17 +70,15 @@ class Recording:
     def unknown(self) -> list[str]:
         """What could not be known, and why: of runs their rows, of attentions their maps."""
         runs = (f"run {i}: {why}" for i, run in enumerate(self.runs) for why in run.unknown)
-        return [*runs, *(f"no map of {why}" for why in self.failed.values())]
-
-    @property
-    def first_nonfinite(self) -> Nonfinite | None:
-        """The first forward whose output has NaN or Inf in it, and the first module that made it.
-
-        None where all is finite. The module is found by running that forward again; where it cannot
-        run again, it is the first among what was recorded, and `replayed` is False. What was given
-        to the UNet so, by a scheduler or a caller, is named as `given`.
-        """
-        return first_nonfinite(self)
+        unproved = [name for name in self.unproved if name not in self.failed]
+        return [
+            *runs,
+            *(f"no map of {why}" for why in self.failed.values()),
+            *(
+                f"whether the maps of {name} are right: its numbers were never finite"
+                for name in unproved
+            ),
+        ]
 
     def name(self, embeddings: Tensor, text: str) -> int:
         """Say what text embeddings are of, which came from elsewhere: now its words have maps.
@@ -224,50 +170,6 @@ class Recording:
         """
         return self._maps(run).weights(layer, step, head, half, picture, image_prompt)
 
-    def replay(
-        self, step: int, *patterns: str, run: int | None = None, unet=None, **options
-    ) -> "Recording":
-        """A recorded forward again, under a recorder; patterns and options as for record().
-
-        unet: the model to run it on, if the one that was recorded is gone. Raises IndexError for a
-        step that there is not, and ValueError where what it was given is not there any more.
-        """
-        from .watch import replayed
-
-        one, model = self._step(step, run), unet if unet is not None else self._model()
-        why = self.why_no_replay(step, run=run, unet=unet)
-        if why or model is None:
-            raise ValueError(why)
-        return replayed(model, whole(one.given, step), one.batch, *patterns, **options)
-
-    def given(self, step: int, *, run: int | None = None) -> dict[str, Any]:
-        """What the UNet was given at a step, by the names of its forward's arguments; copies.
-
-        A record keeps these tensors themselves, and notices what torch writes into them; what is
-        written past torch, through numpy or .data, it cannot notice.
-        Raises IndexError for a step that there is not, and ValueError where it is not there.
-        """
-        return copied(whole(self._step(step, run).given, step).by_name)
-
-    def why_no_replay(self, step: int, *, run: int | None = None, unet=None) -> str:
-        """Why replay() cannot be had of a step; "" if it can."""
-        one, model = self._step(step, run), self._model()
-        if unet is None and model is None:
-            return f"{GONE}: pass unet="
-        no_room = lacking(one.given, step)
-        if no_room or unet is not None or model is None:
-            return no_room
-        return whole(one.given, step).no_more(model)
-
-    def number(self, run: int | None = None) -> int:
-        """Which of `runs` is meant: for None the only one. ValueError or IndexError if none is."""
-        if not self.runs:
-            raise ValueError("nothing was recorded: no forward of the model ended inside `with`")
-        if run is None and len(self.runs) > 1:
-            last = len(self.runs) - 1
-            raise ValueError(f"{last + 1} runs were recorded: pass run=0 to {last}, or read .runs")
-        return pick(range(len(self.runs)), 0 if run is None else run, "run")
-
     def self_attention(
         self,
         *,
@@ -313,13 +215,3 @@ class Recording:
         if self.options.attention is None:
             raise ValueError("record(..., attention=None) kept no attention")
         return Maps(self._run(run), self.failed)
-
-    def _run(self, run: int | None) -> RecordedRun:
-        return self.runs[self.number(run)]
-
-    def _step(self, step: int, run: int | None) -> RecordedStep:
-        return pick(self._run(run).steps, step, "step")
-
-
-def _gone() -> None:
-    """The model of a recording that came from elsewhere."""

@@ -14,14 +14,17 @@ NOTE = (
     "A row is a module's output, with its parts below it. A multiply-add is two FLOPs; norms, "
     "activations and sums are not counted. Attention weights are never stored by the fused kernel."
 )
+LEAST = 40
 HEADING, ASIDE = "bold", "dim"  # styles, where rich prints the lines
 
 
 def as_lines(table, width: int) -> Iterator[tuple[str, str]]:
-    """Lines of at most `width` characters (72 or more), each with its style.
+    """Lines of at most `width` characters, each with its style.
 
-    Where there is room they also show the class and the batch axis.
+    Where there is room they also show the class and the batch axis; rows need some 72. A terminal
+    that says it is narrower than LEAST, as one without a size may, is not believed.
     """
+    width = max(width, LEAST)
     lines = list(_cells(table, wide=True))
     if sum(_widths(lines)) > width:
         lines = list(_cells(table, wide=False))

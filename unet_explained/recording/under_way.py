@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
+from threading import local
 
 import torch
 from jaxtyping import Float
@@ -13,9 +14,11 @@ from .budget import Foreseen
 from .given import Given
 from .heatmaps import head_mean
 from .identity import depth_of
-from .kept import RecordedRun, RecordedStep, Stats
+from .kept import RecordedStep, Stats
 from .pairs import Pair, Size
+from .recorded_run import RecordedRun
 
+HELD = 256 * 2**20  # bytes that may wait for the forward's end, to be worked on together
 SMALL = 2**20  # bytes of an output that is worth copying beside others, to be looked at with them
 
 
@@ -118,6 +121,20 @@ class Inside:
             self._forwards.pop()  # the last was inside this one and never ended: neither is whole
             return None
         return now
+
+
+class OfThread(local):
+    """What each thread has of its own."""
+
+    def __init__(self) -> None:
+        self.forwards = Inside()
+        self.key = object()  # what the system calls a thread is given to the next one too
+        self.context: object = None  # the text of its last forward
+
+    @property
+    def now(self) -> UnderWay | None:
+        """The forward that this thread is in; None outside of one of the whole model."""
+        return self.forwards.now
 
 
 def _weights_of(pairs: Sequence[Pair], rows: slice | list[int], mode: str | None) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from weakref import ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from .patterns import device_of, matching, uncompiled
 from .processors import autocast_as, running_with
 from .recorder import Recorder
 from .recording import Recording
+from .under_way import Inside
 
 CHOICES = {"attention": ("mean", "heads", "sum", None), "halves": ("conditional", "both")}
 
@@ -75,6 +76,10 @@ def _advice(options: Options) -> dict[str, str]:
     }
 
 
+# Who now records a model: of recorders inside one another one speaks for all.
+_OPEN: "WeakKeyDictionary[nn.Module, WeakSet[Watch]]" = WeakKeyDictionary()
+
+
 class Watch:
     """What record() returns: a context manager, to be entered once, that gives the Recording.
 
@@ -85,6 +90,7 @@ class Watch:
         self, unet: nn.Module, recording: Recording, budget: Budget, reader: Reader | None
     ) -> None:
         self._recording, self._trace = recording, Trace(unet)
+        self._open = _OPEN.setdefault(unet, WeakSet())
         self._recorder = Recorder(recording, budget, ref(self._trace), reader)
         self._hooks = Hooks(partial(self._recorder.place, unet))
         self._parts = [self._trace, self._hooks, *(reader.watching() if reader else ())]
@@ -110,15 +116,17 @@ class Watch:
         except BaseException:
             self.__exit__()
             raise
+        self._open.add(self)
         return self._recording
 
     def __exit__(self, kind=None, error: BaseException | None = None, trace=None) -> None:
         for part in reversed(self._parts):
             part.close()
-        self._recorder.thread.inside = []  # a forward that did not end holds what it saw
+        self._open.discard(self)
+        self._recorder.thread.forwards = Inside()  # a forward that did not end holds what it saw
         memory.note(error)
         if error is None:
-            say(self._recording)
+            say(self._recording, [other._recording for other in self._open])
 
 
 def replayed(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..extras import need
 from .heatmaps import word_map
-from .kept import RecordedRun
+from .recorded_run import RecordedRun
 
 COLUMNS = (
     "run", "prompt", "half", "picture", "layer", "step", "timestep", "word", "occurrence",

@@ -1,15 +1,12 @@
-"""The sampling loop, as a generator of steps, and what a run keeps."""
+"""The sampling loop, as a generator of steps."""
 
 import copy
 import warnings
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Generator
+from dataclasses import dataclass
 from inspect import signature
-from math import inf
 from numbers import Integral
 from typing import Any
-from weakref import finalize, ref
 
 import numpy as np
 import torch
@@ -23,82 +20,18 @@ from ..model import UNet2DConditionModel
 from ..model.embeddings import Timesteps
 from ..model.expect import Axes, expect
 from ..numbers import guidance_of, seed_of, steps_of
-from ..recording import Identity, Origin, Recording, Row, identified
-from ..recording.given import Given
+from ..recording import Identity, Origin, Row, identified
 from ..recording.identity import ROLES
-from ..recording.kept import Options, RecordedStep
 from ..recording.memory import advising, expect_room
-from ..recording.nonfinite import NonfiniteWarning, extent, say
+from ..recording.nonfinite import NonfiniteWarning, say
 from ..recording.patterns import uncompiled
-from ..recording.processors import autocast_of
 from ..words import brief, closest
 from .advance import advance, rehearse
 from .palette import Palette
 from .preview import decoded, levels, rough
+from .steps import Run, Step, record_of
 from .text import NOTHING, Prompt, read_prompt
 from .told import told
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a run: what the network was given and said, with guidance; the latents after it,
-    and the clean ones that the model now sees."""
-
-    index: int
-    total: int
-    timestep: int | float
-    sample: Float[Tensor, "1 channel height width"] = field(repr=False)
-    prediction: Float[Tensor, "1 channel height width"] = field(repr=False)
-    latents: Float[Tensor, "1 channel height width"] = field(repr=False)
-    denoised: Float[Tensor, "1 channel height width"] = field(repr=False)
-    pipeline: "Pipeline" = field(repr=False)
-
-    def preview(self) -> Image.Image:
-        """The picture the model would arrive at if this step were the last."""
-        return self.pipeline.decode(self.denoised)
-
-    def glimpse(self) -> np.ndarray | None:
-        """The same in rough colours, uint8 (height, width, 3) as the latents are, at no cost.
-
-        None for a VAE whose colours are not known.
-        """
-        return self.pipeline.glimpse(self.denoised)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its prompt, its picture, and a record of what each forward was given."""
-
-    prompt: Prompt
-    negative_prompt: str
-    guidance: float
-    seed: int
-    _latents: Float[Tensor, "1 channel height width"] = field(repr=False)
-    recording: Recording = field(repr=False)
-    pipeline: "Pipeline" = field(repr=False)
-
-    @property
-    def latents(self) -> Float[Tensor, "1 channel height width"]:
-        """The last ones, a copy."""
-        return self._latents.clone()
-
-    @property
-    def image(self) -> Image.Image:
-        """The picture, a copy; decoded by the VAE when it is first asked for."""
-        return self._image.copy()
-
-    @cached_property
-    def _image(self) -> Image.Image:
-        return self.pipeline.decode(self._latents)
-
-    @property
-    def timesteps(self) -> tuple[int | float, ...]:
-        return tuple(step.timestep.item() for step in self.recording.runs[0].steps)
-
-    def replay(self, step: int, *patterns: str, **options) -> Recording:
-        """One forward again, as Recording.replay."""
-        return self.recording.replay(step, *patterns, **options)
-
 
 TILES = "a finished run's latents are kept, run.latents: pipe.vae.enable_tiling() takes less"
 
@@ -206,7 +139,7 @@ class Pipeline:
         rows = (Row(text, 0, role) for text, role in zip(prompts, roles, strict=True))
         origin = Origin(total)
         identity = Identity(origin, tuple(rows))
-        recording, file = _record_of(unet, identity)
+        recording, file = record_of(unet, identity)
 
         for index, timestep in enumerate(scheduler.timesteps):
             with advising(f"step {index} of {total} ({width} x {height} pixels, {unet.dtype})"):
@@ -273,23 +206,6 @@ class Pipeline:
         Its last row is the colour of latents of zero; -1 is black and 1 is white.
         """
         return None if self.latent_rgb is None else rough(latents, self.latent_rgb)
-
-
-def _record_of(unet, identity: Identity) -> tuple[Recording, Callable[[dict, Tensor], None]]:
-    """A record of what each forward is given and whom its rows are for, and what files one."""
-    model = uncompiled(unet)
-    options = Options((), None, False, "both", False, unet.device)
-    recording = Recording(options, [name for name, _ in model.named_modules()], ref(model))
-    run = recording.run_of(identity.origin, identity.origin)
-
-    def file(given: dict, prediction: Tensor) -> None:
-        step = RecordedStep(given["timestep"], identity.rows, tuple(range(len(identity.rows))))
-        step.extent = extent(prediction)
-        cast = autocast_of(given["sample"].device.type)
-        recording.file(run, step, Given.of(given)._replace(autocast=cast), inf)
-
-    finalize(file, setattr, identity.origin, "ended", True)  # the loop holds it to its own end
-    return recording, file
 
 
 def _options() -> list[str]:

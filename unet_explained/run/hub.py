@@ -96,4 +96,17 @@ def _locate(what: str | Path | None, needs: Needs, search: Search) -> Path:
             f"{str(path)!r}: no such folder or file in {Path.cwd()}, and not a hub id of the form "
             "owner/name"
         )
+    if path.is_file():
+        _expect_no_choice(path, search)
     return path
+
+
+def _expect_no_choice(file: Path, search: Search) -> None:
+    """What chooses among the files of a folder chooses nothing where one is named."""
+    kind = search.use_safetensors
+    passed = f"variant={search.variant!r}" if search.variant else f"use_safetensors={kind}"
+    if search.variant or kind not in (None, file.suffix == ".safetensors"):
+        raise ValueError(
+            f"{passed} chooses among the files of a folder, and {str(file)!r} is one file: leave "
+            "it out, or name the folder"
+        )

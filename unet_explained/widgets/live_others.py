@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from ..numbers import guidance_of, seed_of, steps_of
 from ..recording import Recording
 from ..recording.budget import BudgetError
-from ..recording.kept import RecordedRun
 from ..recording.pairs import Size
 from ..recording.patterns import uncompiled
+from ..recording.recorded_run import RecordedRun
 from ..recording.watch import Watch
 from ..run.pictures import as_image
 from ..run.preview import preview

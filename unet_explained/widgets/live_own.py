@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ..recording import Recording, Word
 from ..recording.heatmaps import head_mean
-from ..run.denoise import Pipeline, Run, Step
+from ..run.denoise import Pipeline
+from ..run.steps import Run, Step
 from ..run.text import read_prompt
 from ..show.png import thumbnail
 from .live_frames import NO_NUMBERS, Look, Observer, Seen, average_by_word, maps_by_word, plain

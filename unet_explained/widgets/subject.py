@@ -9,10 +9,10 @@ from PIL import Image
 from ..recording import Recording, Text
 from ..recording.budget import BudgetError, text
 from ..recording.identity import ROLES
-from ..recording.kept import RecordedRun
 from ..recording.patterns import pick, uncompiled
-from ..run.denoise import Run
+from ..recording.recorded_run import RecordedRun
 from ..run.pictures import as_image
+from ..run.steps import Run
 
 ROOM = 2 * 10**9  # bytes that a view may keep of one forward that it runs again
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..recording import Recording, Text
 from ..recording.heatmaps import average, resize, word_map
 from ..recording.identity import ROLES
-from ..recording.kept import RecordedRun
 from ..recording.patterns import matching, pick
+from ..recording.recorded_run import RecordedRun
 from .subject import Subject
 
 BUDGET = 10**9  # bytes of maps that are kept: of a full-size checkpoint, those of about 50 steps
