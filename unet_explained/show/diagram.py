@@ -12,11 +12,11 @@ from .strokes import arrow, box, pin, rounded, sampler, tint, write
 
 INCH = 78  # pixels of the geometry
 WIDTH, EDGE = 10 * INCH, 113  # of the drawing; room beside the arms for the blocks' names
-HEAD, FOOT = 34, 26  # room for the title above, and the legend below
+HEAD, FOOT = 34, 38  # room for the title above, and the legend below
 LEGEND = (
-    "resnet: ResnetBlock2D", "attention: Transformer2DModel, × its depth",
-    "down-, upsample: Downsample2D, Upsample2D", "shapes: batch × channel × height × width",
-)  # fmt: skip
+    "resnet: ResnetBlock2D     attention: Transformer2DModel, × its depth",
+    "down-, upsample: Downsample2D, Upsample2D     shapes: batch × channel × height × width",
+)
 
 
 def draw_u(what: Any, **counts: int) -> Picture:
@@ -52,7 +52,8 @@ def draw_u(what: Any, **counts: int) -> Picture:
         side = "left" if text["side"] == "start" else "center"
         write(axis, text["x"], text["y"], text["text"], 8.5, DARK, side, bold=strong)
     write(axis, WIDTH / 2, top + 18, f"{table.title}: {table.given}", 11, DARK, bold=True)
-    write(axis, WIDTH / 2, bottom - 14, (5 * " ").join(LEGEND), 7.5, MUTED)
+    for line, text in enumerate(reversed(LEGEND)):
+        write(axis, WIDTH / 2, bottom - 13 - 13 * line, text, 7.5, MUTED)
     return figure
 
 
