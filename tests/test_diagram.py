@@ -38,6 +38,7 @@ def test_the_shapes_on_the_arrows_are_those_of_the_table():
     drawn = texts(draw_u("sd15", batch=3, height=32, width=48))
     assert drawn.count("3 × 320 × 32 × 48") == 3 + 1  # the first level's skips; up_blocks.3
     assert "1280 + 640 = 1920" in drawn
+    assert not any(text.endswith("…") for text in drawn)  # the legend is there to its end
     assert drawn.count("3 × 1280 × 4 × 6") == 3 + 3  # skips; down_blocks.2 and 3, mid_block
     assert "3 × 1280, into 22 resnets" in drawn
     assert "attention ×10" in texts(draw_u("sdxl"))

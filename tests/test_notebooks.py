@@ -77,7 +77,7 @@ def test_it_leads_to_its_neighbours_and_asks_before_it_shows(number):
     assert sum(text.count("**Predict") for text in prose) >= 3
 
 
-@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("number", range(1, 10))
 def test_it_has_an_exercise_with_a_folded_solution(number):
     assert list(solutions(nbformat.read(NOTEBOOKS[number], as_version=4)))
 

@@ -105,6 +105,14 @@ def test_html_stands_alone(sd15):
     assert "skip to up_blocks.3.resnets.2" in html
 
 
+def test_html_says_the_batch_once_and_the_class_over_the_name(sd15):
+    html = sd15._repr_html_()
+    assert html.count("<th>axes besides batch=2</th>") == 7
+    assert "batch=2 " not in html
+    assert "<td>ResnetBlock2D" not in html
+    assert 'title="down_blocks.0.resnets.0: ResnetBlock2D"' in html
+
+
 def test_html_escapes(sd15):
     html = replace(sd15, title="<b>&")._repr_html_()
     assert "&lt;b&gt;&amp;: batch 2" in html

@@ -76,7 +76,7 @@ def short(number: int, unit: str = "") -> str:
 
 def _cells(table, wide: bool) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Each line as its cells, its style, and the other end of its skip."""
-    batch = f"batch={table.inputs[0].shape[0]}"
+    batch = batch_of(table)
 
     def line(name, kind, axes, *numbers):
         return (name, kind, axes, *numbers) if wide else (name, axes, *numbers)
@@ -87,11 +87,20 @@ def _cells(table, wide: bool) -> Iterator[tuple[tuple[str, ...], str, str]]:
         yield line(heading, "", "", *sums(rows), ""), HEADING, ""
         for row, label in zip(rows, labels(rows)):
             name = (2 if wide else 1) * row.depth * " " + plain(label)
-            axes = str(row.tensor) or "one number"
-            axes = axes if wide else axes.removeprefix(f"{batch} ")
+            axes = axes_of(row, "" if wide else batch)
             numbers = short(row.params), short(row.flops), short(row.bytes, "B")
             yield line(name, plain(row.kind), axes, *numbers), "", row.skip
     yield line("all", "", "", *sums(table.rows), ""), HEADING, ""
+
+
+def batch_of(table) -> str:
+    """The first axis of nearly all rows."""
+    return f"batch={table.inputs[0].shape[0]}"
+
+
+def axes_of(row: Row, besides: str) -> str:
+    """The axes in words, without the batch that they share with all."""
+    return (str(row.tensor) or "one number").removeprefix(f"{besides} ")
 
 
 def sums(rows) -> tuple[str, str]:
