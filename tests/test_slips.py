@@ -60,7 +60,7 @@ def test_each_slip_of_the_whole_network_is_named():
     for name in ("skip first", "skips in order", "one silu"):
         with trapped(unet, name):
             answer = unet(**WHOLE)
-        assert f"slip: {name}: " in check(lambda answer=answer, **_: answer, unet, **WHOLE).hint
+        assert f"slip: “{name}”. " in check(lambda answer=answer, **_: answer, unet, **WHOLE).hint
 
 
 def test_an_answer_wrong_in_its_own_way_is_told_no_slip(references):

@@ -49,7 +49,7 @@ def slips_in(reference: nn.Module) -> Iterator[tuple[str, On]]:
     for sentence, options in TURNED.get(kind, {}).items():
         yield sentence, partial(_with, kind, **options)
     for name in TRAPS if kind is UNet2DConditionModel else OF_ONE_CLASS.get(kind, ()):
-        yield f"{name}: {TRAPS[name].right}", TRAPS[name].on
+        yield f"“{name}”. {TRAPS[name].right}", TRAPS[name].on
 
 
 def _with(kind: type[nn.Module], module: Any, **options) -> AbstractContextManager[None]:
