@@ -1,8 +1,13 @@
-"""python -m notebooks [FILE ...]: execute notebooks, all unless named, as they are committed."""
+"""python -m notebooks [FILE ...]: execute notebooks, all unless named, as they are committed.
+
+What comes out after a **Predict** is committed folded: a page is read before it is run.
+"""
 
 import base64
 import io
 import sys
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -12,6 +17,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 HEAVY = 100_000  # characters
 WIDGET = "application/vnd.jupyter.widget-view+json"
+FOLD = "What comes out: predict, then run the cell, or open it here"
 
 
 def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -24,6 +30,44 @@ def execute(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             cell.outputs = [output for output in map(as_committed, cell.outputs) if output]
     return notebook
+
+
+def fold_answers(notebook: nbformat.NotebookNode) -> None:
+    """What answers a question is saved under a line to open, until its cell is run."""
+    for cell in answers(notebook):
+        shown = "".join(map(as_html, cell.outputs))
+        data = {
+            "text/html": f"<details><summary>{FOLD}</summary>{shown}</details>",
+            "text/plain": "".join(map(as_text, cell.outputs)),
+        }
+        cell.outputs = [nbformat.v4.new_output("display_data", data)]
+
+
+def as_html(output: dict) -> str:
+    data, text = output.get("data", {}), escape(as_text(output))
+    if "text/html" in data:
+        return data["text/html"]
+    if "image/png" in data:
+        png = "".join(data["image/png"].split())
+        return f'<img src="data:image/png;base64,{png}" alt="{text}">'
+    return f'<pre style="margin:0">{text}</pre>'
+
+
+def as_text(output: dict) -> str:
+    return output["text"] if "text" in output else output["data"]["text/plain"]
+
+
+def answers(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
+    """The code between a **Predict**, unless its answer is folded in the text, and the next text.
+
+    A cell that grades the reader's own answer gives none away.
+    """
+    asked = False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            asked = "**Predict" in cell.source.rpartition("</details>")[2]
+        elif asked and cell.outputs and "ux.check(" not in cell.source:
+            yield cell
 
 
 def as_committed(output: dict) -> dict | None:
@@ -46,5 +90,7 @@ def lighter(png: str) -> str:
 
 if __name__ == "__main__":
     for path in map(Path, sys.argv[1:]) if sys.argv[1:] else sorted(HERE.glob("*.ipynb")):
-        nbformat.write(execute(nbformat.read(path, as_version=4)), path)
+        notebook = execute(nbformat.read(path, as_version=4))
+        fold_answers(notebook)
+        nbformat.write(notebook, path)
         print(f"executed {path.name}")

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = (
     "00_start_here", "00b_why_it_predicts", "01_time", "02_conv_in_and_resnet", "03_attention",
     "04_down", "05_mid", "06_up", "07_post_process_and_the_loop", "08_words_to_pixels",
-    "09_full_size", "10_what_if", "11_traps",
+    "09_full_size", "10_what_if", "11_traps", "12_build_it_yourself",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from notebooks.__main__ import HERE, execute
+from notebooks.__main__ import FOLD, HERE, answers, execute
 
 NOTEBOOKS = sorted(HERE.glob("*.ipynb"))
 PACKAGE = [file.read_text() for file in HERE.parent.glob("unet_explained/**/*.py")]
@@ -77,7 +77,20 @@ def test_it_leads_to_its_neighbours_and_asks_before_it_shows(number):
     assert sum(text.count("**Predict") for text in prose) >= 3
 
 
-@pytest.mark.parametrize("number", range(1, 10))
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_answers_a_question_is_saved_folded_and_nothing_else(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    start = f"<details><summary>{FOLD}</summary>"
+    shown = {
+        cell.id: [o.get("data", {}).get("text/html", "") for o in cell.outputs] for cell in code
+    }
+    folded = [name for name, each in shown.items() if any(html.startswith(start) for html in each)]
+    assert all(len(shown[name]) == 1 for name in folded)
+    assert folded == [cell.id for cell in answers(notebook)]
+
+
+@pytest.mark.parametrize("number", range(1, len(NOTEBOOKS)))
 def test_it_has_an_exercise_with_a_folded_solution(number):
     assert list(solutions(nbformat.read(NOTEBOOKS[number], as_version=4)))
 
@@ -108,3 +121,15 @@ def test_the_figures_of_a_graphics_card_are_those_that_were_measured():
     date, commit = re.search(r"(\d{4}-\d\d-\d\d)", measured), re.search(r"commit (\w{7})", measured)
     assert date[1] in said
     assert commit[1] in said
+
+
+@pytest.mark.slow
+def test_the_network_that_notebook_12_has_built_makes_the_same_picture(capsys):
+    notebook = nbformat.read(HERE / "12_build_it_yourself.ipynb", as_version=4)
+    solved, names = dict(solutions(notebook)), {}
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+            exec(solved.get(index, ""), names)
+    assert len(solved) == capsys.readouterr().out.count("yours") == 3
+    assert names["off"] <= 1

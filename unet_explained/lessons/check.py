@@ -3,7 +3,7 @@
 import inspect
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..recording.axes import axes_of, see
 from ..recording.nested import copied
 from .hints import at, excess, hint, shape_hint
+from .slips import slip_of
 
 # Of the largest absolute value: sums in another order differ by less than this.
 TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -52,7 +53,9 @@ def check(
     """Whether answer(*inputs, **options) gives what the reference gives, and if not, what differs.
 
     Each is given its own copies of the tensors. Numbers may differ by 1e-5 of the largest one (in
-    half precision more). An answer that raises is reported too; only a reference may raise.
+    half precision more). An answer that raises is reported too; only a reference may raise. For a
+    wrong answer a module is run again with each slip that is known of its class: if the answer has
+    the same numbers, the hint names the slip.
     """
     with torch.no_grad():
         expected = reference(*_fresh(inputs), **_fresh(options))
@@ -64,7 +67,19 @@ def check(
             return Verdict("wrong", *_where_it_failed(error, answer))
         if actual is None or actual is ...:
             return Verdict("missing", "not written yet: the answer returned nothing")
-        return _compare_all(actual, expected, list(_axes(reference, expected)))
+        verdict = _compare_all(actual, expected, list(_axes(reference, expected)))
+        if verdict.state == "wrong" and isinstance(reference, nn.Module):
+            return _named(verdict, actual, expected, reference, *_fresh(inputs), **_fresh(options))
+        return verdict
+
+
+def _named(verdict: Verdict, actual, expected, reference: nn.Module, *inputs, **options) -> Verdict:
+    """The verdict with the slip's name for a hint, where it is a known one."""
+    answers, references = list(_tensors(actual)), list(_tensors(expected))
+    if [one.shape for one in answers] != [one.shape for one in references[:1]]:
+        return verdict
+    slip = slip_of(answers[0], references[0], reference, *inputs, **options)
+    return replace(verdict, hint=f"these are the numbers of a slip: {slip}") if slip else verdict
 
 
 def _compare_all(actual, expected, axes: list[tuple[str, ...]]) -> Verdict:

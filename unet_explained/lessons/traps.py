@@ -4,9 +4,9 @@ with trapped(unet, "sine first"): ...     this model makes the slip, and stops o
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from ..model.unet import UNet2DConditionModel
 from ..recording.intervene import intervene
 from ..recording.patterns import own
 from ..words import closest
+from . import instead
 from .what_if import stream_widths
 
 
@@ -63,13 +64,15 @@ def _trap(source: type[nn.Module], right: str):
 @_trap(Timesteps, "flip_sin_to_cos is true in every Stable Diffusion: [cos, sin].")
 def sine_first(unet):
     """Sines before cosines, as Vaswani et al. write them and DDPM computes them."""
-    return _set(unet, Timesteps, lambda waves: {"flip_sin_to_cos": not waves.flip_sin_to_cos})
+    return instead.attributes(
+        unet, Timesteps, lambda waves: {"flip_sin_to_cos": not waves.flip_sin_to_cos}
+    )
 
 
 @_trap(Timesteps, "freq_shift is 0: divide by half.")
 def freq_shift(unet):
     """Frequencies divided by half - 1, as DDPM has it, so that the slowest is 1/10000 exactly."""
-    return _set(unet, Timesteps, lambda waves: {"freq_shift": 1 - waves.freq_shift})
+    return instead.attributes(unet, Timesteps, lambda waves: {"freq_shift": 1 - waves.freq_shift})
 
 
 @_trap(Timesteps, "Sinusoids in float32, cast to the model's dtype just before the MLP.")
@@ -84,7 +87,7 @@ def time_in_float16(unet):
         waves = [angle.cos(), angle.sin()] if self.flip_sin_to_cos else [angle.sin(), angle.cos()]
         return torch.cat(waves, dim=-1)
 
-    return _forward(unet, Timesteps, forward)
+    return instead.forward(unet, Timesteps, forward)
 
 
 @_trap(ResnetBlock2D, "Each resnet applies SiLU to the time embedding again.")
@@ -96,14 +99,16 @@ def one_silu(unet):
         # Of what a resnet's nonlinearity is given, the time embedding alone has two axes.
         return {"forward": lambda x: x if x.ndim == 2 else right(x)}
 
-    return _set(unet, ResnetBlock2D, other, part="nonlinearity")
+    return instead.attributes(unet, ResnetBlock2D, other, part="nonlinearity")
 
 
 @_trap(UNetMidBlock2D, "mid_block_scale_factor is 1 in every Stable Diffusion, and divides.")
 def mid_over_root_two(unet):
     """The mid block's resnets divided by the root of 2, as in score-based relatives."""
     mid = unet.mid_block or nn.Module()
-    return _set(mid, ResnetBlock2D, lambda resnet: {"output_scale_factor": math.sqrt(2)})
+    return instead.attributes(
+        mid, ResnetBlock2D, lambda resnet: {"output_scale_factor": math.sqrt(2)}
+    )
 
 
 # Inside the transformers
@@ -112,7 +117,7 @@ def mid_over_root_two(unet):
 @_trap(Transformer2DModel, "1e-6 there; 1e-5 in resnets, conv_norm_out and every LayerNorm.")
 def transformer_eps(unet):
     """An eps of 1e-5 in the transformers' GroupNorm, as everywhere else in the network."""
-    return _set(unet, Transformer2DModel, lambda norm: {"eps": 1e-5}, part="norm")
+    return instead.attributes(unet, Transformer2DModel, lambda norm: {"eps": 1e-5}, part="norm")
 
 
 @_trap(Transformer2DModel, "It is added to the input as it came.")
@@ -124,13 +129,15 @@ def normed_residual(unet):
         normed = F.group_norm(hidden_states, norm.num_groups, norm.weight, norm.bias, norm.eps)
         return right - hidden_states + normed
 
-    return _forward(unet, Transformer2DModel, forward)
+    return instead.forward(unet, Transformer2DModel, forward)
 
 
 @_trap(Attention, "It is the number of heads: a misnomer, kept so that old configs load.")
 def head_size_for_heads(unet):
     """attention_head_dim taken at its word: as the size of a head, not the number of heads."""
-    return _set(unet, Attention, lambda layer: {"heads": layer.to_q.out_features // layer.heads})
+    return instead.attributes(
+        unet, Attention, lambda layer: {"heads": layer.to_q.out_features // layer.heads}
+    )
 
 
 @_trap(Transformer2DModel, "Row after row, both ways: the height is the input's, not a root.")
@@ -142,7 +149,7 @@ def columns_for_rows(unet):
         height, sequence = hidden_states.shape[-2], rearrange(added, "b c y x -> b c (y x)")
         return hidden_states + rearrange(sequence, "b c (x y) -> b c y x", y=height)
 
-    return _forward(unet, Transformer2DModel, forward)
+    return instead.forward(unet, Transformer2DModel, forward)
 
 
 @_trap(Attention, "to_q, to_k and to_v have none; to_out.0 has one.")
@@ -152,7 +159,7 @@ def no_bias_after_attention(unet):
     def other(linear: nn.Linear) -> dict:
         return {"forward": lambda x: F.linear(x, linear.weight)}
 
-    return _set(unet, Attention, other, part="to_out.0")
+    return instead.attributes(unet, Attention, other, part="to_out.0")
 
 
 @_trap(Attend, "In float32, as the fused kernel does inside, whatever upcast_attention says.")
@@ -164,7 +171,7 @@ def softmax_in_float16(unet):
         scores = scores / math.sqrt(q.shape[-1]) + (0 if mask is None else mask.half())
         return scores.softmax(dim=-1).to(v.dtype) @ v
 
-    return _forward(unet, Attend, forward)
+    return instead.forward(unet, Attend, forward)
 
 
 @_trap(GEGLU, "The first half is the value, the second the gate.")
@@ -183,7 +190,7 @@ def tanh_gelu(unet):
         value, gate = self.proj(hidden_states).chunk(2, dim=-1)
         return value * F.gelu(gate, approximate="tanh")
 
-    return _forward(unet, GEGLU, forward)
+    return instead.forward(unet, GEGLU, forward)
 
 
 # The U: between the levels
@@ -194,8 +201,8 @@ def tanh_gelu(unet):
 def padding_right_and_below(unet):
     """One column right and one row below, as in the same family's VAE: the size is the same."""
     with (
-        _set(unet, Downsample2D, lambda down: {"padding": 0}),
-        _set(unet, Downsample2D, lambda conv: {"padding": (0, 0)}, part="conv"),
+        instead.attributes(unet, Downsample2D, lambda down: {"padding": 0}),
+        instead.attributes(unet, Downsample2D, lambda conv: {"padding": (0, 0)}, part="conv"),
     ):
         yield
 
@@ -236,27 +243,4 @@ def bilinear_upsampling(unet):
     def forward(self: Upsample2D, hidden_states: Tensor, output_size: tuple[int, int]) -> Tensor:
         return self.conv(F.interpolate(hidden_states, size=output_size, mode="bilinear"))
 
-    return _forward(unet, Upsample2D, forward)
-
-
-def _forward(unet: nn.Module, kind: type[nn.Module], forward: Callable):
-    """Another forward for every module of a class."""
-    return _set(unet, kind, lambda module: {"forward": forward.__get__(module)})
-
-
-@contextmanager
-def _set(
-    unet: nn.Module, kind: type[nn.Module], other: Callable[[Any], dict], part: str = ""
-) -> Iterator[None]:
-    """Other attributes for every module of a class, or for one part of each, and back again."""
-    modules = [m.get_submodule(part) for m in unet.modules() if isinstance(m, kind)]
-    with ExitStack() as stack:
-        for module in modules:
-            for name, value in other(module).items():
-                # A forward stands in the class: what is set on the object is taken off again.
-                if name in vars(module):
-                    stack.callback(setattr, module, name, getattr(module, name))
-                else:
-                    stack.callback(delattr, module, name)
-                setattr(module, name, value)
-        yield
+    return instead.forward(unet, Upsample2D, forward)
