@@ -74,6 +74,7 @@ class Run:
     guidance: float
     seed: int
     _latents: Float[Tensor, "1 channel height width"] = field(repr=False)
+    _denoised: tuple[Float[Tensor, "1 channel height width"], ...] = field(repr=False)
     recording: Recording = field(repr=False)
     pipeline: "Pipeline" = field(repr=False)
 
@@ -81,6 +82,11 @@ class Run:
     def latents(self) -> Float[Tensor, "1 channel height width"]:
         """The last ones, a copy."""
         return self._latents.clone()
+
+    @property
+    def denoised(self) -> tuple[Float[Tensor, "1 channel height width"], ...]:
+        """Of each step the clean latents that the model foresaw, Step.denoised, copies."""
+        return tuple(latents.clone() for latents in self._denoised)
 
     @property
     def image(self) -> Image.Image:
@@ -207,6 +213,7 @@ class Pipeline:
         origin = Origin(total)
         identity = Identity(origin, tuple(rows))
         recording, file = _record_of(unet, identity)
+        foreseen = []
 
         for index, timestep in enumerate(scheduler.timesteps):
             with advising(f"step {index} of {total} ({width} x {height} pixels, {unet.dtype})"):
@@ -219,10 +226,12 @@ class Pipeline:
                     prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
                 latents, denoised = advance(scheduler, prediction, timestep, latents, generator)
             seen = sample[:1].float(), prediction, latents, denoised
+            foreseen.append(denoised.clone())  # a step is in its reader's hands
             yield Step(index, total, timestep.item(), *seen, self)
         origin.finished = True
         say(recording)
-        return Run(texts[1], texts[0].text, guidance, seed, latents, recording, self)
+        kept = latents, tuple(foreseen), recording
+        return Run(texts[1], texts[0].text, guidance, seed, *kept, self)
 
     def _is_guided(self, guidance: float) -> bool:
         """By a row without the prompt; with time_cond_proj_dim guidance is an input (LCM)."""

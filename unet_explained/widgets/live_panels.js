@@ -1,7 +1,7 @@
 // What a step of a live run looks like: the picture so far, a word's map over it, the U at work.
 
 import { bytes, draw, LOST, make } from "./widget.js";
-import { coloured, heat, lay, lostMap, ramp, raster, under } from "./over.js";
+import { coloured, heat, lay, lostMap, pixels, ramp, under } from "./over.js";
 
 const SIDE = 288; // canvas pixels of a picture's longer side
 
@@ -54,21 +54,13 @@ function nameU(page) {
   page.map.setAttribute("aria-label", all);
 }
 
-/** Bytes (height, width, 3) as a canvas of that size. */
-function seen(data, [height, width]) {
-  return raster(height, width, (row, column) => {
-    const at = 3 * (row * width + column);
-    return data.subarray(at, at + 3);
-  });
-}
-
 export function paint(page) {
   if (!page.shown) return;
-  const { content, preview, beside } = page.shown, small = seen(preview, content.preview);
+  const { content, preview, beside } = page.shown, small = pixels(preview, content.preview);
   page.beside.hidden = !beside.length;
   page.beside.replaceChildren(...content.beside.flatMap(({ about, size }, i) => {
     const canvas = make("canvas", { role: "img", "aria-label": about });
-    enlarge(shaped(canvas, small), seen(beside[i], size));
+    enlarge(shaped(canvas, small), pixels(beside[i], size));
     return [canvas, make("figcaption", {}, about)];
   }));
   enlarge(shaped(page.picture, small), small);
