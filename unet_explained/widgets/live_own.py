@@ -11,6 +11,7 @@ from ..run.denoise import Pipeline, Run, Step
 from ..run.text import read_prompt
 from .live_frames import NO_NUMBERS, Look, Observer, Seen, average_by_word, maps_by_word, plain
 from .subject import foreseen
+from .umap import UMap, umap
 
 
 class OwnRun:
@@ -44,6 +45,10 @@ class OwnRun:
     def observer(self, names: list[str], layers: Sequence[str]) -> Observer:
         """layers: the cross-attentions whose maps are drawn."""
         return Listener(self.parts[0], names, layers, self.spans)
+
+    def map(self, result: Run) -> UMap:
+        """The map of the U of it."""
+        return umap(result)
 
     def picture(self, result: Run) -> Image.Image | None:
         """None where there is none, as the latents are not finite."""
