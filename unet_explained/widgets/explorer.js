@@ -36,7 +36,7 @@ function open(model, el) {
   const { ask, close } = asking(model, PATIENCE);
   const data = unpacked(model.get("first"), model.get("maps"));
   const page = {
-    about, ask, data, dyes: model.get("look"),
+    title: model.get("title"), about, ask, data, dyes: model.get("look"),
     choice: about.choice, wanted: about.choice, // what is shown; what a hand chose
     known: new Map([[JSON.stringify({ maps: about.choice }), data]]), // answers, by question
     hovered: null, focused: null, pinned: [], // words, by index
@@ -94,7 +94,7 @@ function build(page) {
   );
   const shown = make("div", { class: "ux-shown" },
     page.picture.canvas, page.caption, page.detail, page.reading, page.row);
-  page.root = make("div", { class: "ux ux-explorer" });
+  page.root = make("section", { class: "ux ux-explorer", "aria-label": page.title });
   page.root.append(page.prompt, make("div", { class: "ux-top" }, shown, side));
   page.root.append(page.heard);
   listen(page);

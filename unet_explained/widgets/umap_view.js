@@ -21,8 +21,8 @@ export function render({ model, el }) {
   page.details = make("section", { class: "ux-umap-details", "aria-label": "the chosen module" });
   const side = make("div", { class: "ux-umap-side" }, page.info, page.details);
   page.root = make(
-    "div", {
-      class: "ux ux-umap", onkeydown: (event) => pressed(page, event),
+    "section", {
+      class: "ux ux-umap", "aria-label": `the map of the U: ${model.get("title")}`, onkeydown: (event) => pressed(page, event),
     },
     make("div", { class: "ux-umap-title" },
       make("strong", {}, model.get("title")), ` ${model.get("given")}`),
