@@ -28,6 +28,11 @@ RUN = """async () => {
   await panel.sessionContext.session.kernel.info;
   await window.jupyterapp.commands.execute("notebook:run-all-cells");
 }"""
+# From the notebook's own model: cells out of sight are not in the page.
+FAILED = """() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells
+  .flatMap((cell) => cell.outputs ?? [])
+  .filter((output) => output.output_type === "error")
+  .map((output) => `${output.ename}: ${output.evalue}`)"""
 
 
 class Browser:
@@ -53,17 +58,18 @@ class Lab:
         self.chromium, self.base, self.token, self.folder = chromium, base, token, folder
 
     def run(
-        self, *cells: str, name: str = "test.ipynb", timeout: float = 240, **options
+        self, *cells: str, name: str = "test.ipynb", timeout: float = 240, fails: int = 0, **options
     ) -> Browser:
-        """A notebook of these cells, opened and run to its end; options as for a browser's page."""
+        """A notebook of these cells, opened and run to its end, in which so many cells fail;
+        options as for a browser's page."""
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
         )
         nbformat.write(notebook, self.folder / name)
-        return self.open(name, timeout, **options)
+        return self.open(name, timeout, fails, **options)
 
-    def open(self, name: str, timeout: float = 240, **options) -> Browser:
+    def open(self, name: str, timeout: float = 240, fails: int = 0, **options) -> Browser:
         """A notebook in the folder, run to its end."""
         browser = Browser(self.chromium, self.base, **options)
         page = browser.page
@@ -72,6 +78,7 @@ class Lab:
         page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)").wait_for()
         page.evaluate(f"() => {{ ({RUN})().finally(() => (window.ran = true)); }}")
         page.wait_for_function("() => window.ran !== undefined", timeout=timeout * 1000)
+        assert len(failed := page.evaluate(FAILED)) == fails, failed
         return browser
 
 

@@ -12,8 +12,8 @@ import unet_explained as ux
 from unet_explained.widgets import explorer_page
 from unet_explained.widgets.explorer import explore
 from unet_explained.widgets.explorer_page import choice, packed
-from unet_explained.widgets.subject import subject_of
 from unet_explained.widgets.subject_maps import WordMaps, columns_of
+from unet_explained.widgets.subjects import subject_of
 from unet_explained.widgets.widget import Asked
 
 PROMPT = "a red frog left of a blue square, a frog"  # repeated words; frog has four tokens
@@ -213,7 +213,9 @@ def test_what_there_is_not_is_said_in_words(tiny_pipe):
         view.answer({"maps": choice(step=4)})
     with pytest.raises(Asked, match="outside the latents' 8 x 8"):
         view.answer({"self": choice(step=0) | {"row": 8, "column": 0}})
-    with pytest.raises(Asked, match="expected one of maps, replay, self, got weather"):
+    with pytest.raises(
+        Asked, match="expected one of maps, replay, self, picture, subject, got weather"
+    ):
         view.answer({"weather": 1})
 
 

@@ -28,6 +28,14 @@ view.to_html("explorer.html")
 None
 """,
 ]
+RUNS = """
+import unet_explained as ux
+pipe = ux.load({folder!r}, device="cpu")
+with ux.record(pipe.unet) as recording:
+    for prompt in ("a red frog", "a blue square"):
+        pipe(prompt, steps=2)
+ux.explore(recording)
+"""
 # Each pointer event, until its drawing is done: reading a pixel back waits for it.
 LATENCY = """() => {
   window.latencies = [];
@@ -115,7 +123,7 @@ def test_pointing_at_a_word_lays_its_map_over_the_picture(page):
     word(page, "square").hover()
     assert len({picture, circle, page.evaluate(COLOURED)}) == 3
     page.mouse.move(5, 5)
-    assert caption(page) == "the picture"
+    assert caption(page) == "the picture, as foreseen"
     assert page.evaluate(COLOURED) == picture
 
 
@@ -125,7 +133,7 @@ def test_a_click_keeps_a_word_and_escape_lets_it_go(page):
     assert caption(page) == "“circle”"
     assert word(page, "circle").get_attribute("aria-pressed") == "true"
     page.keyboard.press("Escape")
-    assert caption(page) == "the picture"
+    assert caption(page) == "the picture, as foreseen"
 
 
 def test_words_and_pixels_are_reached_by_keys_alone(page):
@@ -198,6 +206,31 @@ def test_all_steps_are_replayed_with_their_progress_said(page):
     assert "step 1 of 0 to 2" in page.locator(".ux-detail").inner_text()
 
 
+def test_a_steps_map_lies_on_the_picture_as_it_was_then(page):
+    then = page.evaluate(COLOURED)
+    page.get_by_label("Step", exact=True).press("ArrowRight")
+    settled(page)
+    assert "on the picture as foreseen then" in page.locator(".ux-detail").inner_text()
+    assert page.evaluate(COLOURED) != then
+    page.get_by_label("Step", exact=True).press("ArrowLeft")
+    settled(page)
+    assert page.evaluate(COLOURED) == then
+
+
+def test_another_run_of_the_record_is_chosen_in_the_view(lab, tiny_folder):
+    browser = lab.run(RUNS.format(folder=str(tiny_folder)), name="runs.ipynb")
+    page = browser.page
+    page.get_by_label("Picture", exact=True).press("ArrowDown")
+    page.locator(".ux-prompt", has_text="a blue square").wait_for()
+    word(page, "square").hover()
+    assert caption(page) == "“square”"
+    # The keys go on from there.
+    page.keyboard.press("ArrowUp")
+    page.locator(".ux-prompt", has_text="a red frog").wait_for()
+    assert (browser.outside, browser.errors) == ([], [])
+    page.close()
+
+
 def test_the_unconditional_half_shows_what_it_was_told(page):
     choose(page, "Half", value="unconditional")
     assert page.locator(".ux-name").all_inner_texts() == ["start", "the rest"]
@@ -215,7 +248,7 @@ def test_self_attention_of_a_clicked_pixel_comes_from_python(page):
     settled(page)
     assert page.evaluate(COLOURED) != looks
     box.uncheck()
-    assert caption(page) == "the picture"
+    assert caption(page) == "the picture, as foreseen"
 
 
 def test_the_file_works_alone_and_says_what_it_lacks(saved):

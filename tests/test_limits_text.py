@@ -132,7 +132,7 @@ def opened(chromium, pipe, record_folder, tiny_folder, tmp_path_factory):
 @pytest.mark.slow
 def test_in_jupyterlab_nothing_of_it_runs(lab, tiny_folder):
     text = "".join(SCRIPTS.values()).replace(hostile.RUN, "window.hacked=1")
-    browser = lab.run(*pages.cells(tiny_folder, text), name="hostile.ipynb")
+    browser = lab.run(*pages.cells(tiny_folder, text), name="hostile.ipynb", fails=1)
     browser.page.locator(".ux-umap-map").wait_for()
     browser.page.locator(".ux-word").first.wait_for()
     browser.page.locator(".unet-shapes").first.wait_for()

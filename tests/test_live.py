@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+import unet_explained as ux
 from unet_explained.recording.heatmaps import average
 from unet_explained.recording.listen import Stopped, listening, stoppable
-from unet_explained.widgets.live import Pace, live
+from unet_explained.widgets.live import live
+from unet_explained.widgets.live_pace import Pace
 
 
 @pytest.fixture
@@ -61,6 +63,18 @@ def test_a_frame_shows_what_the_network_is_given_and_says_beside_the_preview(vie
     given, predicted = (tiny_pipe.glimpse(x) for x in (step.sample, step.prediction))
     assert frame.buffers[3:] == [given.tobytes(), predicted.tobytes()]
     assert torch.equal(step.sample, view.wait().recording.given(3)["sample"][:1])
+
+
+def test_the_map_of_the_u_that_opens_is_of_the_run_once_it_has_ended(view, tiny_pipe):
+    run = view.wait()
+    state = view.answer({"map": None})[0]["state"]
+    assert state["timesteps"] == list(run.timesteps)
+    assert state["title"] == "“a red circle”"
+    asked = {"activity": 1}
+    assert view.answer({"map": asked}) == ux.umap(run).answer(asked)
+    fresh = live(tiny_pipe, "a blue square", steps=50)
+    assert fresh.answer({"map": None})[0]["state"]["timesteps"] == []
+    fresh.stop()
 
 
 def test_maps_of_a_picture_of_any_size_have_its_proportions(tiny_pipe):
@@ -165,7 +179,7 @@ def test_a_saved_page_holds_every_frame_and_no_markup_of_a_prompt(tiny_pipe, tmp
     saved = page.split('id="saved">')[1].split("</script>")[0]
     saved = json.loads(saved)
     assert saved["state"]["prompt"] == hostile
-    assert len(saved["answers"]) == len(view.frames)
+    assert sum("frame" in asked for asked, *_ in saved["answers"]) == len(view.frames)
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 

@@ -65,6 +65,24 @@ def test_the_keyboard_alone_chooses_words_and_looks_back(view):
     expect(view).to_contain_text("where pixels look at “onerror”")
 
 
+def test_a_click_in_the_u_opens_its_map_there_and_escape_closes_it(browser, view):
+    view.locator(".ux-live-panel rect").nth(20).click()
+    name = view.locator("figcaption", has_text=".").last.inner_text().split(":")[0]
+    opened = browser.page.get_by_role("dialog")
+    expect(opened.locator("[aria-current=true]")).to_have_text(re.compile(r"\w"))
+    crumbs = opened.locator("nav button").all_inner_texts()
+    assert ".".join(crumbs) == name
+    opened.get_by_role("tab", name="source").click()
+    expect(opened.locator(".ux-umap-panel pre").first).to_be_visible()
+    opened.get_by_role("button", name="close the map").focus()
+    browser.page.keyboard.press("Escape")
+    expect(opened).to_have_count(0)
+    view.get_by_role("button", name="open the map of the U").press("Enter")
+    expect(opened.locator(".ux-umap-first")).to_be_visible()
+    browser.page.keyboard.press("Escape")
+    expect(opened).to_have_count(0)
+
+
 def test_nothing_left_the_machine(browser, view):
     assert browser.outside == []
     assert browser.errors == []

@@ -69,6 +69,12 @@ def test_a_frame_shows_the_latents_colours_and_the_recorded_maps(kind, factor, c
     )
     assert last.maps.shape == (8, 8, 12)
     for number, frame in enumerate(view.frames):
+        again = view.recording.replay(number, "conv_out", halves="both")
+        given, said = view.recording.given(number)["sample"][1:], again["conv_out"][0][1:]
+        assert frame.buffers[3] == rough(given, torch.tensor(colours)).tobytes()
+        shown = np.frombuffer(frame.buffers[4], np.uint8).reshape(8, 12, 3).astype(int)
+        assert np.abs(shown - rough(said, torch.tensor(colours))).max() <= 1
+        assert frame.content["beside"][1]["about"] == "what it predicts for the prompt"
         for word, occurrence in (("circle", 0), ("a", 1)):
             expected = view.recording.attention(word, occurrence=occurrence, step=number)
             place = WORDS.index(word) if occurrence == 0 else 5
@@ -251,4 +257,4 @@ def test_a_saved_page_holds_every_frame(tmp_path):
     view.wait()
     page = view.to_html(tmp_path / "run.html").read_text()
     assert "the picture so far, noise and all," in page
-    assert len(view.baked()) == len(view.frames) == 2
+    assert sum("frame" in asked for asked in view.baked()) == len(view.frames) == 2

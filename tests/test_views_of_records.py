@@ -57,7 +57,7 @@ def assert_map(found: np.ndarray, expected: torch.Tensor) -> None:
 def test_a_record_with_its_picture_is_shown_as_the_run_is(tiny_pipe):
     run, rec = guided(tiny_pipe, **ALL)
     of_run, of_record = explore(run, rec), explore(rec, image=run.image)
-    assert of_record.about == of_run.about
+    assert of_record.about == of_run.about | {"foreseen": False}
     assert of_record.picture == of_run.picture
     assert of_record.title == of_run.title
     for asked in [*({"maps": choice(**where)} for where in PLACES), LOOK]:
@@ -77,7 +77,7 @@ def test_what_a_record_did_not_keep_is_run_again_from_it_alone(tiny_pipe):
 def test_a_loaded_record_shows_all_that_it_holds(tiny_pipe, tmp_path):
     run, rec = guided(tiny_pipe, **ALL)
     view = explore(taken_along(rec, tmp_path), image=run.image)
-    assert view.about == explore(run, rec).about
+    assert view.about == explore(run, rec).about | {"foreseen": False}
     for asked in [*({"maps": choice(**where)} for where in PLACES), LOOK]:
         assert view.answer(asked) == explore(run, rec).answer(asked)
     assert view.still() == explore(run, rec).still()
@@ -168,9 +168,9 @@ def looked_at(tiny_folder):
 
 def test_of_several_pictures_one_is_named(looked_at):
     _, rec, bare = looked_at
+    with pytest.raises(ValueError, match="3 pictures were kept: pass picture=0 to 2"):
+        umap(rec)
     for view in (explore, umap):
-        with pytest.raises(ValueError, match="3 pictures were kept: pass picture=0 to 2"):
-            view(rec)
         with pytest.raises(IndexError, match="picture 3 is not among the 3"):
             view(rec, picture=3)
     for picture, timestep in enumerate((900, 500, 100)):
@@ -201,8 +201,6 @@ def test_features_are_those_of_the_picture_in_its_row(looked_at):
 def test_a_loop_that_says_nothing_is_shown_by_tokens(unet, inputs):
     with record(unet) as rec:
         unet(*inputs)
-    with pytest.raises(ValueError, match="2 pictures were kept: pass picture=0 to 1"):
-        explore(rec)
     view = explore(rec, picture=1)
     told = view.about["texts"]["conditional"]
     assert (told["label"], told["prompt"]) == ("nobody said which half this is", None)
@@ -330,9 +328,9 @@ def test_of_several_runs_one_is_named(tiny_pipe):
     with record(tiny_pipe.unet) as rec:
         for prompt in ("a red frog", "a blue square"):
             tiny_pipe(prompt, steps=1)
+    with pytest.raises(ValueError, match="2 runs were recorded: pass run=0 to 1"):
+        umap(rec)
     for view in (explore, umap):
-        with pytest.raises(ValueError, match="2 runs were recorded: pass run=0 to 1"):
-            view(rec)
         assert "a blue square" in view(rec, run=1).title
         with pytest.raises(IndexError, match="run 2 is not among the 2"):
             view(rec, run=2)
@@ -345,7 +343,7 @@ def test_what_does_not_fit_is_refused_before_any_work(tiny_pipe):
             TypeError, match="a Run has its own picture and model: leave image=, picture= out"
         ):
             view(run, image=run.image, picture=0)
-        with pytest.raises(ValueError, match=r"expected one picture, .* got a list of shape \(2,"):
+        with pytest.raises(ValueError, match=r"expected one picture, .*got a list of"):
             view(rec, image=[np.zeros((8, 8, 3))] * 2)
         with record(tiny_pipe.unet) as nothing, pytest.raises(ValueError, match="nothing was rec"):
             view(nothing)

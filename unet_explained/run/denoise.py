@@ -140,6 +140,7 @@ class Pipeline:
         origin = Origin(total)
         identity = Identity(origin, tuple(rows))
         recording, file = record_of(unet, identity)
+        foreseen = []
 
         for index, timestep in enumerate(scheduler.timesteps):
             with advising(f"step {index} of {total} ({width} x {height} pixels, {unet.dtype})"):
@@ -152,10 +153,12 @@ class Pipeline:
                     prediction = diffusion.guided(prediction[:1], prediction[1:], guidance)
                 latents, denoised = advance(scheduler, prediction, timestep, latents, generator)
             seen = sample[:1].float(), prediction, latents, denoised
+            foreseen.append(denoised.clone())  # a step is in its reader's hands
             yield Step(index, total, timestep.item(), *seen, self)
         origin.finished = True
         say(recording)
-        return Run(texts[1], texts[0].text, guidance, seed, latents, recording, self)
+        kept = latents, tuple(foreseen), recording
+        return Run(texts[1], texts[0].text, guidance, seed, *kept, self)
 
     def _is_guided(self, guidance: float) -> bool:
         """By a row without the prompt; with time_cond_proj_dim guidance is an input (LCM)."""

@@ -59,6 +59,7 @@ class Run:
     guidance: float
     seed: int
     _latents: Float[Tensor, "1 channel height width"] = field(repr=False)
+    _denoised: tuple[Float[Tensor, "1 channel height width"], ...] = field(repr=False)
     recording: Recording = field(repr=False)
     pipeline: "Pipeline" = field(repr=False)
 
@@ -66,6 +67,11 @@ class Run:
     def latents(self) -> Float[Tensor, "1 channel height width"]:
         """The last ones, a copy."""
         return self._latents.clone()
+
+    @property
+    def denoised(self) -> tuple[Float[Tensor, "1 channel height width"], ...]:
+        """Of each step the clean latents that the model foresaw, Step.denoised, copies."""
+        return tuple(latents.clone() for latents in self._denoised)
 
     @property
     def image(self) -> Image.Image:

@@ -5,8 +5,8 @@ import { asking, bytes, make } from "./widget.js";
 import { ramp } from "./over.js";
 import { easel } from "./explorer_picture.js";
 import { menus } from "./explorer_menus.js";
-import { cellOf, dress, paint, set } from "./explorer_paint.js";
-import { around, choose, unpacked } from "./explorer_asks.js";
+import { cellOf, dress, paint, say, set } from "./explorer_paint.js";
+import { around, choose, groundFor, unpacked } from "./explorer_asks.js";
 
 const PATIENCE = 180000; // milliseconds: a full-size replay on a CPU can take half a minute
 const LOOKING = "self-attention: click a pixel to see where it looks";
@@ -16,11 +16,27 @@ const HOW =
   "Escape lets go. Tab and arrows work.";
 
 function render({ model, el }) {
+  let close = null;
+  const anew = () => {
+    const within = el.querySelector(".ux-subject")?.matches(":focus");
+    close?.();
+    close = open(model, el);
+    if (within) el.querySelector(".ux-subject").focus();
+  };
+  model.on("change:about", anew); // another picture was chosen
+  anew();
+  return () => {
+    model.off("change:about", anew);
+    close();
+  };
+}
+
+function open(model, el) {
   const about = model.get("about"), png = bytes(model.get("picture"));
   const { ask, close } = asking(model, PATIENCE);
   const data = unpacked(model.get("first"), model.get("maps"));
   const page = {
-    about, ask, data, dyes: model.get("look"),
+    title: model.get("title"), about, ask, data, dyes: model.get("look"),
     choice: about.choice, wanted: about.choice, // what is shown; what a hand chose
     known: new Map([[JSON.stringify({ maps: about.choice }), data]]), // answers, by question
     hovered: null, focused: null, pinned: [], // words, by index
@@ -28,25 +44,41 @@ function render({ model, el }) {
     over: null, kept: null, // points, as shares of the picture's width and height
     own: false, looking: false, look: null, // each word's own scale; self-attention: its map
     busy: false, turn: 0,
-    plain: png.length ? "the picture" : "no picture was given", // where no map is shown
+    ground: null, foreseen: false, // what maps lie on; whether it is the picture of the chosen step
+    has: png.length > 0, // whether a picture was given
   };
-  build(page, png);
+  build(page);
+  page.finished = page.picture.ground(null);
+  page.ground = page.finished;
   page.menus.show(page.choice);
   dress(page);
   paint(page);
-  el.append(page.root);
+  el.replaceChildren(page.root);
+  lookUp(page, png);
   return close;
 }
 
-function build(page, png) {
+/** The pictures come when they are decoded. */
+async function lookUp(page, png) {
+  const of = page.choice;
+  if (png.length) {
+    const picture = await createImageBitmap(new Blob([png], { type: "image/png" }));
+    page.finished = page.picture.ground(picture);
+    if (!page.foreseen) set(page, { ground: page.finished });
+  }
+  const found = await groundFor(page, of);
+  if (page.choice === of) set(page, found);
+}
+
+function build(page) {
   const part = (name, attributes = {}) => make("div", { class: `ux-${name}`, ...attributes });
   const box = (name, text, changed) => {
     const onchange = () => { page[name] = input.checked; changed(page); };
     const input = make("input", { type: "checkbox", onchange });
     return make("label", { class: "ux-check" }, input, text);
   };
-  page.picture = easel(page.about.latents, png, page.dyes, () => paint(page));
-  page.menus = menus(page.about, (change) => choose(page, change));
+  page.picture = easel(page.about.latents, page.dyes);
+  page.menus = menus(page.about, (change) => choose(page, change), (n) => turn(page, n));
   page.ramp = ramp(page.dyes);
   for (const name of ["prompt", "caption", "detail", "reading"]) page[name] = part(name);
   page.heard = part("heard", { role: "status" });
@@ -62,10 +94,21 @@ function build(page, png) {
   );
   const shown = make("div", { class: "ux-shown" },
     page.picture.canvas, page.caption, page.detail, page.reading, page.row);
-  page.root = make("div", { class: "ux ux-explorer" });
+  page.root = make("section", { class: "ux ux-explorer", "aria-label": page.title });
   page.root.append(page.prompt, make("div", { class: "ux-top" }, shown, side));
   page.root.append(page.heard);
   listen(page);
+}
+
+/** To another picture: Python tells all that there is of it. */
+async function turn(page, subject) {
+  say(page, "asking Python …");
+  try {
+    await page.ask({ subject });
+  } catch (error) {
+    page.menus.show(page.choice);
+    say(page, error.message, true);
+  }
 }
 
 function listen(page) {

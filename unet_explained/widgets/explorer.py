@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from traitlets import Bytes, Dict
 
+from ..json_file import finite
+from ..recording.patterns import pick
 from ..show.colours import look
 from ..show.heatmaps import heatmap_grid
 from ..show.png import image_png, thumbnail
 from .explorer_page import choice, menus, packed
-from .subject import Subject, subject_of
+from .subject import Subject
 from .subject_maps import WordMaps
+from .subjects import labels, subjects_of
 from .widget import Asked, View
 
 SIDE = 1024  # pixels of the picture that is sent
@@ -33,19 +36,22 @@ def explore(
     """A live view of which pixels look at which word, at any layer, head, step and half.
 
     what: a Run, or a Recording of any pipeline, live or loaded; then image is the picture that it
-    became, if there is one, and picture and run say which of several, as for Recording.attention;
-    unet is the model to run it again on, if the one that was recorded is gone.
+    became, or a list of those of all its runs, one after the other. Of several the view has a menu;
+    picture and run, as for Recording.attention, say which comes first. unet is the model to run it
+    again on, if the one that was recorded is gone.
+    A Run's map of one step lies on the picture that the model foresaw at that step; a record of
+    another pipeline has the finished picture alone.
     recording: of the Run, `with ux.record(pipe.unet) as recording: run = pipe(...)`, for the means
     over all steps at once. What was not recorded is replayed when asked for, if it can be.
     TypeError for what is neither; ValueError or IndexError for what does not fit, or holds no map.
     """
-    subject = subject_of(what, recording, image=image, picture=picture, run=run, unet=unet)
-    if subject is None:
+    found = subjects_of(what, recording, image=image, picture=picture, run=run, unet=unet)
+    if found is None:
         raise TypeError(
             "explore: expected a Run, which pipe(...) returns, or a Recording, got "
             f'{type(what).__name__}: write explore(pipe("a red circle"))'
         )
-    return Explorer(subject)
+    return Explorer(*found)
 
 
 class Explorer(View):
@@ -56,39 +62,47 @@ class Explorer(View):
     """
 
     name = "explorer"
-    holds = ("_subject", "_source")
+    holds = ("_subjects", "_subject", "_source")
     about = Dict().tag(sync=True)  # the words of each half, layers, timesteps, the first choice
     picture = Bytes().tag(sync=True)  # PNG
     first = Dict().tag(sync=True)  # the answer to the first choice, as answer() gives it
     maps = Bytes().tag(sync=True)  # and its bytes
     look = Dict().tag(sync=True)  # how a map is laid over the picture
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject, self._source = subject, WordMaps(subject)
-        self._asked_before: dict[str, None] = {}
-        self._first = choice(half=subject.first)
+    def __init__(self, subjects: list[Subject], chosen: int = 0) -> None:
+        self._subjects = subjects
+        super().__init__(look=look(), **self._turned(chosen))
+
+    def _turned(self, chosen: int) -> dict[str, Any]:
+        """The traits, once the view is of another of its subjects."""
+        subject = self._subjects[chosen]
+        source, first = WordMaps(subject), choice(half=subject.first)
         # Of one step, the one that shows most, or the nearest that there is.
         best = 2 * (len(subject.timesteps) - 1) // 3
-        steps = [n for n in subject.rows[subject.first] if self._source.can(None, n, subject.first)]
-        self._shown = min(steps, key=lambda step: abs(step - best), default=best)
-        if self._source.missing(None, None, subject.first):
-            self._first["step"] = self._shown
+        steps = [n for n in subject.rows[subject.first] if source.can(None, n, subject.first)]
+        shown = min(steps, key=lambda step: abs(step - best), default=best)
+        if source.missing(None, None, subject.first):
+            first["step"] = shown
             if not steps:
                 raise ValueError(
                     "explore: no map was recorded, and none can be computed: "
                     f'{subject.why_no_replay(best)}; record(..., attention="mean") keeps maps'
                 )
         # The first maps come first: what layers there are is known from a forward alone.
-        first, data = packed(self._source.maps(*self._first.values()))
+        content, data = packed(source.maps(*first.values()))
         told, image = subject.text, subject.image
-        super().__init__(
+        several = labels(self._subjects) if len(self._subjects) > 1 else []
+        state = dict(
             title=f"Which pixels look at which {f'word: {told.text}' if told else 'token'}",
-            about=menus(self._source, self._first),
+            about=menus(source, first) | {"subjects": several, "subject": chosen},
             picture=image_png(thumbnail(image, SIDE)) if image else b"",
-            first=first,
+            first=content,
             maps=data,
-            look=look(),
         )
+        self._subject, self._source, self._first, self._shown = subject, source, first, shown
+        self._asked_before: dict[str, None] = {}
+        self.__dict__.pop("_still", None)
+        return state
 
     def still(self) -> bytes:
         """A PNG of the first view: the picture, and a map for each word."""
@@ -114,8 +128,15 @@ class Explorer(View):
 
         {"maps": ...} of steps that are not there yet answers {"missing": [...]}; {"replay": step}
         makes one of them. {"self": {row, column, layer, step, half}}: where a latent pixel looks.
+        {"picture": step}: as it was foreseen then. {"subject": n}: the view is of another one now.
         """
-        answers: dict[str, Callable] = dict(maps=self._maps, replay=self._replay, self=self._self)
+        answers: dict[str, Callable] = dict(
+            maps=self._maps,
+            replay=self._replay,
+            self=self._self,
+            picture=self._foreseen,
+            subject=self._turn,
+        )
         kind = next((kind for kind in answers if kind in asked), None)
         if kind is None:
             raise Asked(f"expected one of {', '.join(answers)}, got {', '.join(asked)}")
@@ -140,6 +161,20 @@ class Explorer(View):
         self._source.replay(step)
         return {"kept": step}, []
 
+    def _foreseen(self, step: int) -> tuple[dict, list[bytes]]:
+        look, steps = self._subject.foreseen, range(len(self._subject.timesteps))
+        seen = look(pick(steps, step, "step")) if look else None
+        if seen is None:
+            raise Asked("the picture as it was at this step is not known")
+        return {"size": list(seen.shape[:2])}, [seen.tobytes()]
+
+    def _turn(self, chosen: int) -> tuple[dict, list[bytes]]:
+        state = self._turned(pick(range(len(self._subjects)), chosen, "subject"))
+        with self.hold_sync():
+            for name, value in finite(state).items():
+                setattr(self, name, value)
+        return {}, []
+
     def _self(self, where: dict) -> tuple[dict, list[bytes]]:
         height, width = self.about["latents"]
         row, column = where["row"], where["column"]
@@ -152,7 +187,8 @@ class Explorer(View):
         return content | {"step": step}, [data]
 
     def baked(self) -> list[dict]:
-        """What was looked at; then means of the layers, then layers, then heads, while they fit."""
+        """What was looked at; then means of the layers with the pictures of their steps, then
+        layers, then heads, while they fit."""
         questions, left = [], FILE
         for text in dict.fromkeys([*self._asked_before, *map(json.dumps, self._worth_baking())]):
             asked = json.loads(text)
@@ -170,6 +206,8 @@ class Explorer(View):
             for which in (None, *self._subject.rows[each])
             if not source.missing(None, which, each)
         ]
+        steps = [asked["maps"]["step"] for asked in worth if self.about["foreseen"]]
+        worth += [{"picture": at} for at in dict.fromkeys(steps) if at is not None]
         places = [*(mean["name"] for mean in self.about["means"]), *source.layers]
         worth += [{"maps": choice(layer, step=step, half=half)} for layer in places]
         if source.missing(0, step, half):
@@ -179,6 +217,8 @@ class Explorer(View):
 
     def _size(self, asked: dict) -> int:
         """Of an answer, in bytes; of self-attention an upper bound."""
+        if "picture" in asked:
+            return sum(map(len, self._foreseen(asked["picture"])[1]))
         where = next(iter(asked.values()))
         height, width = self._source.layers.get(where["layer"], self.about["latents"])
         columns = len(self._source.columns[where["half"]]) if "maps" in asked else 1

@@ -1,6 +1,7 @@
 // What the explorer asks Python for: the maps of a choice, and where a pixel looks. Answers are kept.
 
 import { bytes } from "./widget.js";
+import { pixels } from "./over.js";
 import { dress, paint, say, set } from "./explorer_paint.js";
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
@@ -29,7 +30,8 @@ async function settle(page) {
     const target = page.wanted;
     try {
       const data = await mapsFor(page, target);
-      if (data) use(page, target, data);
+      const ground = data && (await groundFor(page, target));
+      if (data) use(page, target, data, ground);
     } catch (error) {
       if (page.wanted !== target) continue;
       page.wanted = page.choice; // the menus say what is shown
@@ -45,9 +47,9 @@ async function settle(page) {
   if (page.looking && page.kept && !page.look) around(page);
 }
 
-function use(page, choice, data) {
+function use(page, choice, data, ground) {
   const other = choice.half !== page.choice.half;
-  Object.assign(page, { choice, data, look: null });
+  Object.assign(page, { choice, data, look: null }, ground);
   if (other) dress(page);
   paint(page);
 }
@@ -68,6 +70,23 @@ async function mapsFor(page, target) {
   if (missing.length) answer = await page.ask(question);
   page.known.set(key, unpacked(answer.content, answer.buffers[0]));
   return page.known.get(key);
+}
+
+/** What the maps of a choice lie on: the picture as it was foreseen at its step, where that is known,
+ * else the finished one. */
+export async function groundFor(page, { step }) {
+  const finished = { ground: page.finished, foreseen: false };
+  if (step === null || !page.about.foreseen) return finished;
+  const question = { picture: step }, key = JSON.stringify(question);
+  try {
+    if (!page.known.has(key)) {
+      const { content, buffers } = await page.ask(question);
+      page.known.set(key, pixels(bytes(buffers[0]), content.size));
+    }
+    return { ground: page.picture.ground(page.known.get(key)), foreseen: true };
+  } catch {
+    return finished; // a page without a kernel holds some alone
+  }
 }
 
 /** The maps of each head of the chosen layer, for their buttons, as far as they can be had. */

@@ -97,8 +97,20 @@ function halfMenu({ texts }, choose) {
   return menu;
 }
 
-/** All of them: choose({name: value}) hears what a hand chose, show(choice) sets them. */
-export function menus(about, choose) {
+/** Which picture of which run, where there are several. */
+function subjectMenu({ subjects, subject }, turn) {
+  const menu = make("select", { class: "ux-subject", onchange: () => turn(Number(menu.value)) });
+  menu.append(...subjects.map((label, i) => option(i, label)));
+  menu.value = subject;
+  return menu;
+}
+
+/**
+ * All of them: choose({name: value}) hears what a hand chose, turn(index) which picture; show(choice)
+ * sets them.
+ */
+export function menus(about, choose, turn) {
+  const subject = subjectMenu(about, turn);
   const layer = layerMenu(about, choose);
   const u = smallU(about.layers, (name) => choose({ layer: name, head: null }));
   const [head, step] = [headButtons(about, choose), stepSlider(about, choose)];
@@ -108,12 +120,13 @@ export function menus(about, choose) {
     return make("label", { class: "ux-field" }, make("span", {}, name), control);
   };
   const element = make(
-    "div", { class: "ux-fields" }, field("Layer", layer), u.svg,
+    "div", { class: "ux-fields" },
+    about.subjects.length ? field("Picture", subject) : null, field("Layer", layer), u.svg,
     make("div", { class: "ux-field" }, make("span", {}, "Head"), head.element),
     field("Step", step.slider), step.under, field("Half", half),
   );
   const show = (choice) => {
-    [layer.value, half.value] = [choice.layer, choice.half];
+    [subject.value, layer.value, half.value] = [about.subject, choice.layer, choice.half];
     for (const each of [head, step]) each.show(choice);
     u.show(choice.layer);
   };

@@ -26,7 +26,8 @@ HINTS = {
 def menus(source: WordMaps, first: dict) -> dict:
     """What can be had, by the names the page asks with, and the first choice.
 
-    steps: whether there are maps of single steps; mean: whether of all; self: self-attention.
+    steps: whether there are maps of single steps; mean: whether of all; self: self-attention;
+    foreseen: whether the picture is known as it was at a step.
     """
     subject, layers, half = source.subject, list(source.layers), first["half"]
     steps = subject.rows[half]
@@ -41,6 +42,7 @@ def menus(source: WordMaps, first: dict) -> dict:
         "self": source.can_look(half),
         "latents": list(subject.size),
         "unfinished": subject.unfinished,
+        "foreseen": subject.foreseen is not None,
         "choice": first,
     }
 

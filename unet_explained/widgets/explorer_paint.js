@@ -4,6 +4,7 @@ import { LOST } from "./widget.js";
 import { coloured, lostMap } from "./over.js";
 import { nth, number, shares, wordButton } from "./explorer_words.js";
 
+const FORESEEN = "the picture as foreseen then";
 const wordsOf = (page) => page.about.texts[page.choice.half].words;
 
 export function set(page, change) {
@@ -38,21 +39,28 @@ export function paint(page) {
   const shown = shownOn(page);
   const { data, index, end, text, where } = shown;
   const lost = data?.tops[index] === null;
-  page.picture.draw(data ? mapOf(page, shown) : null, cellOf(page), page.data);
+  page.picture.draw(page.ground, data ? mapOf(page, shown) : null, cellOf(page), page.data);
   page.caption.textContent = lost ? `${text}: its weights are ${LOST} (NaN or Inf)` : text;
   page.ramp.end.textContent = number(lost ? null : end);
   const { full, height, width } = data ?? page.data;
   paintHeads(page, shown.chosen);
   const size = full[0] > height ? ` · reduced to ${height} × ${width}` : "";
-  page.detail.textContent = page.menus.words(where) + size;
+  const ground = page.foreseen ? FORESEEN : "the finished picture";
+  const on = where.step === null || !page.has ? "" : ` · on ${ground}`;
+  page.detail.textContent = page.menus.words(where) + size + on;
   read(page);
+}
+
+/** What is seen where no map is. */
+function plain({ has, foreseen }) {
+  return foreseen ? "the picture, as foreseen" : has ? "the picture" : "no picture was given";
 }
 
 /** The map to lay over the picture: of the word pointed at, a pixel's look, the words kept. */
 function shownOn(page) {
   const { choice, data, look } = page, pointed = page.hovered ?? page.focused;
   const chosen = pointed !== null ? [pointed] : look ? [] : page.pinned;
-  if (!chosen.length && !look) return { chosen, text: page.plain, end: topOf(page), where: choice };
+  if (!chosen.length && !look) return { chosen, text: plain(page), end: topOf(page), where: choice };
   if (!chosen.length) {
     const where = { ...choice, head: null, step: look.step };
     const text = "where the framed pixel looks";

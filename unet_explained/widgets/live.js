@@ -12,7 +12,7 @@ function render({ model, el }) {
     word: null, // the index of the word whose map is shown; null: the first noun
     turn: 0,
     pointed: null, // the name of the module of the U that is pointed at
-    act: (question) => ask(question).catch((error) => say(page, error.message, true)),
+    ask, act: (question) => ask(question).catch((error) => say(page, error.message, true)),
   };
   build(page);
   el.append(page.root);

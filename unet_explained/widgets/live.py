@@ -4,7 +4,6 @@ import atexit
 import inspect
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from threading import Event, Thread
 from time import perf_counter
@@ -26,11 +25,10 @@ from .first_word import first_thing
 from .live_frames import Frame, Observer, Seen, film_strip
 from .live_others import TOLD, OthersRun
 from .live_own import OwnRun
+from .live_pace import Pace
+from .umap import UMap, umap
 from .widget import Asked, View
 
-BEHIND = 3  # frames that the page may not have shown yet: while there are more, none is made
-SHARE = 0.025  # of the time since the run's beginning that the view may have cost
-PATIENCE = 1.0  # seconds after which a page that says nothing is taken for gone
 LAST = 10.0  # seconds that runs may take to stop when Python ends
 FEWER = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
 
@@ -52,26 +50,10 @@ def live(pipe: Any, prompt: str, *, steps: int | None = None, seed: int = 0, **o
     return view
 
 
-@dataclass
-class Pace:
-    """Whether a frame may be drawn: so far they cost the run little, and the page keeps up."""
-
-    spent: float = 0.0  # seconds of the run that the view has cost
-    sent: int = 0  # frames
-    sent_at: float = 0.0  # the last of them
-    shown: int | None = None  # frames; None while no page says so
-
-    def allows(self, elapsed: float) -> bool:
-        """elapsed: seconds since the run's beginning."""
-        behind = self.shown is not None and self.sent - self.shown >= BEHIND
-        gone = perf_counter() - self.sent_at > PATIENCE
-        return self.spent < SHARE * elapsed and (gone or not behind)
-
-
 class Live(View):
     """What `live` returns. frames: what was shown of each step that was not dropped."""
 
-    name = "live"
+    name, styles = "live", ("umap",)
     title = Unicode("A run that draws itself").tag(sync=True)
     prompt = Unicode().tag(sync=True)
     seed = Int().tag(sync=True)
@@ -97,6 +79,7 @@ class Live(View):
         self.pace = Pace()
         self.result: Any = None  # the Run, or what the pipeline returned
         self._run: OwnRun | OthersRun | None = None
+        self._mapped: tuple[Any, UMap | None] = None, None  # the last map, and of which result
         self._warned: list[str] = []
         self._error: BaseException | None = None
         self._stop, self._ended, self._thread = Event(), Event(), Thread()
@@ -208,12 +191,28 @@ class Live(View):
             case {"frame": index} if 0 <= index < len(self.frames):
                 frame = self.frames[index]
                 return frame.content | {"index": index}, frame.buffers
+            case {"map": None}:
+                return {"state": self._map.state_of_page()}, []
+            case {"map": asked_of_map}:
+                return self._map.answer(asked_of_map)
             case _:
                 raise Asked("there is no such step yet")
         return {}, []
 
     def baked(self) -> list[dict]:
-        return [{"frame": index} for index in range(len(self.frames))]
+        frames = [{"frame": index} for index in range(len(self.frames))]
+        sources = [{"map": asked} for asked in self._map.baked() if "source" in asked]
+        return [*frames, {"map": None}, *sources]
+
+    @property
+    def _map(self) -> UMap:
+        """The map of the U: of the run once it has ended, before that of the network alone."""
+        of, made = self._mapped
+        if made is None or of is not self.result:
+            result = self.result
+            made = umap(self.pipe) if result is None or not self._run else self._run.map(result)
+            self._mapped = result, made
+        return made
 
     def still(self) -> bytes:
         return film_strip(self.frames, self.words, self.prompt)

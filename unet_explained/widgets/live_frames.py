@@ -147,9 +147,12 @@ def _levels(values: Tensor) -> tuple[np.ndarray, float, list[int]]:
 
 def film_strip(frames: list[Frame], words: list[str], title: str) -> bytes:
     """Previews of up to six steps in a row, and under each the map of the strongest word."""
-    if not frames:
-        figure = Picture(figsize=(6, 0.6))
-        figure.text(0.5, 0.5, "the run has not begun", ha="center", va="center", fontsize=12)
+    if not frames:  # the picture that a notebook keeps is made as its cell ends
+        figure = Picture(figsize=(8, 0.6))
+        text = (
+            "the run had not drawn a step when this was kept: show the view again in a later cell"
+        )
+        figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=11)
         return figure_png(figure)
     places = np.linspace(0, len(frames) - 1, min(6, len(frames)))
     chosen = [frames[round(place)] for place in places]

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from ..numbers import guidance_of, seed_of, steps_of
 from ..recording import Recording
 from ..recording.budget import BudgetError
+from ..recording.identity import ROLES
 from ..recording.pairs import Size
 from ..recording.patterns import uncompiled
 from ..recording.recorded_run import RecordedRun
 from ..recording.watch import Watch
 from ..run.pictures import as_image
-from ..run.preview import preview
+from ..run.preview import latent_rgb_of, preview, rough
 from ..run.record import record
 from ..words import closest
 from .live_frames import (
@@ -31,6 +32,8 @@ from .live_frames import (
     maps_by_word,
     plain,
 )
+from .subjects import pictures_of
+from .umap import UMap, umap
 
 TOLD = "callback_on_step_end"  # what a pipeline calls after each step
 GUIDANCE = "guidance_scale"
@@ -74,6 +77,7 @@ class OthersRun:
         self.pipe, self.seed = _apart(pipe), seed
         self.parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
         self.recording: Recording | None = None
+        self.reading: Reading | None = None
         self.size: Size | None = None  # of the latents, where they are pixels
         self.words: list[str] = []  # known once there was a forward
         self.notes: list[str] = []
@@ -116,7 +120,17 @@ class OthersRun:
 
     def observer(self, names: list[str], layers: Sequence[str]) -> Observer:
         """layers: the cross-attentions whose maps are drawn."""
-        return Reading(self, names, layers)
+        self.reading = Reading(self, names, layers)
+        return self.reading
+
+    def map(self, result: Any) -> UMap:
+        """The map of the U of its first picture."""
+        run, runs = self.run, self.recording.runs if self.recording else ()
+        number = next((n for n, each in enumerate(runs) if each is run), None)
+        if run is None or number is None:
+            return umap(self.pipe)
+        picture = pictures_of(run)[0]
+        return umap(self.recording, image=self.picture(result), run=number, picture=picture)
 
     def picture(self, result: Any) -> Image.Image | None:
         """The first; None for latents."""
@@ -132,10 +146,10 @@ class OthersStep:
 
     def __init__(self, run: OthersRun, index: int, timestep: float, latents: Tensor | None) -> None:
         self.index, self.total, self.timestep = index, run.total, timestep
-        self.latents, self.vae = latents, getattr(run.pipe, "vae", None)
+        self.latents, self.vae, self.run = latents, getattr(run.pipe, "vae", None), run
 
     def beside(self) -> list[Look]:
-        return []  # a callback is told neither
+        return self.run.reading.beside(self.vae) if self.run.reading else []
 
     def look(self) -> Look:
         seen = None if self.latents is None else preview(self.vae, self.latents)
@@ -153,6 +167,31 @@ class Reading(Observer):
     def __init__(self, run: OthersRun, names: list[str], layers: Sequence[str]) -> None:
         super().__init__(uncompiled(run.pipe.unet), names)
         self.run, self.layers = run, layers
+        self.given: Tensor | None = None  # to the network, in its last forward
+        self.said: Tensor | None = None
+
+    def hear(self, name: str, args: tuple, output) -> None:
+        super().hear(name, args, output)
+        if name == "conv_in":
+            self.given = args[0]
+        elif name == "conv_out":
+            self.said = output
+
+    def beside(self, vae: Any) -> list[Look]:
+        """What the network was given and said, where its colours are known, of the row that has the
+        prompt: guidance comes after it."""
+        run, colours = self.run.run, latent_rgb_of(vae) if hasattr(vae, "config") else None
+        if run is None or colours is None:
+            return []
+        step = run.steps[-1]
+        try:
+            row = step.kept[run.row(step, ROLES[0], pictures_of(run)[0])]
+        except (IndexError, ValueError):  # nobody knows which
+            return []
+        seen = {"what it is given": self.given, "what it predicts for the prompt": self.said}
+        found = {text: x[row : row + 1].float() for text, x in seen.items() if x is not None}
+        fits = (x.shape[1] + 1 == len(colours) and x.isfinite().all() for x in found.values())
+        return [(rough(x, colours), text) for (text, x), fit in zip(found.items(), fits) if fit]
 
     def maps(self) -> Tensor:
         """Of the first picture; and tells the run its words, and what there is to say of them."""

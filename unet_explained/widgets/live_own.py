@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
@@ -11,10 +10,9 @@ from ..recording.heatmaps import head_mean
 from ..run.denoise import Pipeline
 from ..run.steps import Run, Step
 from ..run.text import read_prompt
-from ..show.png import thumbnail
 from .live_frames import NO_NUMBERS, Look, Observer, Seen, average_by_word, maps_by_word, plain
-
-SIDE = 256  # of a preview that had to be decoded
+from .subject import foreseen
+from .umap import UMap, umap
 
 
 class OwnRun:
@@ -49,6 +47,10 @@ class OwnRun:
         """layers: the cross-attentions whose maps are drawn."""
         return Listener(self.parts[0], names, layers, self.spans)
 
+    def map(self, result: Run) -> UMap:
+        """The map of the U of it."""
+        return umap(result)
+
     def picture(self, result: Run) -> Image.Image | None:
         """None where there is none, as the latents are not finite."""
         return result.image if result.latents.isfinite().all() else None
@@ -62,11 +64,9 @@ class OwnStep:
         self.index, self.total, self.timestep = step.index, step.total, step.timestep
 
     def look(self) -> Look:
-        if not self.step.denoised.isfinite().all():
-            return plain(self.step.denoised.shape[-2:]), NO_NUMBERS
-        seen = self.step.glimpse()
+        seen = foreseen(self.step.pipeline, self.step.denoised)
         if seen is None:
-            seen = np.asarray(thumbnail(self.step.preview(), SIDE))
+            return plain(self.step.denoised.shape[-2:]), NO_NUMBERS
         return seen, "the picture, as foreseen"
 
     def beside(self) -> list[Look]:

@@ -1,7 +1,8 @@
 // What a step of a live run looks like: the picture so far, a word's map over it, the U at work.
 
 import { bytes, draw, LOST, make } from "./widget.js";
-import { coloured, heat, lay, lostMap, ramp, raster, under } from "./over.js";
+import { openMap } from "./live_map.js";
+import { coloured, heat, lay, lostMap, pixels, ramp, under } from "./over.js";
 
 const SIDE = 288; // canvas pixels of a picture's longer side
 
@@ -14,9 +15,10 @@ export function panels(page) {
   page.beside = make("figure", { class: "ux-live-beside" });
   page.scale = ramp(page.look);
   page.map = smallU(page);
+  const whole = make("button", { type: "button", onclick: () => openMap(page, "") }, "open the map of the U");
   return make("div", { class: "ux-live-stage" },
     page.beside, panel(page.picture, page.pictureName), panel(page.overlay, page.overlayName),
-    panel(page.map, page.scale.element, page.mapName));
+    panel(page.map, page.scale.element, page.mapName, whole));
 }
 
 /** The U, as the map of the U draws it, without its words. */
@@ -31,6 +33,7 @@ function smallU(page) {
     const shape = draw("rect", {
       x, y, width: size.width, height: size.height, rx: 4, stroke: stages[stage][0],
       onpointerenter: () => point(page, name), onpointerleave: () => point(page, null),
+      onclick: () => openMap(page, name),
     });
     page.boxes.set(name, shape);
     map.append(shape);
@@ -54,27 +57,24 @@ function nameU(page) {
   page.map.setAttribute("aria-label", all);
 }
 
-/** Bytes (height, width, 3) as a canvas of that size. */
-function seen(data, [height, width]) {
-  return raster(height, width, (row, column) => {
-    const at = 3 * (row * width + column);
-    return data.subarray(at, at + 3);
-  });
-}
-
 export function paint(page) {
   if (!page.shown) return;
-  const { content, preview, beside } = page.shown, small = seen(preview, content.preview);
+  const { content, preview, beside } = page.shown, small = pixels(preview, content.preview);
   page.beside.hidden = !beside.length;
   page.beside.replaceChildren(...content.beside.flatMap(({ about, size }, i) => {
     const canvas = make("canvas", { role: "img", "aria-label": about });
-    enlarge(shaped(canvas, small), seen(beside[i], size));
+    enlarge(shaped(canvas, small), pixels(beside[i], size));
     return [canvas, make("figcaption", {}, about)];
   }));
   enlarge(shaped(page.picture, small), small);
-  page.pictureName.textContent = `${content.about} at t = ${Math.round(content.timestep)}`;
+  name(page, `${content.about} at t = ${Math.round(content.timestep)}`);
   paintMap(page, small);
   paintU(page);
+}
+
+function name(page, text) {
+  page.pictureName.textContent = text;
+  page.picture.setAttribute("aria-label", text);
 }
 
 function paintU(page) {
@@ -118,7 +118,7 @@ export function finished(page) {
   if (!data || !data.byteLength) return;
   createImageBitmap(new Blob([bytes(data)], { type: "image/png" })).then((image) => {
     enlarge(shaped(page.picture, image), image);
-    page.pictureName.textContent = "the picture, decoded by the VAE";
+    name(page, "the picture, decoded by the VAE");
   });
 }
 

@@ -36,6 +36,14 @@ export function raster(height, width, colour) {
   return canvas;
 }
 
+/** A picture of bytes (height, width, 3) as a canvas. */
+export function pixels(data, [height, width]) {
+  return raster(height, width, (row, column) => {
+    const at = 3 * (row * width + column);
+    return data.subarray(at, at + 3);
+  });
+}
+
 /** A map of bytes times gain, on a canvas: interpolated first, then coloured: no colour is new. */
 export function coloured(map, { height, width }, gain, look) {
   const times = Math.max(1, Math.ceil(FINE / Math.max(height, width)));

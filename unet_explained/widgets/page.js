@@ -1,5 +1,7 @@
 // Stands in for Jupyter's widget model in a page without a kernel: a saved state, saved answers.
 
+import { local } from "./local.js";
+
 const saved = JSON.parse(document.getElementById("saved").textContent);
 const decode = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 const state = Object.fromEntries(
@@ -7,25 +9,14 @@ const state = Object.fromEntries(
 );
 const key = (question) => JSON.stringify(Object.entries(question).sort());
 const answers = new Map(saved.answers.map(([asked, ...answer]) => [key(asked), answer]));
-const listeners = new Map();
-const tell = (event, ...values) => (listeners.get(event) ?? []).forEach((hear) => hear(...values));
 
-const model = {
-  get: (name) => state[name],
-  set(name, value) {
-    state[name] = value;
-    tell(`change:${name}`);
-  },
-  save_changes() {},
-  on: (event, hear) => listeners.set(event, [...(listeners.get(event) ?? []), hear]),
-  off: (event, hear) => listeners.set(event, (listeners.get(event) ?? []).filter((each) => each !== hear)),
-  send({ number, ask }) {
-    const [content, buffers] = answers.get(key(ask)) ?? [];
-    const error = content ? undefined : "This is not in the saved page: open the notebook to see it.";
-    setTimeout(() => tell("msg:custom", { number, content, error }, (buffers ?? []).map(decode)));
-  },
-};
+async function answer(question) {
+  const found = answers.get(key(question));
+  if (!found) throw new Error("This is not in the saved page: open the notebook to see it.");
+  const [content, buffers] = found;
+  return { content, buffers: buffers.map(decode) };
+}
 
 const source = URL.createObjectURL(new Blob([saved.esm], { type: "text/javascript" }));
 const view = (await import(source)).default;
-view.render({ model, el: document.getElementById("view") });
+view.render({ model: local(state, answer), el: document.getElementById("view") });

@@ -4,17 +4,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from ..recording import Recording, Text
 from ..recording.budget import BudgetError, text
 from ..recording.identity import ROLES
 from ..recording.patterns import pick, uncompiled
 from ..recording.recorded_run import RecordedRun
-from ..run.pictures import as_image
-from ..run.steps import Run
+from ..show.png import thumbnail
 
 ROOM = 2 * 10**9  # bytes that a view may keep of one forward that it runs again
+SIDE = 256  # pixels of what was foreseen, where it had to be decoded
 
 
 class Subject:
@@ -22,7 +24,8 @@ class Subject:
 
     A half goes by its rows' role; where nobody said one, by the name that a record reads all by.
     replays: a record of the same forwards that can run them again, and the number of its run; unet:
-    the model to run them on, if theirs is gone.
+    the model to run them on, if theirs is gone. foreseen: of a step the picture that the model
+    foresaw, uint8 (height, width, 3); None where nobody kept it.
     """
 
     def __init__(
@@ -33,8 +36,10 @@ class Subject:
         image: Callable[[], Image.Image | None] = lambda: None,
         replays: tuple[Recording, int] | None = None,
         unet: Any = None,
+        foreseen: Callable[[int], np.ndarray | None] | None = None,
     ) -> None:
         self.recording, self.number, self.picture = recording, number, picture
+        self.foreseen = foreseen
         self.run: RecordedRun = recording.runs[number]
         self._image, self._replays = image, replays or (recording, number)
         self._unet = None if unet is None else uncompiled(unet)
@@ -135,47 +140,10 @@ class Subject:
             ) from error
 
 
-def subject_of(what: Any, recording: Any = None, **chosen: Any) -> Subject | None:
-    """Of a Run, which a recording may know more of, or of a Recording; None for anything else.
-
-    chosen: image, picture, run, unet, for a Recording. TypeError and ValueError for what does not
-    fit.
-    """
-    if isinstance(what, Run):
-        given = [f"{name}=" for name, value in chosen.items() if value is not None]
-        if given:
-            names = ", ".join(given)
-            raise TypeError(f"a Run has its own picture and model: leave {names} out")
-        if recording is None:
-            return Subject(what.recording, 0, image=lambda: what.image)
-        number = _number(what, recording)
-        return Subject(recording, number, None, lambda: what.image, (what.recording, 0))
-    if not isinstance(what, Recording):
+def foreseen(pipe: Pipeline, denoised: Tensor) -> np.ndarray | None:
+    """What a step's clean latents look like: in rough colours, else decoded and small; None where
+    they are not finite."""
+    if not denoised.isfinite().all():
         return None
-    if recording is not None:
-        raise TypeError("expected one recording, got two: pass a Run first, or one recording alone")
-    number = what.number(chosen["run"])
-    image = None if chosen["image"] is None else as_image(chosen["image"])
-    return Subject(what, number, chosen["picture"], lambda: image, unet=chosen["unet"])
-
-
-def _number(run: Run, recording: Any) -> int:
-    """Which of the recorded runs is this one. TypeError and ValueError say what is wrong."""
-    if not isinstance(recording, Recording):
-        raise TypeError(
-            f"expected as recording what record() gives, got {type(recording).__name__}"
-        )
-    if not (recording.options.attention or recording.options.self_attention):
-        raise ValueError("this recording kept no attention: leave it out")
-    origins = [recorded.origin for recorded in recording.runs]
-    origin = run.recording.runs[0].origin
-    if origin not in origins:
-        trouble = "it holds no forward of this run"
-    elif len(recording.runs[origins.index(origin)].steps) != len(run.timesteps):
-        trouble = "it holds some of this run's steps only"
-    else:
-        return origins.index(origin)
-    raise ValueError(
-        f"{trouble}: record the whole of it, `with record(pipe.unet) as rec: run = pipe(...)`, or "
-        "leave the recording out (steps are then replayed)"
-    )
+    rough = pipe.glimpse(denoised)
+    return np.asarray(thumbnail(pipe.decode(denoised), SIDE)) if rough is None else rough

@@ -15,8 +15,9 @@ from ..run.shapes import shape_table
 from ..show.diagram import draw_u
 from ..show.geometry import geometry_of
 from ..words import closest
-from .subject import Subject, subject_of
+from .subject import Subject
 from .subject_maps import WordMaps
+from .subjects import subject_of
 from .umap_modules import hints_of, insides_of, modules_of
 from .umap_pictures import (
     activity_of,

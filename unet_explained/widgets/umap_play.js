@@ -7,14 +7,16 @@ const BEAT = 350; // milliseconds that a module is shown while it plays
 
 /** Play and Pause, one back, one on, and the end of it. */
 export function player(page) {
-  const button = (text, title, onclick) => make("button", { type: "button", title, onclick }, text);
+  const button = (text, title, onclick, more) =>
+    make("button", { type: "button", title, onclick, ...more }, text);
   page.playing = button("Play", "the forward, module by module", () => toggle(page));
   page.where = make("output", { class: "ux-umap-where" });
   page.away = button("clear", "the whole map again", () => go(page, null));
   const by = (step) => () => { halt(page); go(page, (page.at ?? -1) + step); };
   const row = make("div", { class: "ux-row ux-umap-play", role: "group", "aria-label": "one forward" },
-    "one forward", button("‹", "one module back", by(-1)), page.playing,
-    button("›", "one module on", by(1)), page.away, page.where);
+    "one forward", button("‹", "one module back", by(-1), { "aria-label": "one module back" }),
+    page.playing, button("›", "one module on", by(1), { "aria-label": "one module on" }), page.away,
+    page.where);
   page.at = null; // the index in the order of execution of the module that runs
   page.given = new Map(); // by step: of each module an address of a picture of what it gave
   follow(page);

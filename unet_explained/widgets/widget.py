@@ -41,6 +41,7 @@ class View(anywidget.AnyWidget):
     """
 
     name: ClassVar[str]  # of NAME.css and NAME.js
+    styles: ClassVar[tuple[str, ...]] = ()  # of views that open in it
     holds: ClassVar[tuple[str, ...]] = ()  # attributes that keep a run alive: close() lets go
     title = Unicode().tag(sync=True)
     _closed = False
@@ -48,7 +49,7 @@ class View(anywidget.AnyWidget):
     def __init_subclass__(cls, **options: Any) -> None:
         if "name" in vars(cls):  # traitlets make subclasses of their own
             cls._esm = joined(cls.name)
-            cls._css = "\n".join(_style(name) for name in ("widget", cls.name))
+            cls._css = "\n".join(_style(name) for name in ("widget", *cls.styles, cls.name))
         super().__init_subclass__(**options)
 
     def __init__(self, **state: Any) -> None:
@@ -106,7 +107,7 @@ class View(anywidget.AnyWidget):
         Raises OSError, before any work, for a place that cannot be written.
         """
         path = try_file(path)
-        saved = {"esm": self._esm, "state": self._state(), "answers": []}
+        saved = {"esm": self._esm, "state": self.state_of_page(), "answers": []}
         for asked in self.baked():
             content, buffers = self.answer(asked)
             saved["answers"].append([asked, content, [_text(buffer) for buffer in buffers]])
@@ -118,7 +119,7 @@ class View(anywidget.AnyWidget):
         )
         return write_file(path, page.encode())
 
-    def _state(self) -> dict:
+    def state_of_page(self) -> dict:
         """The traits of this package's views alone, bytes as {"bytes": base64}."""
         names = [
             name

@@ -1,0 +1,77 @@
+// The map of the U. Python says what there is and where it stands; this draws and colours it.
+
+import { asking, make } from "./widget.js";
+import { controls, paint } from "./umap_colours.js";
+import { homeOf, set } from "./umap_info.js";
+import { drawMap } from "./umap_map.js";
+import { open, show } from "./umap_panel.js";
+import { follow, halt, player } from "./umap_play.js";
+
+export function render({ model, el }) {
+  const { ask, close } = asking(model);
+  const page = {
+    model, ask, tab: "inside", turn: 0, first: 0,
+    boxes: new Map(), parts: new Map(), skips: [], pins: [], activity: new Map(),
+    drawing: model.get("drawing"), modules: model.get("modules"), timesteps: model.get("timesteps"),
+    answers: model.get("answers"), show: () => show(page),
+  };
+  page.map = drawMap(page);
+  page.legend = make("div", { class: "ux-row ux-umap-legend" });
+  page.info = make("div", { class: "ux-umap-info" });
+  page.details = make("section", { class: "ux-umap-details", "aria-label": "the chosen module" });
+  const side = make("div", { class: "ux-umap-side" }, page.info, page.details);
+  page.root = make(
+    "section", {
+      class: "ux ux-umap", "aria-label": `the map of the U: ${model.get("title")}`, onkeydown: (event) => pressed(page, event),
+    },
+    make("div", { class: "ux-umap-title" },
+      make("strong", {}, model.get("title")), ` ${model.get("given")}`),
+    controls(page), player(page), page.legend, make("div", { class: "ux-umap-body" }, page.map, side),
+  );
+  const heard = {
+    "change:selected": () => { page.first = 0; open(page); },
+    "change:colour": () => paint(page),
+    "change:step": () => stepped(page),
+  };
+  for (const [event, hear] of Object.entries(heard)) model.on(event, hear);
+  el.append(page.root);
+  paint(page);
+  open(page);
+  return () => {
+    page.gone = true;
+    halt(page);
+    clearTimeout(page.timer);
+    for (const [event, hear] of Object.entries(heard)) model.off(event, hear);
+    close();
+  };
+}
+
+function stepped(page) {
+  paint(page);
+  if (page.at !== null) follow(page);
+  clearTimeout(page.timer);
+  // A slider under way passes many steps; each picture costs a forward of the model.
+  const follows = ["feature maps", "attention"].includes(page.tab);
+  if (follows) page.timer = setTimeout(() => show(page), 150);
+}
+
+function pressed(page, event) {
+  const { key } = event;
+  const name = document.activeElement?.dataset?.name ?? event.target.dataset?.name;
+  if (key === "Escape" && page.model.get("selected")) {
+    const home = homeOf(page, page.model.get("selected"));
+    set(page, "selected", "");
+    focus(page, home);
+  } else if (key.startsWith("Arrow") && page.map.contains(event.target)) {
+    const forward = key === "ArrowRight" || key === "ArrowDown";
+    const at = page.order.indexOf(name) + (forward ? 1 : -1);
+    if (at >= 0 && at < page.order.length) focus(page, page.order[at]);
+  } else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+function focus(page, name) {
+  for (const [other, group] of page.parts) group.setAttribute("tabindex", other === name ? 0 : -1);
+  page.parts.get(name)?.focus();
+}
