@@ -13,6 +13,7 @@ from ..recording.budget import BudgetError, text
 from ..recording.identity import ROLES
 from ..recording.patterns import pick, uncompiled
 from ..recording.recorded_run import RecordedRun
+from ..run.denoise import Pipeline
 from ..show.png import thumbnail
 
 ROOM = 2 * 10**9  # bytes that a view may keep of one forward that it runs again
