@@ -8,6 +8,7 @@ import re
 import shutil
 import warnings
 from contextlib import suppress
+from html import escape
 
 import hostile
 import hostile_pages as pages
@@ -85,7 +86,8 @@ def test_a_table_holds_names_of_modules_and_classes_as_text(kind, unet, inputs):
         unet(*inputs)
     html = recording.shapes._repr_html_()
     expect_text(text, html)
-    assert Elements(html).text.count(text) == 2
+    assert Elements(html).text.count(text) == 1
+    assert f'title="{escape(f"conv_act.{text}: {text}")}"' in html
 
 
 @pytest.mark.parametrize("kind", ["script", "image", "single quote"])

@@ -76,3 +76,15 @@ def test_a_mask_and_a_slip_that_sizes_forbid_are_no_error():
     assert not check(lambda x, *_: x, module, *inputs, mask)
     told = check(lambda x, context, _: module(x, context), module, *inputs, mask)
     assert "slip" not in told.hint
+
+
+def test_a_network_without_a_part_is_tried_without_its_slips():
+    plain = dict(down_block_types=["DownBlock2D"] * 2, up_block_types=["UpBlock2D"] * 2)
+    config = OPTIONS | plain | dict(mid_block_type=None)
+    unet = ours_of(config, reference_of(config)).requires_grad_(False)
+    told = check(lambda **given: unet(**given).sample.sin(), unet, **inputs_of(config))
+    assert not told
+    assert "slip" not in told.hint
+    with trapped(unet, "skip first"):
+        answer = unet(**WHOLE)
+    assert "“skip first”" in check(lambda **_: answer, unet, **WHOLE).hint
