@@ -69,14 +69,15 @@ class Panels:
         """Words over a panel, in its middle or from its left edge. style: as for Axes.text."""
         left, right, _, upper = self.places[index]
         x = left if at == "left" else (left + right) / 2
-        style = dict(ha=at, va="bottom") | style
-        self.axis.text(x, upper - 0.05, shown(text), parse_math=False, **style)
+        self.axis.text(x, upper - 0.05, shown(text), ha=at, va="bottom", parse_math=False, **style)
 
     def remark(self, index: int, text: str) -> None:
         """Words under a panel, small and grey."""
         left, right, lower, _ = self.places[index]
-        style = dict(ha="center", va="top", fontsize=8, color="0.35", parse_math=False)
-        self.axis.text((left + right) / 2, lower + 0.03, shown(text), **style)
+        middle = (left + right) / 2, lower + 0.03
+        self.axis.text(
+            *middle, shown(text), ha="center", va="top", fontsize=8, color="0.35", parse_math=False
+        )
 
     def picture(self, index: int, image: np.ndarray) -> None:
         """uint8 (height, width, 3)."""
@@ -114,15 +115,15 @@ class Panels:
     def divide(self, index: int, rows: int, columns: int, colour: str, width: float) -> None:
         """Into rows and columns, by lines of that colour and width in points."""
         left, right, lower, upper = self.places[index]
-        style = dict(colors=colour, linewidth=width)
-        self.axis.hlines(np.linspace(upper, lower, rows + 1)[1:-1], left, right, **style)
-        self.axis.vlines(np.linspace(left, right, columns + 1)[1:-1], upper, lower, **style)
+        across, down = np.linspace(upper, lower, rows + 1), np.linspace(left, right, columns + 1)
+        self.axis.hlines(across[1:-1], left, right, colour, linewidth=width)
+        self.axis.vlines(down[1:-1], upper, lower, colour, linewidth=width)
 
     def arrow(self, index: int) -> None:
         """After a panel: what stands in the next one comes of it."""
         _, right, lower, upper = self.places[index]
-        style = dict(ha="center", va="center", fontsize=16)
-        self.axis.text(right + self._gap / 2, (upper + lower) / 2, "›", **style)
+        middle = right + self._gap / 2, (upper + lower) / 2
+        self.axis.text(*middle, "›", ha="center", va="center", fontsize=16)
 
     def colour_bar(self, drawn: ScalarMappable, label: str = "") -> None:
         """In the room beside."""
