@@ -124,11 +124,13 @@ def test_a_page_of_a_diffusers_pipeline_has_its_pictures_proportions(chromium, t
     status = browser.page.get_by_role("status")
     expect(status).to_have_text("finished: step 3 of 3")
     proportions = "all => all.map(canvas => canvas.width / canvas.height)"
-    assert browser.page.locator("canvas").evaluate_all(proportions) == [1.5, 1.5]
-    expect(browser.page.locator("figcaption").first).to_have_text("the picture, decoded by the VAE")
+    assert browser.page.locator("canvas").evaluate_all(proportions) == [1.5] * 4
+    picture = browser.page.locator(".ux-live-panel figcaption").first
+    expect(picture).to_have_text("the picture, decoded by the VAE")
+    expect(browser.page.get_by_text("what it predicts for the prompt")).to_be_visible()
     browser.page.get_by_label("look back").press("Home")
     caption = re.compile(r"the picture so far, noise and all, at t = \d+")
-    expect(browser.page.locator("figcaption").first).to_have_text(caption)
+    expect(picture).to_have_text(caption)
     browser.page.get_by_role("button", name="blue").click()
     expect(browser.page.get_by_text("where pixels look at “blue”")).to_be_visible()
     assert browser.errors == []

@@ -162,11 +162,15 @@ class Explorer(View):
         return {"kept": step}, []
 
     def _foreseen(self, step: int) -> tuple[dict, list[bytes]]:
-        look, steps = self._subject.foreseen, range(len(self._subject.timesteps))
-        seen = look(pick(steps, step, "step")) if look else None
+        seen = self._looks(pick(range(len(self._subject.timesteps)), step, "step"))
         if seen is None:
             raise Asked("the picture as it was at this step is not known")
         return {"size": list(seen.shape[:2])}, [seen.tobytes()]
+
+    def _looks(self, step: int | None) -> np.ndarray | None:
+        """The picture as it was foreseen at a step; None where nobody knows."""
+        look = self._subject.foreseen
+        return look(step) if look and step is not None else None
 
     def _turn(self, chosen: int) -> tuple[dict, list[bytes]]:
         state = self._turned(pick(range(len(self._subjects)), chosen, "subject"))
@@ -206,8 +210,8 @@ class Explorer(View):
             for which in (None, *self._subject.rows[each])
             if not source.missing(None, which, each)
         ]
-        steps = [asked["maps"]["step"] for asked in worth if self.about["foreseen"]]
-        worth += [{"picture": at} for at in dict.fromkeys(steps) if at is not None]
+        steps = dict.fromkeys(asked["maps"]["step"] for asked in worth)
+        worth += [{"picture": at} for at in steps if self._looks(at) is not None]
         places = [*(mean["name"] for mean in self.about["means"]), *source.layers]
         worth += [{"maps": choice(layer, step=step, half=half)} for layer in places]
         if source.missing(0, step, half):

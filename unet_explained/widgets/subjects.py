@@ -1,5 +1,6 @@
 """Which pictures of which runs a view can be of: of a Run, or of all that a Recording holds."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ..recording import Recording
 from ..recording.identity import ROLES
-from ..recording.kept import RecordedRun
+from ..recording.recorded_run import RecordedRun
 from ..run.denoise import Run
 from ..run.pictures import as_image
 from .subject import Subject, foreseen
@@ -63,7 +64,7 @@ def subjects_of(
     """
     if not isinstance(what, Recording) or recording is not None:
         one = subject_of(what, recording, image=image, picture=picture, run=run, unet=unet)
-        return one and ([one], 0)
+        return ([one], 0) if one else None
     number = what.number(0 if run is None and what.runs else run)
     chosen = number, pictures_of(what.runs[number])[0] if picture is None else picture
     Subject(what, *chosen)  # it is there
@@ -81,7 +82,7 @@ def subjects_of(
                 "by picture= or run= of which it is"
             )
         images = {} if image is None else {chosen: as_image(image)}
-    subjects = [Subject(what, *p, lambda p=p: images.get(p), unet=unet) for p in places]
+    subjects = [Subject(what, *p, partial(images.get, p), unet=unet) for p in places]
     return subjects, places.index(chosen)
 
 
@@ -89,7 +90,7 @@ def pictures_of(run: RecordedRun) -> list[int | None]:
     """The numbers of a run's pictures, as Subject takes them: None where there is only one."""
     batches = [[r for r in step.batch if r.role in (None, ROLES[0])] for step in run.steps]
     numbers = sorted({row.picture for rows in batches for row in rows if row.picture is not None})
-    found = numbers or [*range(max(map(len, batches), default=0))]
+    found: list[int | None] = [*numbers] or [*range(max(map(len, batches), default=0))]
     return found if len(found) > 1 else [None]
 
 
