@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "unet_explained"
 ORDER = (
     "version", "extras", "plain", "streams", "json_file", "writing", "words", "numbers", "model",
-    "diffusion", "recording", "run", "bundled", "show", "widgets", "lessons", "__main__",
+    "diffusion", "recording", "run", "bundled", "show", "widgets", "page", "lessons",
+    "__main__",
 )  # fmt: skip
 # from_pretrained stands in the model, as in the reference, and loads inside the function.
 EXCEPTION = ("model/unet.py", "run")

@@ -106,7 +106,7 @@ class View(anywidget.AnyWidget):
         Raises OSError, before any work, for a place that cannot be written.
         """
         path = try_file(path)
-        saved = {"esm": self._esm, "state": self._state(), "answers": []}
+        saved = {"esm": self._esm, "state": self.state(), "answers": []}
         for asked in self.baked():
             content, buffers = self.answer(asked)
             saved["answers"].append([asked, content, [_text(buffer) for buffer in buffers]])
@@ -118,8 +118,8 @@ class View(anywidget.AnyWidget):
         )
         return write_file(path, page.encode())
 
-    def _state(self) -> dict:
-        """The traits of this package's views alone, bytes as {"bytes": base64}."""
+    def state(self) -> dict:
+        """For a page: the traits of this package's views alone, bytes as {"bytes": base64}."""
         names = [
             name
             for name, trait in self.traits(sync=True).items()
