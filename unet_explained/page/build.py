@@ -29,19 +29,24 @@ def build(path: str | Path, told=lambda words: None) -> Path:
     """
     need("onnx", "onnxscript", extra="page")
     need("anywidget", "matplotlib")
-    path = Path(path).expanduser()
-    alone = path.suffix.lower() in (".html", ".htm")
-    path = try_file(path, SIZE) if alone else try_folder(path, least=SIZE)
+    path = try_file(path, SIZE) if _is_file(path) else try_folder(path, least=SIZE)
     find_runtime()
     told("running the model once ...")
-    pipe = load(device="cpu", dtype="float32")
-    page, parts = made(pipe, told)
-    if alone:
+    return write(path, *made(load(device="cpu", dtype="float32"), told))
+
+
+def _is_file(path: str | Path) -> bool:
+    return Path(path).suffix.lower() in (".html", ".htm")
+
+
+def write(path: Path, page: dict[str, Any], parts: dict[str, bytes]) -> Path:
+    """What made() gives, as one file, or as a folder."""
+    if _is_file(path):
         return write_file(path, _document(page, parts, None).encode())
+    files = {name: f"{name}.bin" for name in parts}
     with written_folder(path) as new:
         for name, part in parts.items():
-            (new / f"{name}.bin").write_bytes(part)
-        files = {name: f"{name}.bin" for name in parts}
+            (new / files[name]).write_bytes(part)
         (new / "index.html").write_text(_document(page, parts, files), encoding="utf-8")
         (new / "isolated.js").write_text(_script("isolated"), encoding="utf-8")
     return path

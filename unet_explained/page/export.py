@@ -28,12 +28,18 @@ LEAST = 1024  # numbers of a weight that is worth a cast
 class Sight:
     """What one forward of an OpenUNet is asked, and what its modules saw, by their names."""
 
+    columns: Tensor  # (batch, token, column): 1 where a token is of a column's word
+    place: Tensor  # (2,): a pixel, as shares of height and width
+
     def __init__(self) -> None:
-        self.columns: Tensor | None = None  # (batch, token, column): which token is of which word
-        self.place: Tensor | None = None  # (2,): a pixel, as shares of height and width
         self.active: dict[str, Tensor] = {}
         self.maps: dict[str, Tensor] = {}
         self.looks: dict[str, Tensor] = {}
+
+    def forget(self) -> None:
+        """A trace leaves nothing behind."""
+        vars(self).clear()
+        self.__init__()  # type: ignore[misc]
 
     def hear(self, name: str, module: nn.Module) -> None:
         def heard(module, args, output) -> None:
@@ -108,7 +114,7 @@ class OpenUNet(nn.Module):
         active = torch.stack([sight.active[name] for name in self.parts])
         maps = [sight.maps[name] for name in self.crosses]
         looks = [sight.looks[name] for name in self.selves]
-        sight.__init__()  # type: ignore[misc]  # a trace leaves nothing behind
+        sight.forget()
         return prediction, active, *maps, *looks
 
     @property
@@ -146,7 +152,7 @@ def exported(pipe: Pipeline, parts: list[str]) -> dict[str, bytes]:
     Weights that float16 holds exactly are stored as such. Two exports are equal, byte for byte.
     """
     opened = OpenUNet(pipe.unet, parts).eval()
-    tokens, (side, width) = pipe.tokenizer.model_max_length, _sizes(pipe)
+    tokens, (side, width) = pipe.tokenizer.model_max_length, sizes_of(pipe)
     latents = torch.zeros(2, pipe.vae.config.latent_channels, side, side)
     context = torch.zeros(2, tokens, width)
     columns = torch.zeros(2, tokens, 3)
@@ -163,9 +169,10 @@ def exported(pipe: Pipeline, parts: list[str]) -> dict[str, bytes]:
     }
 
 
-def _sizes(pipe: Pipeline) -> tuple[int, int]:
+def sizes_of(pipe: Pipeline) -> tuple[int, int]:
     """The latents' side, and the width of a token's embedding."""
-    return pipe.unet.config.sample_size, pipe.text_encoder.config.hidden_size
+    side, encoder = pipe.unet.config.sample_size, pipe.text_encoder.config
+    return side, encoder.hidden_size  # type: ignore[return-value,union-attr]
 
 
 @torch.no_grad()
@@ -177,6 +184,7 @@ def _onnx(
             module, given, input_names=names, output_names=outputs, opset_version=OPSET,
             dynamic_shapes=shapes, dynamo=True, verbose=False,
         )  # fmt: skip
+    assert program is not None  # it is with dynamo=True
     return smaller(program.model_proto)
 
 

@@ -9,6 +9,7 @@ from ..run.denoise import Pipeline
 from ..widgets.explorer_page import HINTS
 from ..widgets.first_word import LINKS
 from ..widgets.live import drawn
+from .export import sizes_of
 
 
 def facts_of(pipe: Pipeline, saved: dict[str, Any]) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def facts_of(pipe: Pipeline, saved: dict[str, Any]) -> dict[str, Any]:
     _expect_loop(pipe)
     assert pipe.latent_rgb is not None  # the bundled model has them
     assert pipe.palette is not None
-    side, width = pipe.unet.config.sample_size, pipe.text_encoder.config.hidden_size
+    side, width = sizes_of(pipe)
     drawing, layers = drawn(pipe.unet.config)
     return {
         "tokenizer": tokenizer_of(pipe.tokenizer),

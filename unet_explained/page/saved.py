@@ -8,7 +8,7 @@ from ..show.png import image_png
 from ..widgets.explorer import Explorer, explore
 from ..widgets.first_word import first_thing
 from ..widgets.live import Live
-from ..widgets.live_frames import Frame
+from ..widgets.live_frames import Frame, Seen
 from ..widgets.live_own import OwnRun, OwnStep
 
 
@@ -40,8 +40,8 @@ def saved_run(pipe: Pipeline, prompt: str, seed: int) -> tuple[dict, bytes]:
         own = OwnRun(pipe, prompt, seed=seed)
         with own.observer([box["name"] for box in view.drawing["boxes"]], view.layers) as observer:
 
-            def told(step: OwnStep) -> None:
-                steps.append(step)
+            def told(step: Seen) -> None:
+                steps.append(step)  # type: ignore[arg-type]  # an OwnRun's are its own
                 frames.append(observer.frame(step, left=0.0))
 
             run = own(told)
