@@ -1,5 +1,6 @@
 """What a page shows before anything is loaded: a run, its steps, its words' maps."""
 
+from base64 import b64encode
 from typing import Any
 
 from ..run.denoise import Pipeline, Run
@@ -29,28 +30,30 @@ class Pool:
         return b"".join(self._parts)
 
 
-def saved_run(pipe: Pipeline, prompt: str, seed: int) -> tuple[dict, bytes]:
+def saved_run(
+    pipe: Pipeline, prompt: str, seed: int, steps: int | None = None
+) -> tuple[dict, bytes]:
     """JSON for the page, and the pool of bytes that it speaks of.
 
     The views' states as they are once a run is finished, each step's frame, what the explorer is
-    asked first, and the latents of each step, which run it again.
+    asked first, and the latents of each step, which run it again. steps None: the pipeline's own.
     """
-    view, steps, frames = Live(pipe, None, {}), list[OwnStep](), list[Frame]()
+    view, seen, frames = Live(pipe, None, {}), list[OwnStep](), list[Frame]()
     with record(pipe.unet, attention="heads", halves="both") as recording:
-        own = OwnRun(pipe, prompt, seed=seed)
+        own = OwnRun(pipe, prompt, seed=seed, steps=steps)
         with own.observer([box["name"] for box in view.drawing["boxes"]], view.layers) as observer:
 
             def told(step: Seen) -> None:
-                steps.append(step)  # type: ignore[arg-type]  # an OwnRun's are its own
+                seen.append(step)  # type: ignore[arg-type]  # an OwnRun's are its own
                 frames.append(observer.frame(step, left=0.0))
 
             run = own(told)
     pool = Pool()
     explorer = explore(run, recording)
     return {
-        "run": _about(run, steps, pool),
+        "run": _about(run, seen, pool),
         "live": _live(view, run, own, frames),
-        "frames": [_frame(frame, number, pool) for number, frame in enumerate(frames)],
+        "frames": _frames(frames, pool),
         "explorer": _explorer(explorer, pool),
     }, pool.content
 
@@ -76,9 +79,14 @@ def _live(view: Live, run: Run, own: OwnRun, frames: list[Frame]) -> dict[str, A
     return {"esm": view._esm, "state": view.state()}
 
 
-def _frame(frame: Frame, number: int, pool: Pool) -> dict[str, Any]:
-    buffers = [pool.keep(buffer) for buffer in frame.buffers]
-    return {"content": frame.content | {"index": number}, "buffers": buffers}
+def _frames(frames: list[Frame], pool: Pool) -> list[dict[str, Any]]:
+    """The last is there at first sight, before anything is unpacked."""
+    places = [[pool.keep(buffer) for buffer in frame.buffers] for frame in frames[:-1]]
+    last = [b64encode(buffer).decode() for buffer in frames[-1].buffers]
+    return [
+        {"content": frame.content | {"index": number}, "buffers": buffers}
+        for number, (frame, buffers) in enumerate(zip(frames, [*places, last], strict=True))
+    ]
 
 
 def _explorer(view: Explorer, pool: Pool) -> dict[str, Any]:

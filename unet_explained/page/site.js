@@ -1,6 +1,6 @@
 // The page: a run that draws itself, and which pixels look at which word, on an engine of its own.
 
-import { standIn, scriptOf } from "../widgets/stand_in.js";
+import { decode, scriptOf, standIn } from "../widgets/stand_in.js";
 import { answering, exploredState } from "./about.js";
 import { forward } from "./denoise.js";
 import { inflated, started, threads, whyNot } from "./engine.js";
@@ -41,7 +41,9 @@ const engine = once(async () => {
   }
 });
 const unpacked = once(() => parsed.then(() => inflated(kept.chunks())));
-const pool = async ([start, length]) => new Uint8Array(await unpacked(), start, length);
+/** The bytes of a place in what is unpacked; of the first sight they are there as text. */
+const pool = async (place) =>
+  (typeof place === "string" ? decode(place) : new Uint8Array(await unpacked(), ...place));
 
 function tell(words) {
   at("engine").textContent = words;
