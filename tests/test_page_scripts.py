@@ -169,14 +169,15 @@ def test_a_step_is_the_schedulers(pipe, computed, steps):
     pipe.scheduler.set_timesteps(steps)
     latents, prediction = torch.randn(2, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     alphas = pipe.scheduler.alphas_cumprod.tolist()
-    for timestep in pipe.scheduler.timesteps:
+    given = torch.stack([latents, prediction]).flatten(1).tolist()
+    made = computed(
+        "ddim",
+        "given.times.map((time) => it.advance(...given.both.map((each) => Float32Array.from(each)),"
+        " time, given.steps, given.alphas)).map(({ latents, clean }) => [[...latents], [...clean]])",
+        {"both": given, "times": pipe.scheduler.timesteps.tolist(), "steps": steps, "alphas": alphas},
+    )  # fmt: skip
+    for timestep, found in zip(pipe.scheduler.timesteps, made, strict=True):
         expected = advance(pipe.scheduler, prediction, timestep, latents, None)
-        found = computed(
-            "ddim",
-            "(({ latents, clean }) => [[...latents], [...clean]])(it.advance("
-            "Float32Array.from(given[0]), Float32Array.from(given[1]), ...given.slice(2)))",
-            [*torch.stack([latents, prediction]).flatten(1).tolist(), int(timestep), steps, alphas],
-        )  # fmt: skip
         for values, wanted in zip(found, expected, strict=True):
             torch.testing.assert_close(torch.tensor(values), wanted.flatten(), rtol=0, atol=2e-6)
 

@@ -3,7 +3,7 @@
 import { ROLES } from "./denoise.js";
 import { lookOf } from "./maps.js";
 
-/** An explorer's state for a finished run, {batch, forwards, picture}; before(name): another run's. */
+/** An explorer's state for a run, {batch, forwards, picture}; before(name): of another run. */
 export async function exploredState(run, maps, facts, before) {
   const choice = { layer: "*", head: null, step: null, half: ROLES[0] };
   const { content, buffers } = await maps.maps(choice);
@@ -32,10 +32,9 @@ export function answering(run, facts, maps, again) {
 }
 
 function aboutOf(run, facts, about, choice) {
-  const { rows } = run.batch, halves = ROLES.filter((role) => rows.some((row) => row.role === role));
-  const texts = halves.map((half) => {
-    const row = rows.find(({ role }) => role === half);
-    const told = row.text.text ? (half === ROLES[0] ? "told the prompt" : `told “${row.text.text}”`) : "told nothing";
+  const { rows } = run.batch;
+  const texts = ROLES.flatMap((half) => rows.filter(({ role }) => role === half)).map((row) => {
+    const half = row.role, told = row.text.text ? "told the prompt" : "told nothing";
     const words = row.columns.filter(({ kind }) => kind === "word").map(({ text }) => text);
     return [half, {
       label: `${half}: ${told}`, prompt: row.text.text, words: wordsOf(row, facts.hints),

@@ -5,15 +5,18 @@ const NUMBERS = "two three four five six seven eight nine ten twelve many severa
 
 /** Throws, saying what came and what was expected. */
 export function check({ prompt, seed, steps, guidance }) {
-  if (/[\ud800-\udfff]/u.test(prompt)) throw new Error("prompt: it holds half of a character, which is no text");
+  if (/[\ud800-\udfff]/u.test(prompt))
+    throw new Error("prompt: it holds half of a character, which is no text");
   const whole = (name, value, least) => {
     if (!Number.isInteger(value) || value < least || value > MOST[name])
-      throw new Error(`${name}: expected a whole number from ${least} to ${MOST[name]}, got ${value}`);
+      throw new Error(
+        `${name}: expected a whole number from ${least} to ${MOST[name]}, got ${value}`);
   };
   whole("steps", steps, 1);
   whole("seed", seed, -MOST.seed);
   if (!(guidance >= 0 && guidance <= MOST.guidance))
-    throw new Error(`guidance: expected a number from 0 to ${MOST.guidance}, got ${guidance}; 1 is without guidance`);
+    throw new Error(
+      `guidance: expected a number from 0 to ${MOST.guidance}, got ${guidance}; 1 is none`);
 }
 
 /** In a sentence each: what is cut off, and words that this model was not shown: run/palette.py. */
@@ -21,7 +24,8 @@ export function notesOf({ words: spans, cutOff }, palette) {
   const words = spans.map(({ text }) => text.toLowerCase()), notes = [];
   const known = new Set(Object.values(palette).flat().flatMap((phrase) => phrase.split(" ")));
   const list = (group) => palette[group].join(", ");
-  if (cutOff.length) notes.push(`the prompt is too long: ${cutOff.length} words at its end change nothing`);
+  if (cutOff.length)
+    notes.push(`the prompt is too long: ${cutOff.length} words at its end change nothing`);
   for (const word of new Set(words)) {
     if (/^\p{Nd}+$/u.test(word) || (NUMBERS.includes(word) && !known.has(word)))
       notes.push(`'${word}': this model was never shown a number; name each thing`);

@@ -1,6 +1,7 @@
 """A page on which the bundled model runs: one file, or a folder for any static host."""
 
 import gzip
+import re
 from base64 import b85encode
 from html import escape
 from pathlib import Path
@@ -89,9 +90,7 @@ def _document(page: dict, parts: dict[str, bytes], files: dict[str, str] | None)
             for name, part in inside.items()
         ),
     }
-    for name, text in fields.items():
-        template = template.replace("{{" + name + "}}", text, 1)
-    return template
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: fields[found[1]], template)
 
 
 def as_text(part: bytes) -> str:

@@ -2,9 +2,9 @@
 
 const LEVELS = 1000; // timesteps of the training
 
-/** The timesteps of a run, from the last ("trailing"), by numpy's arange and its rounding to even. */
+/** The timesteps of a run, from the last ("trailing"): numpy's arange, and its rounding to even. */
 export function timesteps(steps) {
-  const ratio = LEVELS / steps, stride = LEVELS - ratio - LEVELS; // not simply -ratio: so does numpy
+  const ratio = LEVELS / steps, stride = LEVELS - ratio - LEVELS; // numpy's, not simply -ratio
   const length = Math.ceil(LEVELS / ratio); // of some numbers (61) one more, which ends at -1
   return Array.from({ length }, (_, i) => toEven(LEVELS + i * stride) - 1);
 }

@@ -6,14 +6,14 @@ import { advance, guided, timesteps } from "./ddim.js";
 export const ROLES = ["conditional", "unconditional"];
 const CORNER = { type: "float32", data: new Float32Array(2), dims: [2] };
 
-/** What a run is of, read: rows are the texts of the batch, each with its role and its embedding. */
+/** What a run is of, read: rows, the texts of the batch, each with its role and embedding. */
 export async function prepared(engine, facts, prompt, empty, { guidance }) {
   const roles = guidance > 1 ? [...ROLES].reverse() : ROLES.slice(0, 1);
   const rows = [];
   for (const role of roles) {
     const text = role === ROLES[0] ? prompt : empty, { ids } = text;
-    const data = BigInt64Array.from(ids, BigInt);
-    const { context } = await engine.run("text", { ids: { type: "int64", data, dims: [1, ids.length] } });
+    const tensor = { type: "int64", data: BigInt64Array.from(ids, BigInt), dims: [1, ids.length] };
+    const { context } = await engine.run("text", { ids: tensor });
     rows.push({ role, text, columns: columnsOf(text, ids.length), context: context.data });
   }
   return { rows, tokens: facts.tokens, width: facts.width, latents: facts.latents };
@@ -31,7 +31,8 @@ export function columnsOf(text, count) {
 }
 
 /** A forward on some rows, with all that the network shows. place: a pixel, as shares. */
-export async function forward(engine, { rows, tokens, width, latents }, sample, timestep, place = null) {
+export async function forward(engine, batch, sample, timestep, place = null) {
+  const { rows, tokens, width, latents } = batch;
   const count = rows.length, most = Math.max(...rows.map(({ columns }) => columns.length));
   const columns = new Float32Array(count * tokens * most);
   rows.forEach((row, i) => row.columns.forEach((column, j) => {

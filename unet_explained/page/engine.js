@@ -16,18 +16,23 @@ export function threads() {
   return globalThis.crossOriginIsolated ? Math.max(1, navigator.hardwareConcurrency >> 1) : 1;
 }
 
-/** The engine, started: told(words) hears how far it is. Rejects with what went wrong. */
+/** The engine, started; told(words) hears how far it is. Rejects with what went wrong. */
 export async function started(parts, worker, told) {
   const unpacked = await unpack(parts, told);
   const began = performance.now();
-  const tick = () => told(`starting the model: ${Math.round((performance.now() - began) / 1000)} s`);
+  const seconds = () => Math.round((performance.now() - began) / 1000);
+  const tick = () => told(`starting the model: ${seconds()} s`);
   const timer = setInterval(tick, 1000);
   tick();
   const port = portOf(worker);
   try {
-    const [script, glue] = ["ort", "glue"].map((name) => new TextDecoder().decode(unpacked[name]));
+    const text = (name) => new TextDecoder().decode(unpacked[name]);
+    const [script, glue] = ["ort", "glue"].map(text);
     await port.ask("start", { script, glue, binary: unpacked.wasm, threads: threads() });
-    for (const name of NETWORKS) await port.ask("open", { name, network: unpacked[name] }, [unpacked[name]]);
+    for (const name of NETWORKS) {
+      const network = unpacked[name];
+      await port.ask("open", { name, network }, [network]);
+    }
   } catch (error) {
     port.close();
     throw error;
@@ -45,7 +50,8 @@ async function unpack(parts, told) {
     done += chunk.length;
     told(`unpacking the model: ${(done / MEGA).toFixed(1)} of ${(all / MEGA).toFixed(1)} MB`);
   };
-  for (const [name, { chunks }] of Object.entries(parts)) found[name] = await inflated(chunks(), count);
+  for (const [name, { chunks }] of Object.entries(parts))
+    found[name] = await inflated(chunks(), count);
   return found;
 }
 
@@ -77,7 +83,7 @@ function portOf(source) {
     if (error) reject?.(new Error(error));
     else resolve?.(result);
   };
-  worker.onerror = (event) => fail(new Error(event.message || "the worker was not allowed to start"));
+  worker.onerror = ({ message }) => fail(new Error(message || "its worker was not allowed"));
   const ask = (task, given, moved = []) =>
     new Promise((resolve, reject) => {
       waiting.set(++count, { resolve, reject });

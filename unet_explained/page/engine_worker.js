@@ -1,5 +1,5 @@
-// Runs the networks away from the page's thread, which a forward would block. A classic worker: from
-// disk browsers start no module worker, but let a classic one import a module made inside it.
+// Runs the networks away from the page's thread, which a forward would block. A classic worker:
+// from disk browsers start no module worker, but let a classic one import a module made inside it.
 
 let runtime;
 const sessions = new Map();
@@ -24,7 +24,8 @@ const tasks = {
     const given = Object.entries(feeds).map(([key, { type, data, dims }]) =>
       [key, new runtime.Tensor(type, data, dims)]);
     const found = await sessions.get(name).run(Object.fromEntries(given));
-    return Object.fromEntries(Object.entries(found).map(([key, { data, dims }]) => [key, { data, dims }]));
+    const plain = Object.entries(found).map(([key, { data, dims }]) => [key, { data, dims }]);
+    return Object.fromEntries(plain);
   },
 };
 

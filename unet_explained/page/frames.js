@@ -34,9 +34,10 @@ function mapsOf(seen, rows, { layers, drawn }) {
 /** As bytes of the largest finite number, that number, and which are not finite. */
 function levels(rows) {
   const lost = [...rows.keys()].filter((i) => !rows[i].every(Number.isFinite));
-  const whole = rows.map((row) => Array.from(row, (value) => (Number.isFinite(value) ? value : 0)));
-  const top = whole.reduce((most, row) => row.reduce((one, other) => Math.max(one, other), most), 0);
-  const data = Uint8Array.from(whole.flat(), (value) => Math.round((value / (top || 1)) * 255));
+  const finite = (value) => (Number.isFinite(value) ? value : 0);
+  const whole = rows.map((row) => Array.from(row, finite));
+  const all = whole.flat(), top = all.reduce((one, other) => Math.max(one, other), 0);
+  const data = Uint8Array.from(all, (value) => Math.round((value / (top || 1)) * 255));
   return { data, top, lost };
 }
 
@@ -46,7 +47,8 @@ function rough(values, rgb) {
   const data = new Uint8ClampedArray(3 * pixels);
   for (let pixel = 0; pixel < pixels; pixel++)
     for (let colour = 0; colour < 3; colour++) {
-      const value = factors.reduce((sum, row, i) => sum + row[colour] * values[i * pixels + pixel], zero[colour]);
+      const parts = factors.map((row, i) => row[colour] * values[i * pixels + pixel]);
+      const value = parts.reduce((sum, part) => sum + part, zero[colour]);
       data[3 * pixel + colour] = (Number.isFinite(value) ? value / 2 + 0.5 : 0.5) * 255;
     }
   return new Uint8Array(data.buffer);

@@ -8,5 +8,5 @@ export function isolate() {
   for (const event of ["pointerdown", "keydown"])
     addEventListener(event, () => { touched = true; }, { once: true });
   workers.addEventListener("controllerchange", () => touched || location.reload());
-  workers.register("isolated.js").catch(() => {}); // without it there is one thread, as the page says
+  workers.register("isolated.js").catch(() => {}); // without it there is one thread, as is said
 }

@@ -33,7 +33,8 @@ export function average(maps) {
 export function packed(maps, size) {
   const data = new Uint8Array(maps.length * size[0] * size[1]);
   const tops = maps.map((map, i) => {
-    const top = map.reduce((one, other) => Math.max(one, other), 0), scale = 255 / Math.max(top, 1e-12);
+    const top = map.reduce((one, other) => Math.max(one, other), 0);
+    const scale = 255 / Math.max(top, 1e-12);
     map.forEach((value, j) => (data[i * map.length + j] = Math.round(value * scale)));
     return top;
   });
@@ -43,7 +44,8 @@ export function packed(maps, size) {
 /** The layers that a choice names: one, or those of a pattern's stage. */
 export function chosen(layers, pattern) {
   const start = pattern.replace(/\*$/, "");
-  const found = layers.filter(({ name }) => (start === pattern ? name === pattern : name.startsWith(start)));
+  const fits = (name) => (start === pattern ? name === pattern : name.startsWith(start));
+  const found = layers.filter(({ name }) => fits(name));
   if (!found.length) throw new Error(`there is no layer ${pattern}`);
   return found;
 }
@@ -52,11 +54,14 @@ export function chosen(layers, pattern) {
 export function ofLayer({ data, dims }, row, count, head = null) {
   const [, heads, columns, pixels] = dims;
   return Array.from({ length: count }, (_, column) => {
-    const of = (each) => data.subarray(
-      ((row * heads + each) * columns + column) * pixels, ((row * heads + each) * columns + column + 1) * pixels);
+    const of = (each) => {
+      const start = ((row * heads + each) * columns + column) * pixels;
+      return data.subarray(start, start + pixels);
+    };
     if (head !== null) return of(head);
     const mean = new Float32Array(pixels);
-    for (let each = 0; each < heads; each++) of(each).forEach((value, i) => (mean[i] += value / heads));
+    for (let each = 0; each < heads; each++)
+      of(each).forEach((value, i) => (mean[i] += value / heads));
     return mean;
   });
 }
@@ -90,7 +95,8 @@ export function wordMaps(run, layers, again) {
     if (step !== null) await replay(step);
     const row = rowOf(half), count = rows[row].columns.length;
     const names = chosen(layers, layer), of = step === null ? sums : kept.get(step);
-    const parts = names.map(({ name, size }) => ({ size, maps: ofLayer(of.get(name), row, count, head) }));
+    const parts = names.map(({ name, size }) =>
+      ({ size, maps: ofLayer(of.get(name), row, count, head) }));
     const found = Array.from({ length: count }, (_, i) =>
       average(parts.map(({ size, maps }) => ({ size, map: maps[i] }))));
     const share = step === null ? 1 / run.forwards.length : 1;

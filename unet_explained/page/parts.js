@@ -7,7 +7,7 @@ const DIGITS =
 const VALUES = new Uint8Array(128);
 [...DIGITS].forEach((digit, value) => { VALUES[digit.charCodeAt(0)] = value; });
 
-/** {name: {size, chunks()}}; sizes: bytes of each, packed; files: their addresses, if there are any. */
+/** {name: {size, chunks()}}; sizes: bytes of each, packed; files: their addresses, or null. */
 export function partsOf(sizes, files) {
   return Object.fromEntries(Object.entries(sizes).map(([name, size]) =>
     [name, { size, chunks: () => (files ? fetched(files[name]) : inlined(`part-${name}`)) }]));
@@ -35,7 +35,7 @@ export function decoded(text) {
 
 async function* fetched(address) {
   const answer = await fetch(address);
-  if (!answer.ok) throw new Error(`${address} is not there (${answer.status}): the folder is not whole`);
+  if (!answer.ok) throw new Error(`${address} is not there (${answer.status})`);
   const reader = answer.body.getReader();
   for (;;) {
     const { value, done } = await reader.read();

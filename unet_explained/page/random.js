@@ -2,7 +2,7 @@
 
 const [SIZE, SHIFT] = [624, 397];
 
-/** Mersenne Twister (Matsumoto and Nishimura 1998): a function that gives whole numbers of 32 bits. */
+/** Mersenne Twister (Matsumoto and Nishimura 1998): a function that gives numbers of 32 bits. */
 function twister(seed) {
   const state = new Uint32Array(SIZE);
   state[0] = Number(BigInt.asUintN(32, BigInt(seed)));
@@ -27,7 +27,7 @@ function twister(seed) {
 }
 
 /**
- * torch.randn(count, generator=torch.Generator().manual_seed(seed)), float32; count: a multiple of 16.
+ * torch.randn(count, generator=torch.Generator().manual_seed(seed)); count: a multiple of 16.
  * Box and Muller 1958, as torch does it: eight numbers are radii, the next eight angles.
  */
 export function randn(seed, count) {

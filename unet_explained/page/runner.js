@@ -42,7 +42,7 @@ function begin(page, { prompt, seed, steps, guidance }) {
 }
 
 async function work(page, current, asked, text) {
-  const { model } = page, told = (name, value) => current === page.current && model.set(name, value);
+  const told = (name, value) => current === page.current && page.model.set(name, value);
   await current.before; // the run before this one, which stops between two steps
   try {
     await run(page, current, asked, text, told);
@@ -77,7 +77,8 @@ async function run(page, current, asked, text, told) {
 }
 
 function show(page, step, batch, began) {
-  const left = ((performance.now() - began) / 1000 / (step.index + 1)) * (step.total - step.index - 1);
+  const done = step.index + 1, seconds = (performance.now() - began) / 1000;
+  const left = (seconds / done) * (step.total - done);
   const { content, buffers } = frameOf(step, batch, page.facts, left);
   const frame = { content: { ...content, index: page.frames.length }, buffers };
   page.frames.push(async () => frame);

@@ -7,7 +7,7 @@ import { wordMaps } from "./maps.js";
 /** Answers an explorer's questions of the saved run; pool: the bytes of a place, unpacked. */
 export function savedAnswers({ run, explorer, facts }, { read, engine, pool }) {
   const key = JSON.stringify;
-  const kept = new Map(explorer.kept.map(([asked, content, places]) => [key(asked), { content, places }]));
+  const kept = new Map(explorer.kept.map(([asked, ...found]) => [key(asked), found]));
   let ready = null;
   const anew = async () => {
     const running = await engine(), again = (...given) => forward(running, ...given);
@@ -18,8 +18,8 @@ export function savedAnswers({ run, explorer, facts }, { read, engine, pool }) {
     return answering(made, facts, wordMaps(made, facts.layers, again), again);
   };
   return async (asked) => {
-    const known = kept.get(key(asked));
-    if (known) return { content: known.content, buffers: await Promise.all(known.places.map(pool)) };
+    const [content, places] = kept.get(key(asked)) ?? [];
+    if (content) return { content, buffers: await Promise.all(places.map(pool)) };
     ready ??= anew().catch((error) => {
       ready = null; // it may be tried again
       throw error;

@@ -53,7 +53,8 @@ function tell(words) {
 /** The same run in Python. A JSON string is one of Python's, too. */
 function notebook({ prompt, seed, steps, guidance }) {
   const told = [JSON.stringify(prompt), `seed=${seed}`, `steps=${steps}`, `guidance=${guidance}`];
-  at("code").textContent = `import unet_explained as ux\nrun = ux.load()(${told.join(", ")})\nrun.image`;
+  const lines = ["import unet_explained as ux", `run = ux.load()(${told.join(", ")})`, "run.image"];
+  at("code").textContent = lines.join("\n");
 }
 
 /** The explorer's place: one run's view after the other. */
@@ -71,11 +72,13 @@ function shelf(view) {
 async function open() {
   const [live, explorer] = await Promise.all([saved.live.esm, saved.explorer.esm].map(scriptOf));
   const show = shelf(explorer);
-  const before = standIn({ ...saved.explorer, answers: [] }, savedAnswers(saved, { read, engine, pool }));
+  const answers = savedAnswers(saved, { read, engine, pool });
+  const before = standIn({ ...saved.explorer, answers: [] }, answers);
   const done = async (run, maps) => {
     const again = async (...given) => forward(await engine(), ...given);
     const state = await exploredState(run, maps, facts, before.get);
-    show(standIn({ state, answers: [] }, answering(run, facts, maps, again)), run, "made in this page");
+    const model = standIn({ state, answers: [] }, answering(run, facts, maps, again));
+    show(model, run, "made in this page");
   };
   const frames = saved.frames.map(({ content, buffers }) =>
     async () => ({ content, buffers: await Promise.all(buffers.map(pool)) }));
@@ -85,9 +88,12 @@ async function open() {
   live.render({ model, el: at("live") });
   show(before, saved.run, "saved with this page");
   const count = threads();
-  at("state").textContent = whyNot() || `Here it runs on ${count === 1 ? "one thread" : `${count} threads`}.`;
+  const runs = `Here it runs on ${count === 1 ? "one thread" : `${count} threads`}.`;
+  at("state").textContent = whyNot() || runs;
   at("fallback").remove();
   if (saved.files) isolate();
 }
 
-open();
+open().catch(({ message }) => {
+  at("state").textContent = `This browser does not show the views: ${message}`;
+});

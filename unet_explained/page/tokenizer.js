@@ -3,7 +3,8 @@
 const WORD = /[\p{L}\p{N}_]+(?:['’-][\p{L}\p{N}_]+)*/gu;
 const SPECIAL = /<\|startoftext\|>|<\|endoftext\|>/g;
 // What a token never crosses: CLIP's own pattern, and within its pieces that of byte-level BPE.
-const PIECE = /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+/gu;
+const PIECE =
+  /<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+/gu;
 const PART = /'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}+|[^\p{White_Space}\p{L}\p{N}]+/gu;
 const [START, END, LAST] = ["<|startoftext|>", "<|endoftext|>", "</w>"];
 
@@ -90,7 +91,8 @@ function composed(given, start) {
 
 /** Byte pair encoding: Sennrich et al. 2016. The last unit of a piece is marked as its end. */
 function merged(units, ranks) {
-  const parts = units.map((unit, i) => (i < units.length - 1 ? unit : { ...unit, token: unit.token + LAST }));
+  const last = units.at(-1);
+  const parts = [...units.slice(0, -1), { ...last, token: last.token + LAST }];
   for (;;) {
     let [best, at] = [Infinity, -1];
     for (let i = 0; i + 1 < parts.length; i++) {
