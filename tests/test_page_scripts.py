@@ -170,12 +170,14 @@ def test_a_step_is_the_schedulers(pipe, computed, steps):
     latents, prediction = torch.randn(2, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     alphas = pipe.scheduler.alphas_cumprod.tolist()
     given = torch.stack([latents, prediction]).flatten(1).tolist()
+    times = pipe.scheduler.timesteps.tolist()
     made = computed(
         "ddim",
-        "given.times.map((time) => it.advance(...given.both.map((each) => Float32Array.from(each)),"
-        " time, given.steps, given.alphas)).map(({ latents, clean }) => [[...latents], [...clean]])",
-        {"both": given, "times": pipe.scheduler.timesteps.tolist(), "steps": steps, "alphas": alphas},
-    )  # fmt: skip
+        "given.times.map((time) => it.advance("
+        "...given.both.map((each) => Float32Array.from(each)), time, given.steps, given.alphas"
+        ")).map(({ latents, clean }) => [[...latents], [...clean]])",
+        {"both": given, "times": times, "steps": steps, "alphas": alphas},
+    )
     for timestep, found in zip(pipe.scheduler.timesteps, made, strict=True):
         expected = advance(pipe.scheduler, prediction, timestep, latents, None)
         for values, wanted in zip(found, expected, strict=True):
