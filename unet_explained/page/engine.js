@@ -2,13 +2,12 @@
 
 const MEGA = 10 ** 6;
 const NETWORKS = ["text", "unet", "vae"];
-const NEEDS = { DecompressionStream: "to unpack", WebAssembly: "WebAssembly", Worker: "workers" };
+const NEEDS = ["DecompressionStream", "WebAssembly", "Worker"];
 
 /** Why nothing can run in this browser; "" if it can. */
 export function whyNot() {
-  const lacks = Object.keys(NEEDS).filter((name) => !(name in globalThis));
-  const said = lacks.map((name) => NEEDS[name]).join(" and ");
-  return said && `this browser is too old to run the model: it lacks ${said}`;
+  const lacks = NEEDS.filter((name) => !(name in globalThis)).join(" and ");
+  return lacks && `this browser is too old to run the model: it lacks ${lacks}`;
 }
 
 /** Half of the cores, where a page may have threads: two that share a core are slower than one. */
