@@ -9,7 +9,7 @@ import torch
 
 import unet_explained as ux
 from unet_explained.run.preview import SD_LATENT_RGB, SDXL_LATENT_RGB, preview, rough
-from unet_explained.widgets.live import _drawn, live
+from unet_explained.widgets.live import drawn, live
 
 RED, FISH = pipelines.RED, pipelines.FISH
 WORDS = ["a", "red", "circle", "left", "of", "a", "blue", "square"]
@@ -86,7 +86,7 @@ def test_a_frame_shows_the_latents_colours_and_the_recorded_maps(kind, factor, c
 
 
 def test_the_layers_are_those_that_point_best_and_cost_little():
-    _, layers = _drawn(ux.UNetConfig.load("sd15"))
+    _, layers = drawn(ux.UNetConfig.load("sd15"))
     assert {".".join(layer.split(".")[:2]) for layer in layers} == {"up_blocks.1", "up_blocks.2"}
 
 

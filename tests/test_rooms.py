@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "unet_explained"
 ORDER = (
     "version", "extras", "plain", "streams", "json_file", "writing", "words", "numbers", "model",
-    "diffusion", "recording", "run", "bundled", "show", "widgets", "lessons", "commands",
+    "diffusion", "recording", "run", "bundled", "show", "widgets", "page", "lessons", "commands",
     "__main__",
 )  # fmt: skip
 # from_pretrained stands in the model, as in the reference, and loads inside the function.

@@ -12,7 +12,8 @@ from matplotlib import colormaps
 from unet_explained.show.colours import look
 from unet_explained.widgets.modules import EXPORT, FOLDER, IMPORT, joined
 
-SCRIPTS = sorted(file.stem for file in FOLDER.glob("*.js"))
+PAGE = FOLDER.parent / "page"
+SCRIPTS = sorted([*FOLDER.glob("*.js"), *PAGE.glob("*.js")])
 needs_node = pytest.mark.skipif(
     shutil.which("node") is None, reason="needs node (apt-get install nodejs)"
 )
@@ -34,12 +35,16 @@ def ask(tmp_path):
     return evaluate
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+def test_each_script_has_a_name_of_its_own():
+    assert len({script.stem for script in SCRIPTS}) == len(SCRIPTS)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_what_a_script_imports_is_there_and_is_used(script):
-    source = (FOLDER / f"{script}.js").read_text()
+    source = script.read_text()
     assert len(source.splitlines()) <= 250
     for names, other in IMPORT.findall(source):
-        given = EXPORT.findall((FOLDER / f"{other}.js").read_text())
+        given = EXPORT.findall((script.parent / f"{other}.js").read_text())
         for name in map(str.strip, names.split(",")):
             assert name in given, f"{other}.js does not export {name}"
             assert len(re.findall(rf"\b{name}\b", source)) > 1, f"{name} is not used"

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 from .commands.lab import lab
+from .commands.page import page
 from .commands.pictures import heatmap, tour
 from .commands.shapes import shapes
 from .plain import plain, say
@@ -23,6 +24,7 @@ COMMANDS = {
     "tour": "a picture, its word maps and its shapes, into ./unet-tour/ (what runs by default)",
     "shapes": "every shape of a network, without weights",
     "heatmap": "which pixels look at which word of a prompt",
+    "page": "the bundled model running in a page: live.html, or a folder for a static host",
     "lab": "JupyterLab on the notebooks; its own options are passed on to it",
 }
 
@@ -35,6 +37,7 @@ examples
   python -m unet_explained shapes stabilityai/stable-diffusion-xl-base-1.0
   python -m unet_explained heatmap "a blue fish left of an orange house"
   python -m unet_explained heatmap "a cat on a mat" --model path/or/hub-id
+  python -m unet_explained page live.html          the model in one file, for any browser
   python -m unet_explained lab                     step through it in JupyterLab
   python -m unet_explained lab --no-browser --port 8890
 """
@@ -119,6 +122,10 @@ def _parser() -> argparse.ArgumentParser:
     heat.add_argument("prompt")
     _add_run_options(heat, "heatmap.png")
     heat.set_defaults(command=heatmap)
+
+    page_parser = commands.add_parser("page", help=COMMANDS["page"])
+    page_parser.add_argument("path", help="NAME.html, or the folder to write into")
+    page_parser.set_defaults(command=page)
 
     lab_parser = commands.add_parser("lab", help=COMMANDS["lab"])
     lab_parser.set_defaults(command=lab)

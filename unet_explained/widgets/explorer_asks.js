@@ -1,4 +1,4 @@
-// What the explorer asks Python for: the maps of a choice, and where a pixel looks. Answers are kept.
+// What the explorer asks for: the maps of a choice, and where a pixel looks. Answers are kept.
 
 import { bytes } from "./widget.js";
 import { pixels } from "./over.js";
@@ -17,7 +17,7 @@ export function unpacked({ shape, tops, full, step }, buffer) {
 export function choose(page, change) {
   page.wanted = { ...page.wanted, ...change };
   page.menus.show(page.wanted);
-  say(page, "asking Python …");
+  say(page, "asking …");
   settle(page);
 }
 
@@ -123,7 +123,7 @@ export async function around(page) {
   const key = JSON.stringify(question);
   try {
     if (!page.known.has(key)) {
-      say(page, "asking Python where this pixel looks …");
+      say(page, "asking where this pixel looks …");
       const { content, buffers } = await page.ask(question);
       page.known.set(key, unpacked(content, buffers[0]));
       say(page, "");

@@ -51,7 +51,8 @@ def live(pipe: Any, prompt: str, *, steps: int | None = None, seed: int = 0, **o
 
 
 class Live(View):
-    """What `live` returns. frames: what was shown of each step that was not dropped."""
+    """What `live` returns. frames: what was shown of each step that was not dropped; layers: the
+    cross-attentions whose maps are drawn."""
 
     name, styles = "live", ("umap",)
     title = Unicode("A run that draws itself").tag(sync=True)
@@ -71,7 +72,7 @@ class Live(View):
 
     def __init__(self, pipe: Any, steps: int | None, options: dict) -> None:
         self._runner = _runner_of(pipe)
-        drawing, self._layers = _drawn(UNetConfig.load(uncompiled(pipe.unet).config))
+        drawing, self.layers = drawn(UNetConfig.load(uncompiled(pipe.unet).config))
         super().__init__(drawing=drawing, look=look(), palette=_palette(pipe))
         self.pipe, self.options = pipe, self._runner.usual(pipe) | options
         self._steps = getattr(pipe, "steps", 20) if steps is None else steps
@@ -140,7 +141,7 @@ class Live(View):
             with ExitStack() as stack:
                 for part in run.parts:
                     stack.enter_context(stoppable(part, stop.is_set))
-                with run.observer(names, self._layers) as observer:
+                with run.observer(names, self.layers) as observer:
                     result = run(partial(self._told, run, observer, perf_counter()))
                 picture = run.picture(result)
             found = self.recording.first_nonfinite if self.recording else None
@@ -247,7 +248,7 @@ def _palette(pipe: Any) -> dict[str, list[str]]:
 
 
 @lru_cache(maxsize=8)  # most pipelines are run more than once
-def _drawn(config: UNetConfig) -> tuple[dict, tuple[str, ...]]:
+def drawn(config: UNetConfig) -> tuple[dict, tuple[str, ...]]:
     """The U, and the cross-attentions whose maps are drawn."""
     table = shape_table(config)
     return geometry_of(table), tuple(_layers(table))

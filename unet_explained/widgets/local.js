@@ -6,6 +6,7 @@ export function local(state, answer) {
   const hearing = (event) => listeners.get(event) ?? [];
   const tell = (event, ...values) => hearing(event).forEach((hear) => hear(...values));
   return {
+    tell,
     get: (name) => state[name],
     set(name, value) {
       state[name] = value;
@@ -15,7 +16,7 @@ export function local(state, answer) {
     on: (event, hear) => listeners.set(event, [...hearing(event), hear]),
     off: (event, hear) => listeners.set(event, hearing(event).filter((each) => each !== hear)),
     send: ({ number, ask }) => answer(ask).then(
-      ({ content, buffers }) => tell("msg:custom", { number, content }, buffers),
+      ({ content, buffers = [] }) => tell("msg:custom", { number, content }, buffers),
       ({ message }) => tell("msg:custom", { number, error: message }, []),
     ),
   };

@@ -50,7 +50,7 @@ export function asking(model, patience = 60000) {
       const number = `${Date.now()}-${Math.random()}-${count++}`;
       const gone = () => {
         waiting.delete(number);
-        reject(new Error("Python does not answer: is the kernel running?"));
+        reject(new Error("nothing answers: is the kernel running?"));
       };
       waiting.set(number, { resolve, reject, timer: setTimeout(gone, patience) });
       model.send({ number, ask: question });

@@ -1,0 +1,171 @@
+"""The page in Chromium: it runs as Python does, from disk and from a host, or says why not."""
+
+import functools
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from lab import Browser
+from playwright.sync_api import expect
+
+import unet_explained as ux
+from unet_explained.page import build, runtime
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        any(find_spec(name) is None for name in ("onnx", "onnxscript")),
+        reason="needs the extra: pip install -e '.[page]'",
+    ),
+]
+PROMPT, SEED, STEPS = "a blue fish left of an orange house", 3, 2
+WAIT = 600_000  # milliseconds; a forward takes two seconds, and many times that on a busy machine
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return ux.load(device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def pages(pipe, tmp_path_factory):
+    """live.html and site/ in a folder."""
+    try:
+        runtime.find_runtime()
+    except OSError as error:
+        pytest.skip(str(error))
+    folder, made = tmp_path_factory.mktemp("pages"), build.made(pipe, print)
+    for name in ("live.html", "site"):
+        build.write(folder / name, *made)
+    return folder
+
+
+@pytest.fixture
+def opened(chromium):
+    """A function that opens an address; what went wrong there, or left the machine, fails."""
+    browsers = []
+
+    def open_(address: str, before: str = "", **options) -> Browser:
+        browser = Browser(chromium, address if address.startswith("http") else "", **options)
+        browsers.append(browser)
+        browser.page.set_default_timeout(WAIT)
+        browser.page.add_init_script(before)
+        browser.page.goto(address, wait_until="commit")
+        return browser
+
+    yield open_
+    for browser in browsers:
+        browser.page.close()
+        assert not browser.outside
+        assert not browser.errors
+
+
+@pytest.fixture(scope="module")
+def host(pages) -> Iterator[str]:
+    """A plain static server of site/."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=pages / "site")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def start(page, prompt: str = PROMPT, steps: int = STEPS) -> None:
+    live = page.locator(".ux-live")
+    live.get_by_label("prompt", exact=True).fill(prompt)
+    live.get_by_label("seed").fill(str(SEED))
+    live.get_by_label("steps", exact=True).fill(str(steps))
+    live.get_by_role("button", name="Start").click()
+
+
+def ended(page, status: str) -> None:
+    expect(page.locator(".ux-live")).to_have_attribute("data-status", status, timeout=WAIT)
+
+
+def word(page, text: str):
+    return page.locator(".ux-explorer .ux-word").filter(has_text=text)
+
+
+def weight(page, text: str) -> float:
+    shown = word(page, text).locator(".ux-weight").inner_text()
+    return 0.0 if shown == "<.001" else float(shown)
+
+
+def test_from_disk_a_run_is_pythons(pages, pipe, opened):
+    page = opened((pages / "live.html").as_uri()).page
+    expect(word(page, "butterfly")).to_be_visible()  # the saved run, before anything is loaded
+    start(page)
+    ended(page, "finished")
+    expect(page.locator("#of")).to_contain_text(f"“{PROMPT}”, seed {SEED}, made in this page")
+    with ux.record(pipe.unet) as recording:
+        run = pipe(PROMPT, seed=SEED, steps=STEPS)
+
+    for name in ("fish", "orange"):
+        assert weight(page, name) == pytest.approx(recording.attention(name).max().item(), abs=1e-3)
+    page.locator(".ux-explorer canvas.ux-picture").focus()
+    page.keyboard.press("ArrowUp")  # from the middle: row 31, column 32
+    for name in ("fish", "orange", "house"):
+        expected = recording.attention(name)[31, 32].item()
+        assert weight(page, name) == pytest.approx(expected, abs=3e-3)
+    page.keyboard.press("Escape")
+    found = page.evaluate("""() => {
+        const canvas = document.querySelector(".ux-explorer canvas.ux-picture");
+        return [...canvas.getContext("2d").getImageData(0, 0, 512, 512).data];
+    }""")
+    picture = np.array(found).reshape(512, 512, 4)[..., :3]
+    assert np.abs(picture - np.asarray(run.image).astype(int)).max() <= 1
+
+    code = page.locator("#code").inner_text()
+    told: dict = {}
+    exec(code.removesuffix("run.image"), told)
+    assert told["run"].latents.allclose(run.latents)
+
+
+def test_where_a_pixel_looks_is_asked_of_the_saved_run(pages, opened):
+    page = opened((pages / "live.html").as_uri()).page
+    page.get_by_label("self-attention").check()
+    page.locator(".ux-explorer canvas.ux-picture").click(position={"x": 100, "y": 300})
+    expect(page.locator("#engine")).to_contain_text("MB")
+    expect(page.locator(".ux-caption")).to_have_text("where the framed pixel looks", timeout=WAIT)
+
+
+def test_from_a_plain_host_it_has_threads_and_stops(host, opened):
+    page = opened(f"{host}/").page
+    page.wait_for_function("() => crossOriginIsolated")  # once its service worker has come
+    expect(page.locator("#state")).to_contain_text("thread")
+    start(page, "</script><img src=x onerror='window.bad=1'>", steps=50)
+    expect(page.locator(".ux-live [role=status]")).to_contain_text("step 1 of 50", timeout=WAIT)
+    expect(page.locator(".ux-live-note")).to_contain_text("was never shown this word")
+    page.get_by_role("button", name="Stop").click()
+    ended(page, "stopped")
+    assert page.evaluate("window.bad") is None
+    assert page.locator("main img").count() == 0
+    page.reload()
+    expect(word(page, "butterfly")).to_be_visible()
+
+
+def test_where_nothing_can_run_the_saved_run_is_there_and_why(pages, opened):
+    page = opened((pages / "live.html").as_uri(), "delete globalThis.WebAssembly").page
+    expect(page.locator("#state")).to_contain_text("too old to run the model: it lacks WebAssembly")
+    expect(word(page, "butterfly")).to_be_visible()
+    page.get_by_label("look back").press("ArrowLeft")
+    expect(page.locator(".ux-live [role=status]")).to_contain_text("step 19 of 20")
+    start(page)
+    ended(page, "failed")
+    expect(page.locator(".ux-live-note")).to_contain_text("it lacks WebAssembly")
+
+
+def test_where_no_script_may_run_the_picture_is_there_and_why(pages, opened):
+    address = (pages / "live.html").as_uri()
+    page = opened(address, java_script_enabled=False).page
+    expect(page.get_by_text("Its script does not run here")).to_be_visible()
+    expect(page.get_by_role("img", name="a red house left of")).to_be_visible()
