@@ -25,6 +25,7 @@ def test_the_same_seed_gives_the_same_picture_to_the_last_bit():
     assert not torch.equal(first.latents, pipe("a red circle", steps=3, seed=6).latents)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", REFERENCE)
 def test_pictures_are_what_they_were(name):
     """Other processors round otherwise, so a level of 255 may differ here and there."""

@@ -16,6 +16,8 @@ from unet_explained.widgets.subject_maps import WordMaps, columns_of
 from unet_explained.widgets.subjects import subject_of
 from unet_explained.widgets.widget import Asked
 
+pytestmark = pytest.mark.slow
+
 PROMPT = "a red frog left of a blue square, a frog"  # repeated words; frog has four tokens
 NEGATIVE = "a green frog"
 STEPS = 3

@@ -34,6 +34,7 @@ def pixels(figure, path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB")).astype(float)
 
 
+@pytest.mark.long
 def test_those_of_an_evaluation(evaluation, tmp_path):
     pictures = [
         bundled.samples(evaluation, count=2, columns=2),
@@ -52,5 +53,6 @@ def test_those_that_need_nothing_are_as_they_are_kept(name, tmp_path):
     assert np.abs(made - kept).mean() < 1
 
 
+@pytest.mark.long
 def test_the_first_picture_of_the_readme(tmp_path):
     assert pixels(figures.PICTURES["heatmaps"](), tmp_path / "picture.png").std() > 5

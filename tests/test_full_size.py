@@ -25,7 +25,7 @@ SCHEDULER = {
 }  # fmt: skip
 STEPS = 1  # a forward takes long on two cores; small models are compared over more steps
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,10 @@ from unet_explained.recording import record
 from unet_explained.show import heatmaps
 from unet_explained.show.export import export_heatmaps
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="faults are made in a fork")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="faults are made in a fork"),
+]
 LONG = "n" * 300
 
 
@@ -199,7 +202,6 @@ def test_it_is_found_before_the_work(writer, made, place, monkeypatch):
     assert ended.error == "PermissionError"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"), [("maps", "PNG"), ("maps.JPG", "JPEG"), ("a.b/maps", "PNG")]
 )
@@ -269,7 +271,6 @@ def test_a_full_device_is_named(capsys):
     assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
 
 
-@pytest.mark.slow
 def test_new_files_are_readable_as_others_are(made, place):
     (place / "other").write_text("")
     usual = stat.S_IMODE((place / "other").stat().st_mode)
@@ -279,7 +280,6 @@ def test_new_files_are_readable_as_others_are(made, place):
         assert stat.S_IMODE(path.stat().st_mode) == usual, path
 
 
-@pytest.mark.slow
 def test_a_tour_keeps_what_else_is_in_its_folder(made, place):
     (place / "picture.png").write_text("old")
     (place / "mine.txt").write_text("mine")
@@ -289,7 +289,6 @@ def test_a_tour_keeps_what_else_is_in_its_folder(made, place):
     assert len(seen(place)) == 5
 
 
-@pytest.mark.slow
 def test_a_tour_into_the_folder_one_is_in(made, place, monkeypatch):
     monkeypatch.chdir(place)
     assert FOLDERS["tour"](made, ".") == 0

@@ -22,7 +22,7 @@ from unet_explained.run.text import read_prompt
 REFUSALS = (ValueError, TypeError, KeyError, IndexError, FileNotFoundError)
 
 
-pytestmark = pytest.mark.usefixtures("as_users_see_it")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_users_see_it")]
 
 
 def refused(call, message: str) -> None:
@@ -546,7 +546,6 @@ THEIRS = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", THEIRS)
 def test_diffusers_pipelines_pass_nothing_that_is_refused(kind):
     pipe, options = pipelines.build(kind)

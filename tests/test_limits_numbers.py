@@ -22,6 +22,8 @@ from unet_explained.recording.intervene import intervene
 from unet_explained.recording.storage import STRUCTURE
 from unet_explained.widgets.umap_pictures import feature_tiles
 
+pytestmark = pytest.mark.slow
+
 PROMPT = "a red circle"
 NAN, INF = math.nan, math.inf
 PLACES = {  # a parameter, by the module whose it is: one on each of the ways through the network
@@ -574,7 +576,6 @@ def test_an_option_is_refused_before_anything_loads(tiny_folder, option, tmp_pat
 
 
 @pytest.mark.browser
-@pytest.mark.slow
 def test_pages_say_it_in_a_browser(chromium, nan_run, tmp_path):
     from lab import Browser
 

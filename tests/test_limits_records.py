@@ -21,6 +21,8 @@ from unet_explained.widgets.live import live
 from unet_explained.widgets.umap import umap
 from unet_explained.widgets.widget import Asked
 
+pytestmark = pytest.mark.slow
+
 BLOCK, LAYER = "down_blocks.0", "down_blocks.0.attentions.0"
 CROSS = f"{LAYER}.transformer_blocks.0.attn2"
 SELF = CROSS.replace("attn2", "attn1")

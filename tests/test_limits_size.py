@@ -25,6 +25,8 @@ from unet_explained.recording import record
 from unet_explained.recording.budget import BudgetError
 from unet_explained.recording.memory import least_bytes, room
 
+pytestmark = pytest.mark.slow
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the child's memory is limited as there")
 MUCH, LITTLE = 8_000_000, 30 * 2**20
 FORWARDS = 10**8  # of a run that says how many it has

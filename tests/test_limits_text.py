@@ -22,6 +22,8 @@ import unet_explained as ux
 from unet_explained.__main__ import main
 from unet_explained.show.export import export_heatmaps
 
+pytestmark = pytest.mark.slow
+
 ELEMENTS = {
     "style", "b", "br", "div", "details", "summary", "span", "table", "thead", "tbody", "tr", "th",
     "td", "small", "p",
@@ -113,7 +115,6 @@ def test_a_notebook_exported_by_nbconvert_holds_it_as_text(pipe, named, tiny_con
 
 
 @pytest.mark.browser
-@pytest.mark.slow
 @pytest.mark.parametrize("name", pages.PAGES)
 def test_in_a_browser_nothing_of_it_runs(name, opened):
     ran, shown = opened
@@ -131,7 +132,6 @@ def opened(chromium, pipe, record_folder, tiny_folder, tmp_path_factory):
 
 
 @pytest.mark.browser
-@pytest.mark.slow
 def test_in_jupyterlab_nothing_of_it_runs(lab, tiny_folder):
     text = "".join(SCRIPTS.values()).replace(hostile.RUN, "window.hacked=1")
     browser = lab.run(*pages.cells(tiny_folder, text), name="hostile.ipynb", fails=1)

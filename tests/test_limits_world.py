@@ -18,6 +18,8 @@ from warm import Ended, Warm
 
 import unet_explained as ux
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 ENDLESS = ("--steps", "900")
 
@@ -98,7 +100,6 @@ def test_a_terminal_without_some_characters(encoding, warm, tour, tmp_path):
     assert written(tmp_path) == TOUR
 
 
-@pytest.mark.slow
 def test_a_locale_that_knows_ascii_alone(tour, tmp_path):
     env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = command(tour, env=env)
@@ -120,7 +121,6 @@ def command(words: list[str], env: dict[str, str | None], **options) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="takes a right of root's by Linux's own call")
 @pytest.mark.parametrize("given", ["read-only", "none"])
 def test_a_home_that_cannot_be_written(given, heatmap, tmp_path, tiny_folder):
@@ -140,7 +140,6 @@ def _as_anyone() -> None:
     ctypes.CDLL(None).prctl(24, 1)
 
 
-@pytest.mark.slow
 def test_no_display_and_no_fonts_of_the_system(heatmap, tmp_path):
     bare = {"DISPLAY": None, "WAYLAND_DISPLAY": None, "MPLBACKEND": "TkAgg", "PATH": ""}
     nothing = {"FONTCONFIG_FILE": os.devnull, "MPLCONFIGDIR": str(tmp_path / "new")}
@@ -149,7 +148,6 @@ def test_no_display_and_no_fonts_of_the_system(heatmap, tmp_path):
     assert (tmp_path / "heat.png").exists()
 
 
-@pytest.mark.slow
 def test_without_docstrings():
     ended = command(["shapes", "sd15", "--depth", "1"], {"PYTHONOPTIMIZE": "2"})
     assert ended.status == 0, ended.err
@@ -185,7 +183,6 @@ def test_an_interrupt_of_shapes_whose_reader_waits(warm):
     stopped(warm.end())
 
 
-@pytest.mark.slow
 def test_an_interrupt_of_lab_is_its_servers_to_answer(tmp_path):
     names = ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "JUPYTERLAB_WORKSPACES")
     places = {f"{name}_DIR": str(tmp_path / name) for name in names}
@@ -329,7 +326,6 @@ def test_steps_that_are_not_there(view):
 # A busy machine
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP's, which torch brings on Linux")
 @pytest.mark.parametrize("users", [None, "ACTIVE"])
 def test_threads_that_wait_give_their_core_away_unless_the_user_says_otherwise(users):
@@ -398,14 +394,12 @@ def they_answer(browser, word: str, step: int) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.slow
 def test_of_a_rapid_drag_the_newest_wins(browser):
     choose_step(browser, DRAG, 0)
     they_answer(browser, "circle", 1)
 
 
 @pytest.mark.browser
-@pytest.mark.slow
 def test_a_page_that_is_loaded_again_has_its_views(browser):
     browser.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     browser.page.reload()
@@ -413,7 +407,6 @@ def test_a_page_that_is_loaded_again_has_its_views(browser):
 
 
 @pytest.mark.browser
-@pytest.mark.slow
 def test_a_kernel_that_is_started_again(browser):
     browser.page.evaluate(RESTART)
     browser.page.evaluate(RUN)
@@ -421,7 +414,6 @@ def test_a_kernel_that_is_started_again(browser):
 
 
 @pytest.mark.browser
-@pytest.mark.slow
 def test_two_kernels_do_not_mix(browser, views):
     other = views("a blue square", "two.ipynb")
     they_answer(other, "square", 4)

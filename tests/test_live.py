@@ -13,6 +13,8 @@ from unet_explained.recording.listen import Stopped, listening, stoppable
 from unet_explained.widgets.live import live
 from unet_explained.widgets.live_pace import Pace
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def view(tiny_pipe):

@@ -41,7 +41,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backend", "kinds"), [("eager", "CrossAttn,"), ("inductor", "CrossAttn")], ids=lambda x: x
+    ("backend", "kinds"),
+    [
+        pytest.param("eager", "CrossAttn,", id="eager"),
+        pytest.param("inductor", "CrossAttn", id="inductor", marks=pytest.mark.long),
+    ],
 )
 def test_the_network_compiles_as_one_graph(backend, kinds):
     process = run(backend, kinds)

@@ -7,7 +7,7 @@ from model_reference import assert_parity, inputs_of, reference_of
 from unet_explained.model import UNet2DConditionModel, UNetConfig
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sd15_at_full_size_gives_what_the_reference_gives():
     options = UNetConfig.load("sd15").to_dict()
     reference = reference_of(options)

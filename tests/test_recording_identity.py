@@ -8,6 +8,8 @@ import torch
 import unet_explained as ux
 from unet_explained.recording import record
 
+pytestmark = pytest.mark.slow
+
 ONE, TWO = "a red circle left of a blue square", "a green fish"
 
 

@@ -70,7 +70,7 @@ def ours(model) -> list[Hook]:
     return [hook for store in stores for hook in store.values() if isinstance(hook, Hook)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_after_hundreds_of_interrupts_no_hook_is_left():
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, "300"], cwd=Path(__file__).parents[1], text=True,

@@ -148,7 +148,7 @@ with torch.no_grad():
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_compiled_model_is_recorded(tmp_path):
     """In a process of its own: the tests' check of annotations and torch.compile do not mix."""
     result = subprocess.run(

@@ -71,12 +71,12 @@ def traced_by_torch(config, dtype, *sizes):
     ("preset", "height", "width"),
     [
         ("sd15", 64, 64),
-        pytest.param("x4", 128, 128, marks=pytest.mark.slow),
+        pytest.param("x4", 128, 128, marks=pytest.mark.long),
         pytest.param("sd15", 40, 72, marks=pytest.mark.slow),
         pytest.param("sd21", 96, 96, marks=pytest.mark.slow),
         pytest.param("ssd1b", 128, 128, marks=pytest.mark.slow),
-        pytest.param("sdxl", 128, 128, marks=pytest.mark.slow),
-        pytest.param("refiner", 128, 128, marks=pytest.mark.slow),
+        pytest.param("sdxl", 128, 128, marks=pytest.mark.long),
+        pytest.param("refiner", 128, 128, marks=pytest.mark.long),
     ],
 )
 def test_flops_and_shapes_are_those_of_torch(preset, height, width):

@@ -22,7 +22,7 @@ EXAMPLES = int(os.environ.get("UNET_EXAMPLES", "200")) // 4  # each builds a net
 from_pretrained = ux.UNet2DConditionModel.from_pretrained
 PREFIX = "model.diffusion_model."
 LAYERS = 2  # of every level, in all families
-pytestmark = pytest.mark.usefixtures("no_network")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_network")]
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_the_loss_sees_them_at_all_timesteps_some_more_often():
     assert share(850, 1000) == pytest.approx(3 / 8 * (0.15 + 1 - 0.85**2), abs=0.06)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_pipeline_is_trained_on_from_where_it_is(tmp_path):
     heads = replace(HEADS, steps=1, batch=2, side=SIDE)
     finetune(tmp_path, 0, heads, replace(FRESH, steps=2, batch=2, side=SIDE, rate=1e-4))

@@ -10,6 +10,8 @@ from training.judge import judge_picture, match
 from unet_explained.bundled.draw import PALETTE, masks, render
 from unet_explained.bundled.world import COLOURS, GROUNDS, KINDS, SIZES, Scene, Thing, sample_scene
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", KINDS)

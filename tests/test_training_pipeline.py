@@ -92,7 +92,7 @@ def test_every_step_of_the_unets_stages_has_captions_to_read(tmp_path, monkeypat
     assert asked["captions"]["ids"].shape == (12, 77)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_command_runs_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr("training.train.SCENES", {128: 4, 256: 2})
     monkeypatch.setattr("training.train.SHOWN", ("a red star", "a blue boat"))

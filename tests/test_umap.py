@@ -16,6 +16,8 @@ import unet_explained as ux
 from unet_explained.widgets.umap import umap
 from unet_explained.widgets.widget import Asked
 
+pytestmark = pytest.mark.slow
+
 NO_MID = {"mid_block_type": None, "cross_attention_dim": 768, "sample_size": 64}
 SCALED = {"resnet_time_scale_shift": "scale_shift", "cross_attention_dim": 768}
 DRAWN = r"((down_blocks|up_blocks)\.\d|mid_block)(\.(resnets|attentions|\w+samplers)\.\d)?|[a-z_]+"

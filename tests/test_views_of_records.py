@@ -15,6 +15,8 @@ from unet_explained.widgets.explorer_page import choice
 from unet_explained.widgets.umap import umap
 from unet_explained.widgets.widget import Asked
 
+pytestmark = pytest.mark.slow
+
 PROMPT, NEGATIVE = "a red frog left of a blue square", "a green fish"
 LAYER = "up_blocks.1.attentions.2.transformer_blocks.0.attn2"
 GONE = "cannot be computed again: the model that was recorded is gone"
