@@ -10,6 +10,7 @@ from unet_explained.lessons.traps import trapped
 from unet_explained.model.attention import GEGLU, Attention
 from unet_explained.model.config import UNetConfig
 from unet_explained.model.resnet import ResnetBlock2D
+from unet_explained.run.in_diffusers import one_of_theirs
 
 # Heads of more than one, levels of equal width: every slip can be made.
 OPTIONS = NARROW | CROSS | dict(block_out_channels=[32, 32], attention_head_dim=2)
@@ -53,6 +54,7 @@ def test_each_slip_of_a_module_is_named(kind, references):
 
 def test_each_slip_of_the_whole_network_is_named():
     unet = ours_of(OPTIONS, reference_of(OPTIONS)).requires_grad_(False)
+    one_of_theirs(unet)  # as a pipeline has it
     for name in ("conv_act", "every transformer"):
         with dict(slips.slips_in(unet))[f"{name} is left out"](unet):
             answer = unet(**WHOLE)

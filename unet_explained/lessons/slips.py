@@ -43,13 +43,14 @@ def slip_of(
 
 def slips_in(reference: nn.Module) -> Iterator[tuple[str, On]]:
     """What can be done wrong in the forward of this class: a sentence, and how to make it."""
-    kind = type(reference)
-    for step in LEFT_OUT.get(kind, ()):
-        yield f"{step} is left out", partial(_with, kind, left_out=step)
-    for sentence, options in TURNED.get(kind, {}).items():
-        yield sentence, partial(_with, kind, **options)
-    for name in TRAPS if kind is UNet2DConditionModel else OF_ONE_CLASS.get(kind, ()):
-        yield f"“{name}”. {TRAPS[name].right}", TRAPS[name].on
+    # Not its type: the UNet of a pipeline is diffusers' model as well, by a class of its own.
+    for kind in (known for known in LEFT_OUT | TURNED if isinstance(reference, known)):
+        for step in LEFT_OUT.get(kind, ()):
+            yield f"{step} is left out", partial(_with, kind, left_out=step)
+        for sentence, options in TURNED.get(kind, {}).items():
+            yield sentence, partial(_with, kind, **options)
+        for name in TRAPS if kind is UNet2DConditionModel else OF_ONE_CLASS.get(kind, ()):
+            yield f"“{name}”. {TRAPS[name].right}", TRAPS[name].on
 
 
 def _with(kind: type[nn.Module], module: Any, **options) -> AbstractContextManager[None]:
