@@ -318,9 +318,9 @@ WHERE = st.sampled_from([f"{name}.transformer_blocks.0.attn2" for name in LAYERS
 
 
 @st.composite
-def pictures(draw) -> dict:
+def pictures(draw, narrowest: int = 2) -> dict:
     """Arguments of a forward of a few pictures of any size and text of any length."""
-    size = draw(st.integers(2, 9)), draw(st.integers(2, 9))
+    size = draw(st.integers(2, 9)), draw(st.integers(narrowest, narrowest + 7))
     count, tokens = draw(st.integers(1, 3)), draw(st.integers(1, 6))
     return inputs_of(TINY, size=size, batch=count, tokens=tokens)
 
@@ -383,11 +383,14 @@ def test_a_mask_of_ones_makes_no_difference(inputs, layer, dtype):
 
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
+# torch's convolutions of stride 2 in bfloat16 read memory that nobody wrote where two pixels or
+# fewer are side by side (docs/limits.md), and a U of four levels has three, each at half the width.
+NARROWEST = 9
 
 
 @pytest.mark.slow
 @several
-@given(inputs=pictures(), layer=WHERE, dtype=DTYPES)
+@given(inputs=pictures(NARROWEST), layer=WHERE, dtype=DTYPES)
 def test_a_map_is_of_the_queries_and_keys_of_its_dtype(inputs, layer, dtype):
     unet, heard = sharp().to(dtype), []
     attend = unet.get_submodule(f"{layer}.attend")
@@ -400,7 +403,11 @@ def test_a_map_is_of_the_queries_and_keys_of_its_dtype(inputs, layer, dtype):
 
 @pytest.mark.slow
 @several
-@given(inputs=pictures(), layer=WHERE, dtype=st.sampled_from([torch.float64, torch.bfloat16]))
+@given(
+    inputs=pictures(NARROWEST),
+    layer=WHERE,
+    dtype=st.sampled_from([torch.float64, torch.bfloat16]),
+)
 def test_the_dtype_makes_as_little_difference_as_it_rounds(inputs, layer, dtype):
     """Of a calm network: a sharp one makes of a last digit another picture, in any code."""
     found = maps(inputs, layer, CALM)

@@ -16,7 +16,7 @@ from unet_explained.page import build, runtime
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(
         any(find_spec(name) is None for name in ("onnx", "onnxscript")),
         reason="needs the extra: pip install -e '.[page]'",
