@@ -9,9 +9,11 @@ import pytest
 import torch
 from model_reference import options_of
 
+from unet_explained.lessons.source import source
 from unet_explained.model import UNet2DConditionModel, UNetConfig, unet
 from unet_explained.recording.rows import rows_of
 from unet_explained.recording.skeleton import trace_config
+from unet_explained.run.in_diffusers import one_of_theirs
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "unet_explained" / "model").glob("*.py"))
@@ -127,6 +129,12 @@ def test_the_u_in_numbers_is_what_the_network_does():
     said = f"each of {resnets} resnets as {time} numbers, the prompt to each of {attentions} attent"
     assert said in " ".join(text)
     assert f"as {context}." in " ".join(text)
+
+
+def test_the_source_of_a_pipelines_network_is_that_of_its_forward():
+    with torch.device("meta"):
+        unet = one_of_theirs(UNet2DConditionModel.from_config("sd15"))
+    assert "# 6. post-process" in str(source(unet))
 
 
 def test_printing_the_network_shows_what_torch_does_not():

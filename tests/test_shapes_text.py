@@ -53,6 +53,11 @@ def test_text_names_what_was_assumed_and_the_totals(sd15, monkeypatch):
     assert repr(sd15) == text
 
 
+def test_a_small_total_is_not_zero():
+    text = " ".join(str(shape_table("sd15", stage="time")).split())
+    assert "2,050,560 parameters, 8.2 MFLOP a forward" in text
+
+
 @pytest.mark.parametrize("columns", [1, 10])
 def test_a_terminal_without_a_width_gets_words_and_no_column_of_letters(sd15, columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))

@@ -3,6 +3,7 @@
 import inspect
 
 from ..extras import need
+from ..model import UNet2DConditionModel
 
 
 def source(thing):
@@ -13,6 +14,8 @@ def source(thing):
     need("IPython")
     from IPython.display import Code
 
+    if isinstance(thing, UNet2DConditionModel):  # a pipeline's is of a class without the forward
+        thing = UNet2DConditionModel
     if not (inspect.isclass(thing) or inspect.isroutine(thing) or inspect.ismodule(thing)):
         thing = type(thing)
     return Code(inspect.getsource(thing), language="python")

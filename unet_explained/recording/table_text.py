@@ -47,7 +47,8 @@ def as_lines(table, width: int) -> Iterator[tuple[str, str]]:
 
 def total(table) -> str:
     """Of the rows that the table has, and what they were counted for."""
-    numbers = f"{table.total_params:,} parameters, {table.total_flops / 1e9:,.1f} GFLOP"
+    size, unit = (1e9, "GFLOP") if table.total_flops >= 1e8 else (1e6, "MFLOP")
+    numbers = f"{table.total_params:,} parameters, {table.total_flops / size:,.1f} {unit}"
     return f"{numbers} a forward at {table.given}"
 
 
