@@ -52,7 +52,7 @@ def _levels(axis, kept: np.ndarray, step: int) -> None:
     axis.axvline(step, color="0.8", zorder=0)
     axis.set(xlabel="step", ylim=(-0.05, 1.15), xticks=range(0, len(kept), 1 + len(kept) // 12))
     entitle(axis, "latents = a · picture + b · noise", fontsize=10)
-    axis.legend(fontsize=9, ncols=2, frameon=False, loc="center left")
+    axis.legend(fontsize=9, frameon=False, loc="center left")
 
 
 def change_row(
