@@ -18,7 +18,7 @@ from .runtime import LICENCE, find_runtime, runtime
 HERE = Path(__file__).parent
 PROMPT, SEED = "a red house left of a green tree and a yellow butterfly on top", 0
 SIZE = 30 * 10**6  # bytes that one file has at the most
-STYLES = "widget", "live", "explorer"
+STYLES = "widget", "live", "explorer", "umap"
 
 
 def build(path: str | Path, told=lambda words: None) -> Path:
@@ -62,7 +62,8 @@ def made(pipe: Pipeline, told) -> tuple[dict[str, Any], dict[str, bytes]]:
     saved, kept = saved_run(pipe, PROMPT, SEED)
     facts = facts_of(pipe, saved)
     told("exporting its networks ...")
-    parts = {"kept": kept, **runtime(), **exported(pipe, facts["parts"])}
+    seen = {"kept": kept, "map": as_json(saved.pop("map")).encode()}
+    parts = {**seen, **runtime(), **exported(pipe, facts["parts"])}
     return saved | {"facts": facts}, {name: packed(part) for name, part in parts.items()}
 
 

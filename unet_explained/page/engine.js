@@ -38,7 +38,9 @@ export async function started(parts, worker, told) {
   } finally {
     clearInterval(timer);
   }
-  return { run: (name, feeds) => port.ask("run", { name, feeds }), close: port.close };
+  /** outputs: the names of those that are asked for; without them all. */
+  const run = (name, feeds, outputs) => port.ask("run", { name, feeds, outputs });
+  return { run, close: port.close };
 }
 
 /** What is packed, as buffers by name. parts: {name: {size, chunks()}}, of which size is packed. */
