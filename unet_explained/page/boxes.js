@@ -11,17 +11,15 @@ export function activityOf({ activity: { data } }, parts) {
   return Object.fromEntries(parts.map((name, i) => [name, known(data[i])]));
 }
 
-/** The map's state for a run; without an engine there is no forward again. before: a state kept. */
-export function mapState(map, run, facts, timesteps, engine, before = {}) {
+/** The map's state for a run; without an engine there is no forward again. */
+export function mapState(map, run, facts, timesteps, engine) {
   const state = map.states[run.guidance > 1 ? 2 : 1];
   const drawn = facts.parts.filter((name) => isMap(state.modules[name]));
-  const { selected = "", colour = "stage", step = 0 } = before;
   return {
     ...state, title: `“${run.prompt}”`, timesteps,
     answers: {
       through: engine, activity: true, features: engine ? drawn : [], cross: engine, self: false,
     },
-    selected, colour, step: Math.min(step, timesteps.length - 1),
   };
 }
 

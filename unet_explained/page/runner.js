@@ -9,13 +9,15 @@ import { wordMaps } from "./maps.js";
 
 /**
  * Answers a live view, whose model is set by `bind`. frames: functions that give them; engine():
- * started if need be; read(text): the tokenizer; done(run, maps, again): hears of each finished run.
+ * started if need be; read(text): the tokenizer; done(run, maps, again): hears of each finished
+ * run; map(asked): answers for the map of the U.
  */
-export function runner({ facts, frames, engine, read, done }) {
+export function runner({ facts, frames, engine, read, done, map }) {
   const page = { facts, engine, read, done, frames, model: null, current: null };
   const answer = async (asked) => {
     if (asked.start) return begin(page, asked.start);
     if (asked.stop && page.current) page.current.stopped = true;
+    if ("map" in asked) return map(asked.map);
     if ("frame" in asked) return (page.frames[asked.frame] ?? none)();
     return { content: {} };
   };

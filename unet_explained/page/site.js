@@ -46,7 +46,12 @@ const unpacked = once(() => parsed.then(() => inflated(kept.chunks())));
 /** The bytes of a place in what is unpacked; of the first sight they are there as text. */
 const pool = async (place) =>
   (typeof place === "string" ? decode(place) : new Uint8Array(await unpacked(), ...place));
+const mapUnpacked = once(async () => {
+  await parsed;
+  return JSON.parse(new TextDecoder().decode(await inflated(packedMap.chunks())));
+});
 const remake = once(() => remade(saved, { read, engine, pool }));
+let last = { run: saved.run, timesteps: saved.run.timesteps, made: remake };
 
 function tell(words) {
   at("engine").textContent = words;
@@ -75,27 +80,29 @@ function headed(run, how) {
   notebook(run);
 }
 
-/** The map of the U, once it is unpacked: of the run of `last`, and then of each that is made. */
-async function openMap(last) {
-  await parsed;
-  const map = JSON.parse(new TextDecoder().decode(await inflated(packedMap.chunks())));
-  const show = shelf(await scriptOf(map.esm), "map"), runs = !whyNot();
-  let model = null;
-  last.hear(({ run, timesteps, activity, made }) => {
-    const before = ["selected", "colour", "step"].map((name) => [name, model?.get(name)]);
-    const state = mapState(map, run, facts, timesteps, runs, Object.fromEntries(before));
-    const given = { map, facts, activity: activity ?? map.activity, made, png: pngOf };
-    model = standIn({ state, answers: [] }, mapAnswers(given));
-    show(model);
-  });
+/** The map of the run that was made last: {state, answer}. */
+async function mapOfLast() {
+  const map = await mapUnpacked(), { run, timesteps, activity = map.activity, made } = last;
+  last.answer ??= mapAnswers({ map, facts, activity, made, png: pngOf });
+  return { state: mapState(map, run, facts, timesteps, !whyNot()), answer: last.answer };
 }
 
-/** What was made last, and who hears of it. */
-function latest(first) {
-  let value = first, hear = () => {};
-  return {
-    set: (next) => hear((value = next)),
-    hear: (listener) => (hear = listener)(value),
+/** Answers what a live view asks of its map. */
+async function aboutMap(asked) {
+  const { state, answer } = await mapOfLast();
+  return asked ? answer(asked) : { content: { state } };
+}
+
+/** A function that shows the map of the last run, where the one before it was left. */
+async function mapShelf() {
+  const { esm } = await mapUnpacked(), show = shelf(await scriptOf(esm), "map");
+  let model = null;
+  return async () => {
+    const { state, answer } = await mapOfLast();
+    for (const name of ["selected", "colour", "step"]) state[name] = model?.get(name) ?? state[name];
+    state.step = Math.min(state.step, state.timesteps.length - 1);
+    model = standIn({ state, answers: [] }, answer);
+    show(model);
   };
 }
 
@@ -103,18 +110,19 @@ async function open() {
   const [live, explorer] = await Promise.all([saved.live.esm, saved.explorer.esm].map(scriptOf));
   const show = shelf(explorer, "explorer");
   const before = standIn({ ...saved.explorer, answers: [] }, savedAnswers(saved, remake, pool));
-  const last = latest({ run: saved.run, timesteps: saved.run.timesteps, made: remake });
+  let showMap = () => {}; // until it is unpacked
   const done = async (run, maps, again) => {
     const state = await exploredState(run, maps, facts, before.get);
     show(standIn({ state, answers: [] }, answering(run, facts, maps, again)));
     headed(run, "made in this page");
     const [timesteps, activity] = ["timestep", "activity"].map((name) =>
       run.forwards.map((forward) => forward[name]));
-    last.set({ run, timesteps, activity, made: async () => ({ run, maps, again }) });
+    last = { run, timesteps, activity, made: async () => ({ run, maps, again }) };
+    await showMap();
   };
   const frames = saved.frames.map(({ content, buffers }) =>
     async () => ({ content, buffers: await Promise.all(buffers.map(pool)) }));
-  const { answer, bind } = runner({ facts, frames, engine, read, done });
+  const { answer, bind } = runner({ facts, frames, engine, read, done, map: aboutMap });
   const model = standIn({ ...saved.live, answers: [] }, answer);
   bind(model);
   live.render({ model, el: at("live") });
@@ -125,9 +133,12 @@ async function open() {
   at("state").textContent = whyNot() || runs;
   at("fallback").remove();
   if (saved.files) isolate();
-  await openMap(last).catch(({ message }) => {
-    at("map").textContent = `The map is not shown: ${message}`;
-  });
+  try {
+    showMap = await mapShelf();
+    await showMap();
+  } catch ({ message }) {
+    at("map").textContent = `The map is not shown: ${whyNot() || message}`;
+  }
 }
 
 open().catch(({ message }) => {
