@@ -3,6 +3,10 @@
 const MEGA = 10 ** 6;
 const NETWORKS = ["text", "unet", "vae"];
 const NEEDS = ["DecompressionStream", "WebAssembly", "Worker"];
+const WHY = [
+  [/bad_alloc|memory/i, "there is too little memory for the model, which takes about half a gigabyte"],
+  [/content security policy/i, "the content policy of this page's host forbids WebAssembly"],
+];
 
 /** Why nothing can run in this browser; "" if it can. */
 export function whyNot() {
@@ -81,7 +85,7 @@ function portOf(source) {
   worker.onmessage = ({ data: { number, result, error } }) => {
     const { resolve, reject } = waiting.get(number) ?? {};
     waiting.delete(number);
-    if (error) reject?.(new Error(error));
+    if (error) reject?.(new Error(WHY.find(([sign]) => sign.test(error))?.[1] ?? error));
     else resolve?.(result);
   };
   worker.onerror = ({ message }) => fail(new Error(message || "its worker was not allowed"));

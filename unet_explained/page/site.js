@@ -1,6 +1,7 @@
 // The page: a run that draws itself, which pixels look at which word, and the map of the U, on an
 // engine of its own.
 
+import { spoken } from "../widgets/spoken.js";
 import { decode, scriptOf, standIn } from "../widgets/stand_in.js";
 import { answering, exploredState } from "./about.js";
 import { mapAnswers, mapState } from "./boxes.js";
@@ -20,6 +21,11 @@ const read = reader(facts.tokenizer);
 const parsed = new Promise((resolve) => {
   if (document.readyState !== "loading") resolve();
   else document.addEventListener("DOMContentLoaded", resolve);
+});
+
+let forbidden = ""; // by a content policy: the last kind of part that it kept away
+document.addEventListener("securitypolicyviolation", ({ effectiveDirective }) => {
+  forbidden = effectiveDirective;
 });
 
 /** What is made once, when it is first asked for; again if it failed. */
@@ -53,9 +59,14 @@ const mapUnpacked = once(async () => {
 const remake = once(() => remade(saved, { read, engine, pool }));
 let last = { run: saved.run, timesteps: saved.run.timesteps, made: remake };
 
+const aloud = spoken();
+at("engine").after(aloud.element);
+
+/** How far the engine is; "": it is there. */
 function tell(words) {
   at("engine").textContent = words;
   at("engine").hidden = !words;
+  aloud.tell(words, Boolean(words));
 }
 
 /** The same run in Python. A JSON string is one of Python's, too. */
@@ -142,5 +153,6 @@ async function open() {
 }
 
 open().catch(({ message }) => {
-  at("state").textContent = `This browser does not show the views: ${message}`;
+  const why = forbidden ? `the content policy of this page's host forbids its ${forbidden}` : message;
+  at("state").textContent = `The views are not shown: ${why}`;
 });
