@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.skipif(
-        any(find_spec(name) is None for name in ("onnx", "onnxscript")),
+        any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
         reason="needs the extra: pip install -e '.[page]'",
     ),
 ]

@@ -15,7 +15,7 @@ import { reader } from "./tokenizer.js";
 
 const at = (id) => document.getElementById(id);
 const saved = JSON.parse(at("saved").textContent), { facts } = saved;
-const { kept, map: packedMap, ...networks } = partsOf(saved.sizes, saved.files);
+const { kept, map: packedMap, notices, ...networks } = partsOf(saved.sizes, saved.files);
 const read = reader(facts.tokenizer);
 // The parts stand at the document's end: the page is there before them.
 const parsed = new Promise((resolve) => {
@@ -49,13 +49,14 @@ const engine = once(async () => {
   }
 });
 const unpacked = once(() => parsed.then(() => inflated(kept.chunks())));
+async function textOf(part) {
+  await parsed;
+  return new TextDecoder().decode(await inflated(part.chunks()));
+}
 /** The bytes of a place in what is unpacked; of the first sight they are there as text. */
 const pool = async (place) =>
   (typeof place === "string" ? decode(place) : new Uint8Array(await unpacked(), ...place));
-const mapUnpacked = once(async () => {
-  await parsed;
-  return JSON.parse(new TextDecoder().decode(await inflated(packedMap.chunks())));
-});
+const mapUnpacked = once(async () => JSON.parse(await textOf(packedMap)));
 const remake = once(() => remade(saved, { read, engine, pool }));
 let last = { run: saved.run, timesteps: saved.run.timesteps, made: remake };
 
@@ -117,6 +118,14 @@ async function mapShelf() {
   };
 }
 
+/** The licences, unpacked when they are first looked at. */
+function openNotices() {
+  const words = at("notices").lastElementChild;
+  at("notices").addEventListener("toggle", async () => {
+    words.textContent ||= await textOf(notices).catch(({ message }) => whyNot() || message);
+  });
+}
+
 async function open() {
   const [live, explorer] = await Promise.all([saved.live.esm, saved.explorer.esm].map(scriptOf));
   const show = shelf(explorer, "explorer");
@@ -143,6 +152,7 @@ async function open() {
   const runs = `Here it runs on ${count === 1 ? "one thread" : `${count} threads`}.`;
   at("state").textContent = whyNot() || runs;
   at("fallback").remove();
+  openNotices();
   if (saved.files) isolate();
   try {
     showMap = await mapShelf();
