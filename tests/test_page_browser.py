@@ -238,3 +238,9 @@ def test_the_map_of_the_u_is_of_the_run_that_was_made(pages, opened):
     expect(u.locator("image").first).to_be_attached(timeout=WAIT)
     page.get_by_role("button", name="open the map of the U").click()
     expect(page.get_by_role("dialog")).to_contain_text(PROMPT)
+
+
+def test_the_licences_of_what_is_linked_in_are_there(pages, opened):
+    page = opened((pages / "live.html").as_uri()).page
+    page.get_by_text("Licences of what runs here").click()
+    expect(page.locator("#notices pre")).to_contain_text("protocolbuffers/protobuf")
