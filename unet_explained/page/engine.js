@@ -4,7 +4,7 @@ const MEGA = 10 ** 6;
 const NETWORKS = ["text", "unet", "vae"];
 const NEEDS = ["DecompressionStream", "WebAssembly", "Worker"];
 const WHY = [
-  [/bad_alloc|memory/i, "there is too little memory for the model, which takes about half a gigabyte"],
+  [/bad_alloc|memory/i, "there is too little memory for the model, which takes up to 800 MB"],
   [/content security policy/i, "the content policy of this page's host forbids WebAssembly"],
 ];
 
