@@ -46,7 +46,7 @@ PICTURES = {
     "failures": partial(bundled.failures, EVALUATION),
     "pointing": partial(bundled.pointing, EVALUATION),
 }
-SEVERAL = {"reference": references, "views": views.screenshots}
+SEVERAL = {"reference": references, "views": views.screenshots, "page": views.page}
 
 
 def main() -> None:

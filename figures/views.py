@@ -1,11 +1,13 @@
-"""Screenshots of the live views, in light and dark, of the pages that they write."""
+"""Screenshots of the live views and of the page that runs, in light and dark."""
 
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import unet_explained as ux
 from unet_explained.__main__ import PROMPT
+from unet_explained.page.build import build
 
 HERE = Path(__file__).parent
 SIZE = {"width": 1040, "height": 400}  # and as high as the page is
@@ -24,13 +26,21 @@ def views() -> dict:
     return {"umap": umap, "explorer": ux.explore(run, recording), "live": live}
 
 
-def screenshots() -> None:
-    """NAME.png and NAME-dark.png of every view. Needs Chromium and playwright."""
+@contextmanager
+def _browser():
+    """Chromium. Needs playwright."""
     from playwright.sync_api import sync_playwright
 
-    with TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         chromium = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def screenshots() -> None:
+    """NAME.png and NAME-dark.png of every view."""
+    with TemporaryDirectory() as folder, _browser() as browser:
         for name, view in views().items():
             address = view.to_html(Path(folder) / f"{name}.html").as_uri()
             for scheme, suffix in SCHEMES.items():
@@ -42,4 +52,17 @@ def screenshots() -> None:
                     page.wait_for_timeout(300)
                 page.screenshot(path=HERE / f"{name}{suffix}.png", full_page=True)
                 page.close()
-        browser.close()
+
+
+def page() -> None:
+    """page.png and page-dark.png: the page that runs, down to the end of its run."""
+    with TemporaryDirectory() as folder, _browser() as browser:
+        address = build(Path(folder) / "live.html").as_uri()
+        for scheme, suffix in SCHEMES.items():
+            page = browser.new_page(viewport=SIZE, color_scheme=scheme)
+            page.goto(address)
+            page.locator("#map .ux-umap").wait_for()  # the last that comes
+            end = page.locator("section", has=page.locator("#explorer")).bounding_box()
+            clip = {"x": 0, "y": 0, "width": SIZE["width"], "height": end["y"] - 8}
+            page.screenshot(path=HERE / f"page{suffix}.png", clip=clip, full_page=True)
+            page.close()

@@ -35,7 +35,8 @@ def view(browser):
 
 def test_it_draws_while_the_notebook_stays_usable(browser, view):
     expect(browser.page.get_by_text("running 42", exact=True)).to_be_visible()
-    expect(view.get_by_role("status")).to_contain_text(re.compile(r"running: step \d+ of 60"))
+    expect(view.locator(".ux-row .ux-said")).to_contain_text(re.compile(r"running: step \d+ of 60"))
+    expect(view.get_by_role("status")).to_contain_text("running")
     expect(view.get_by_role("button", name="circle")).to_be_visible()
     lit = "(svg) => [...svg.querySelectorAll('rect')].filter((r) => r.style.fill).length"
     assert view.locator("svg").evaluate(lit) > 40

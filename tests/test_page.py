@@ -13,7 +13,7 @@ import unet_explained as ux
 from unet_explained import diffusion, extras
 from unet_explained.model import attention_weights
 from unet_explained.page import build, runtime
-from unet_explained.recording.nested import activity
+from unet_explained.recording.nested import activity, first
 from unet_explained.run.preview import levels
 from unet_explained.run.text import embed, read_prompt
 from unet_explained.widgets.live import drawn
@@ -72,13 +72,13 @@ def given(pipe):
 def forward(pipe, networks, given, parts):
     """One forward: what torch gives and its modules were given; and what the network gives."""
     sample = torch.randn(2, 4, 64, 64, generator=torch.Generator().manual_seed(SEED))
-    pairs, active, hooks = {}, {}, []
+    pairs, gave, hooks = {}, {}, []
     for name, module in pipe.unet.named_modules():
         if name.endswith(".attend"):
             keep = lambda m, args, out, name=name: pairs.__setitem__(name, args[:2])  # noqa: E731
             hooks.append(module.register_forward_hook(keep))
         if name in parts:
-            keep = lambda m, args, out, name=name: active.__setitem__(name, activity(out))  # noqa: E731
+            keep = lambda m, args, out, name=name: gave.__setitem__(name, first(out))  # noqa: E731
             hooks.append(module.register_forward_hook(keep))
     with torch.no_grad():
         prediction = pipe.unet(sample, 500, torch.tensor(given["context"])).sample
@@ -88,7 +88,7 @@ def forward(pipe, networks, given, parts):
     return (
         prediction,
         pairs,
-        active,
+        gave,
         networks["unet"](sample=sample.numpy(), timestep=time, **given),
     )
 
@@ -111,9 +111,11 @@ def test_the_text_encoder_is_torchs(pipe, networks):
 @needs_onnx
 @pytest.mark.slow
 def test_a_forward_is_torchs(forward, parts):
-    prediction, pairs, active, found = forward
+    prediction, pairs, gave, found = forward
     close(found["prediction"], prediction, 1e-4)
-    close(found["activity"], torch.stack([active[name] for name in parts]), 1e-4)
+    close(found["activity"], torch.stack([activity(gave[name]) for name in parts]), 1e-4)
+    for name in parts:
+        close(found[name], gave[name], 1e-4)
     assert len(pairs) == 32
 
 

@@ -1,13 +1,16 @@
 """What the page shows of a run, field by field, against the Python that it stands in for."""
 
+import io
 import json
 import shutil
 import subprocess
-from base64 import b64decode
+from base64 import b64decode, b64encode
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import unet_explained as ux
 from unet_explained.page import build
@@ -23,37 +26,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("node") is None, reason="needs node (apt-get install nodejs)"),
 ]
 PROMPT, SEED, STEPS = "a red house left of a red tree", 1, 2
-SCRIPT = """
-import { readFileSync } from "node:fs";
-const given = JSON.parse(readFileSync(process.argv[1]));
-const { reader } = await import(given.modules.tokenizer);
-const { columnsOf } = await import(given.modules.denoise);
-const { wordMaps } = await import(given.modules.maps);
-const { frameOf } = await import(given.modules.frames);
-const { exploredState, answering } = await import(given.modules.about);
-const { facts, forwards } = given, read = reader(facts.tokenizer);
-const numbers = ({ data, dims }) => ({ data: Float32Array.from(data), dims });
-const each = (object, change) =>
-  Object.fromEntries(Object.entries(object).map(([name, value]) => [name, change(value)]));
-const seen = (outputs) => each(outputs, numbers);
-const rows = ["unconditional", "conditional"].map((role) => {
-  const text = read(role === "conditional" ? given.prompt : "");
-  return { role, text, columns: columnsOf(text, facts.tokens) };
-});
-const run = { batch: { rows, latents: facts.latents }, forwards, picture: null };
-const look = async (batch) => seen(given.look[batch.rows[0].role]);
-const maps = wordMaps(run, facts.layers, look);
-forwards.forEach((forward, step) => maps.keep(step, seen(forward.outputs)));
-const plain = ({ content, buffers }) => [content, (buffers ?? []).map((each) => [...each])];
-const frames = forwards.map(({ timestep, outputs, ...latents }, index) => plain(frameOf({
-  index, total: forwards.length, timestep, seen: seen(outputs),
-  ...each(latents, (values) => Float32Array.from(values)),
-}, run.batch, facts, 0)));
-const { about, first } = await exploredState(run, maps, facts, (name) => given.before[name]);
-const answer = answering(run, facts, maps, look), answers = [];
-for (const asked of given.asked) answers.push(plain(await answer(asked)));
-console.log(JSON.stringify({ frames, about, first, answers }));
-"""
+SCRIPT = Path(__file__).parent / "page_answers.mjs"
 
 
 @pytest.fixture(scope="module")
@@ -76,19 +49,24 @@ def both(pipe, tmp_path_factory):
     context = torch.cat([embed(text, pipe.text_encoder) for text in texts])
 
     @torch.no_grad()
-    def outputs(sample, timestep, rows, place=(0.0, 0.0)) -> dict:
+    def outputs(sample, timestep, rows, place=(0.0, 0.0), gave=False) -> dict:
         count = len(context[rows])
         found = opened(
             sample.repeat(count, 1, 1, 1), torch.tensor([timestep]).float(),
             context[rows], columns[rows], torch.tensor(place),
         )  # fmt: skip
         pairs = zip(opened.outputs, found, strict=True)
-        return {name: {"data": x.flatten().tolist(), "dims": [*x.shape]} for name, x in pairs}
+        return {
+            name: {"data": packed(x), "dims": [*x.shape]}
+            for name, x in pairs
+            if (name in opened.parts) == gave
+        }
 
+    steps = list(pipe.denoise(PROMPT, seed=SEED, steps=STEPS))
     forwards = [
         {"timestep": step.timestep, "outputs": outputs(step.sample, step.timestep, slice(None))}
-        | {n: getattr(step, n).flatten().tolist() for n in ("sample", "prediction", "denoised")}
-        for step in pipe.denoise(PROMPT, seed=SEED, steps=STEPS)
+        | {n: packed(getattr(step, n)) for n in ("sample", "prediction", "denoised")}
+        for step in steps
     ]
     run = pipe(PROMPT, seed=SEED, steps=STEPS)
     view = ux.explore(run)
@@ -97,14 +75,15 @@ def both(pipe, tmp_path_factory):
         for layer in ("*", "mid_block*", facts["layers"][3]["name"])
         for half in ("conditional", "unconditional")
     ]
-    first = torch.tensor(forwards[0]["sample"]).reshape(1, 4, 64, 64)
-    place = (40.5 / 64, 12.5 / 64)
+    place, (first, last) = (40.5 / 64, 12.5 / 64), steps
     rows = {"unconditional": slice(0, 1), "conditional": slice(1, 2)}
     given = {
         "facts": facts, "forwards": forwards, "prompt": PROMPT,
         "before": {"about": saved["explorer"]["state"]["about"]},
         "asked": [asked for asked, *_ in saved["explorer"]["kept"]] + looks,
-        "look": {k: outputs(first, forwards[0]["timestep"], r, place) for k, r in rows.items()},
+        "look": {k: outputs(first.sample, first.timestep, r, place) for k, r in rows.items()},
+        "map": saved["map"], "askedMap": asked_of_map(saved["map"]),
+        "gave": outputs(last.sample, last.timestep, rows["conditional"], gave=True),
     }  # fmt: skip
     folder = tmp_path_factory.mktemp("scripts")
     found = _in_node(folder, given)
@@ -112,17 +91,40 @@ def both(pipe, tmp_path_factory):
         (content, [pool[start : start + length] for start, length in places])
         for _, content, places in saved["explorer"]["kept"]
     ]
+    expected_map = ux.umap(run)
+    answers = [(asked, expected_map.answer(asked)) for asked in given["askedMap"]]
+    found["map"] = expected_map.state_of_page(), answers, found["state"], found["map"]
     return saved, pool, expected + [view.answer(asked) for asked in looks], found
+
+
+def asked_of_map(kept: dict) -> list[dict]:
+    """Of the last step."""
+    of = {"step": STEPS - 1}
+    sources = [{"source": kind} for kind in kept["sources"]]
+    features = [
+        {"features": name, "first": first} | of
+        for name in ("conv_in", "down_blocks.1.attentions.0", "mid_block.resnets.1", "conv_out")
+        for first in (0, 11)
+    ]
+    attention = [
+        {"attention": name} | of
+        for name in ("down_blocks.0", "mid_block.attentions.0.transformer_blocks.0.attn2")
+    ]
+    activity = [{"activity": step} for step in range(STEPS)]
+    return [*sources, *activity, {"through": STEPS - 1}, *features, *attention]
+
+
+def packed(tensor: torch.Tensor) -> str:
+    return b64encode(tensor.numpy().tobytes()).decode()
 
 
 def _in_node(folder, given: dict) -> dict:
     modules = {}
-    for name in ("tokenizer", "denoise", "maps", "frames", "about"):
+    for name in ("tokenizer", "denoise", "maps", "frames", "about", "boxes"):
         (folder / f"{name}.mjs").write_text(joined(name, build.HERE))
         modules[name] = (folder / f"{name}.mjs").as_uri()
     (folder / "given.json").write_text(json.dumps(given | {"modules": modules}))
-    (folder / "script.mjs").write_text(SCRIPT.replace("argv[1]", "argv[2]"))
-    command = ["node", folder / "script.mjs", folder / "given.json"]
+    command = ["node", SCRIPT, folder / "given.json"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert not done.returncode, done.stderr
     return json.loads(done.stdout)
@@ -181,3 +183,35 @@ def test_each_answer_of_an_explorer(both):
         same(content, wanted)
         for values, each in zip(buffers, data, strict=True):
             levels(values, each)
+
+
+def test_what_a_map_of_the_u_is_told(both):
+    expected, _, state, _ = both[-1]["map"]
+    answers = state.pop("answers"), expected.pop("answers")
+    assert answers[0] | {"features": None, "self": True} == answers[1]
+    assert len(answers[0]["features"]) == 48  # of the boxes, those that give a map
+    same(state, expected)
+
+
+def test_each_answer_of_a_map_of_the_u(both):
+    _, expected, _, found = both[-1]["map"]
+    for (content, buffers), (asked, (wanted, files)) in zip(found, expected, strict=True):
+        if "activity" in asked:
+            wanted = {name: wanted[name] for name in content}
+            assert len(wanted) == 50
+        same(content, wanted)
+        turned = 1 if "features" in asked else len(files) if "through" in asked else 0
+        for number, (values, file) in enumerate(zip(buffers, files, strict=True)):
+            if values:  # a run's own picture comes as it is
+                alike(values, file, either_way=number < turned)
+
+
+def alike(found: list[int], file: bytes, either_way: bool) -> None:
+    """Three colours a place, at most a few levels apart; a direction may be told either way."""
+    picture = np.asarray(Image.open(io.BytesIO(file))).astype(int)
+    values = np.array(found[2:]).reshape(*found[:2], 3)
+    for one, other in zip(np.moveaxis(values, 2, 0), np.moveaxis(picture, 2, 0), strict=True):
+        apart = [np.abs(one - other).max()]
+        if either_way:
+            apart.append(np.abs(255 - one - other).max())
+        assert min(apart) <= 8

@@ -5,10 +5,11 @@ import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 import pytest
-from lab import Browser
+from lab import CHROMIUM, FLAGS, Browser
 from playwright.sync_api import expect
 
 import unet_explained as ux
@@ -18,11 +19,15 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.long,
     pytest.mark.skipif(
-        any(find_spec(name) is None for name in ("onnx", "onnxscript")),
+        any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
         reason="needs the extra: pip install -e '.[page]'",
     ),
 ]
 PROMPT, SEED, STEPS = "a blue fish left of an orange house", 3, 2
+LISTEN = """window.told = []; // all that the page says of how far its engine is
+addEventListener("DOMContentLoaded", () => new MutationObserver(
+  ([{ target }]) => told.push(target.textContent)
+).observe(document.getElementById("engine"), { childList: true }));"""
 WAIT = 600_000  # milliseconds; a forward takes two seconds, and many times that on a busy machine
 
 
@@ -50,7 +55,8 @@ def opened(chromium):
     browsers = []
 
     def open_(address: str, before: str = "", **options) -> Browser:
-        browser = Browser(chromium, address if address.startswith("http") else "", **options)
+        base = address.partition("?")[0] if address.startswith("http") else ""
+        browser = Browser(chromium, base, **options)
         browsers.append(browser)
         browser.page.set_default_timeout(WAIT)
         browser.page.add_init_script(before)
@@ -66,9 +72,14 @@ def opened(chromium):
 
 @pytest.fixture(scope="module")
 def host(pages) -> Iterator[str]:
-    """A plain static server of site/."""
+    """A plain static server of site/; an address may ask it for a content policy."""
 
     class Quiet(SimpleHTTPRequestHandler):
+        def end_headers(self) -> None:
+            if policy := parse_qs(urlsplit(self.path).query).get("policy"):
+                self.send_header("Content-Security-Policy", policy[0])
+            super().end_headers()
+
         def log_message(self, *arguments) -> None:
             pass
 
@@ -131,11 +142,11 @@ def test_from_disk_a_run_is_pythons(pages, pipe, opened):
 
 
 def test_where_a_pixel_looks_is_asked_of_the_saved_run(pages, opened):
-    page = opened((pages / "live.html").as_uri()).page
+    page = opened((pages / "live.html").as_uri(), LISTEN).page
     page.get_by_label("self-attention").check()
     page.locator(".ux-explorer canvas.ux-picture").click(position={"x": 100, "y": 300})
-    expect(page.locator("#engine")).to_contain_text("MB")
     expect(page.locator(".ux-caption")).to_have_text("where the framed pixel looks", timeout=WAIT)
+    assert any("MB" in words for words in page.evaluate("told"))
 
 
 def test_from_a_plain_host_it_has_threads_and_stops(host, opened):
@@ -143,7 +154,7 @@ def test_from_a_plain_host_it_has_threads_and_stops(host, opened):
     page.wait_for_function("() => crossOriginIsolated")  # once its service worker has come
     expect(page.locator("#state")).to_contain_text("thread")
     start(page, "</script><img src=x onerror='window.bad=1'>", steps=50)
-    expect(page.locator(".ux-live [role=status]")).to_contain_text("step 1 of 50", timeout=WAIT)
+    expect(page.locator(".ux-live .ux-said").last).to_contain_text("step 1 of 50", timeout=WAIT)
     expect(page.locator(".ux-live-note")).to_contain_text("was never shown this word")
     page.get_by_role("button", name="Stop").click()
     ended(page, "stopped")
@@ -169,3 +180,71 @@ def test_where_no_script_may_run_the_picture_is_there_and_why(pages, opened):
     page = opened(address, java_script_enabled=False).page
     expect(page.get_by_text("Its script does not run here")).to_be_visible()
     expect(page.get_by_role("img", name="a red house left of")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "said"),
+    [
+        ("'self'", "Its script does not run here"),
+        (
+            "'self' 'unsafe-inline' data:",
+            "the content policy of this page's host forbids its script",
+        ),
+    ],
+)
+def test_where_a_content_policy_forbids_the_views_the_picture_is_there_and_why(
+    host, opened, allowed, said
+):
+    page = opened(f"{host}/?policy={quote(f'default-src {allowed}')}").page
+    expect(page.get_by_text(said)).to_be_visible()
+    expect(page.get_by_text("a red house left of")).to_be_visible()
+
+
+def refused(page, why: str) -> None:
+    """The saved run stays, and a run that is asked for says why it is not made."""
+    start(page)
+    ended(page, "failed")
+    expect(page.locator(".ux-live-note")).to_contain_text(why)
+    expect(word(page, "butterfly")).to_be_visible()
+    page.locator("#map [data-name=conv_in]").first.click()
+    page.locator("#map").get_by_role("tab", name="source").click()
+    expect(page.locator("#map")).to_contain_text("class Conv2d")
+
+
+def test_where_a_content_policy_forbids_webassembly_it_is_said(host, opened):
+    policy = quote("default-src 'self' 'unsafe-inline' blob: data:")
+    refused(opened(f"{host}/?policy={policy}").page, "host forbids WebAssembly")
+
+
+def test_where_memory_is_too_little_it_is_said(pages, chromium):
+    """125 MB for WebAssembly, by an option of Chromium's own."""
+    few = [*FLAGS, "--js-flags=--wasm-max-mem-pages=2000"]
+    browser = chromium.browser_type.launch(executable_path=CHROMIUM, args=few)
+    page = browser.new_page()
+    page.goto((pages / "live.html").as_uri())
+    refused(page, "too little memory")
+    browser.close()
+
+
+def test_the_map_of_the_u_is_of_the_run_that_was_made(pages, opened):
+    page = opened((pages / "live.html").as_uri()).page
+    u = page.locator("#map .ux-umap")
+    expect(u.locator(".ux-umap-title")).to_contain_text("yellow butterfly")
+    u.get_by_role("button", name="activity in the run").click()  # of the saved run, at once
+    u.locator("[data-name='mid_block.resnets.0']").click()
+    start(page)
+    ended(page, "finished")
+    expect(u.locator(".ux-umap-title")).to_contain_text(PROMPT)
+    expect(u).to_contain_text("root mean square")
+    u.get_by_role("tab", name="feature maps").click()
+    expect(u.locator(".ux-umap-tiles img")).to_have_count(12, timeout=WAIT)
+    u.get_by_role("button", name="Play").click()
+    expect(u.locator("image").first).to_be_attached(timeout=WAIT)
+    page.get_by_role("button", name="open the map of the U").click()
+    expect(page.get_by_role("dialog")).to_contain_text(PROMPT)
+
+
+def test_the_licences_of_what_is_linked_in_are_there(pages, opened):
+    page = opened((pages / "live.html").as_uri()).page
+    page.get_by_text("Licences of what runs here").click()
+    expect(page.locator("#notices pre")).to_contain_text("protocolbuffers/protobuf")

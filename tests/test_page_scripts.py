@@ -17,73 +17,18 @@ from unet_explained.run.advance import advance
 from unet_explained.run.text import read_prompt
 from unet_explained.widgets.first_word import LINKS, first_thing
 from unet_explained.widgets.modules import joined
+from unet_explained.words import nearest
 
 pytestmark = pytest.mark.skipif(
     shutil.which("node") is None, reason="needs node (apt-get install nodejs)"
 )
 WORDS = [
-    "a",
-    "red",
-    "house",
-    "left",
-    "of",
-    "the",
-    "green",
-    "tree",
-    "İstanbul",
-    "Σοφός",
-    "don't",
-    "it's",
-    "'tis",
-    "<|endoftext|>",
-    "漢字",
-    "０",
-    "½",
-    "<|STARTOFTEXT|>",
-    "éa",
-    "ä́",
-    "ﬁsh",
-    "١٢",
-    "x_y-z",
-    "👩\u200d👩\u200d👧",
-    "\u200d",
-    "\xa0",
-    "\u2028",
-    "\x85",
-    "ß",
-    "ẞ",
-    "!",
-    "??",
-    "...",
-    "''s",
-    "we'll",
-    "I'VE",
-    "don’t",
-    "well-known",
-    "日本",
-    "\t",
-    "\n",
-    "ཀྵ",
-    "क्षि",
-    "ไทย",
-    "ǅ",
-    "ſ",
-    "K",
-    "_",
-    "--",
-    "\\",
-    '"',
-    "'",
-    "`",
-    "<b>",
-    "&",
-    "%s",
-    "{x}",
-    "$",
-    "©",
-    "가",
-    "각",
-]
+    "a", "red", "house", "left", "of", "the", "green", "tree", "İstanbul", "Σοφός", "don't",
+    "it's", "'tis", "<|endoftext|>", "漢字", "０", "½", "<|STARTOFTEXT|>", "éa", "ä́", "ﬁsh",
+    "١٢", "x_y-z", "👩\u200d👩\u200d👧", "\u200d", "\xa0", "\u2028", "\x85", "ß", "ẞ", "!", "??",
+    "...", "''s", "we'll", "I'VE", "don’t", "well-known", "日本", "\t", "\n", "ཀྵ", "क्षि", "ไทย",
+    "ǅ", "ſ", "K", "_", "--", "\\", '"', "'", "`", "<b>", "&", "%s", "{x}", "$", "©", "가", "각",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +155,8 @@ def test_parts_in_text_are_the_bytes(computed, length):
     "prompt",
     [
         "a red house", "two houses", "3 red fishes", "a dog and a red house", "a pink house",
-        "a house on a red ground", "red and green", "a tree on a grey ground", "",
+        "a house on a red ground", "red and green", "a tree on a grey ground", "", "hose mouse",
+        "butterfrog flies treehouse starfish housefish " + "butter" * 32,
     ],
 )  # fmt: skip
 def test_what_is_said_of_words_is_what_python_says(pipe, computed, prompt):
@@ -218,9 +164,17 @@ def test_what_is_said_of_words_is_what_python_says(pipe, computed, prompt):
     words = [{"text": word} for word in read.words]
     given = [{"words": words, "cutOff": []}, pipe.palette.groups]
     found = computed("asked", "it.notesOf(...given)", given)
-    expected = list(pipe.palette.notes(read))
-    # Of a word that is nearly a known one Python names it; the page lists all that there are.
-    assert [note.split(";")[0] for note in found] == [note.split(";")[0] for note in expected]
+    assert found == list(pipe.palette.notes(read))
+
+
+def test_the_nearest_thing_is_pythons(computed, pipe):
+    things, chance = pipe.palette.things, random.Random(0)
+    given = ["".join(chance.choices("aehosty", k=5)) for _ in range(500)]
+    found = computed(
+        "nearest", "given[0].map((word) => it.nearest(word, given[1]))", [given, things]
+    )
+    assert found == [next(iter(nearest(word, things)), None) for word in given]
+    assert len(set(found)) > 3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 // What an explorer's page is told of a run, after widgets/explorer_page.py; and answers to it.
 
 import { ROLES } from "./denoise.js";
+import { rough } from "./frames.js";
 import { lookOf } from "./maps.js";
 
 /** An explorer's state for a run, {batch, forwards, picture}; before(name): of another run. */
@@ -25,10 +26,18 @@ export function answering(run, facts, maps, again) {
       await maps.replay(asked.replay);
       return { content: { kept: asked.replay } };
     }
+    if ("picture" in asked) return foreseen(run, facts, asked.picture);
     const step = asked.self.step ?? best;
     const { content, buffers } = await lookOf(run, facts.layers, again, { ...asked.self, step });
     return { content: { ...content, step }, buffers };
   };
+}
+
+/** The picture as it was foreseen at a step, in rough colours. */
+function foreseen({ batch, forwards }, { latent_rgb: rgb }, step) {
+  const { denoised } = forwards[step];
+  if (!denoised) throw new Error("the picture as it was at this step is not known");
+  return { content: { size: batch.latents.slice(1) }, buffers: [rough(denoised, rgb)] };
 }
 
 function aboutOf(run, facts, about, choice) {

@@ -1,5 +1,7 @@
 // What a person asked for, looked at before any work: numbers that fit, words that are known.
 
+import { nearest } from "./nearest.js";
+
 const MOST = { steps: 1000, guidance: 1000, seed: Number.MAX_SAFE_INTEGER };
 const NUMBERS = "two three four five six seven eight nine ten twelve many several".split(" ");
 
@@ -29,8 +31,11 @@ export function notesOf({ words: spans, cutOff }, palette) {
   for (const word of new Set(words)) {
     if (/^\p{Nd}+$/u.test(word) || (NUMBERS.includes(word) && !known.has(word)))
       notes.push(`'${word}': this model was never shown a number; name each thing`);
-    else if (!known.has(word))
-      notes.push(`'${word}': this model was never shown this word; it paints ${list("things")}`);
+    else if (!known.has(word)) {
+      const near = nearest(word, palette.things);
+      const said = near ? `the nearest thing: ${near}` : `it paints ${list("things")}`;
+      notes.push(`'${word}': this model was never shown this word; ${said}`);
+    }
   }
   words.slice(0, -1).forEach((word, i) => {
     const after = words[i + 1];

@@ -13,12 +13,12 @@ from ..run.checkpoints import load
 from ..run.denoise import Pipeline
 from ..widgets.modules import joined
 from ..writing import try_file, try_folder, write_file, written_folder
-from .runtime import LICENCE, find_runtime, runtime
+from .runtime import LICENCE, find_runtime, notices, runtime
 
 HERE = Path(__file__).parent
 PROMPT, SEED = "a red house left of a green tree and a yellow butterfly on top", 0
 SIZE = 30 * 10**6  # bytes that one file has at the most
-STYLES = "widget", "live", "explorer"
+STYLES = "widget", "live", "explorer", "umap"
 
 
 def build(path: str | Path, told=lambda words: None) -> Path:
@@ -28,7 +28,7 @@ def build(path: str | Path, told=lambda words: None) -> Path:
     for a missing extra, OSError for a place that cannot be written and where the runtime cannot be
     fetched.
     """
-    need("onnx", "onnxscript", extra="page")
+    need("onnx", "onnxscript", "onnxruntime", extra="page")
     need("anywidget", "matplotlib")
     path = try_file(path, SIZE) if _is_file(path) else try_folder(path, least=SIZE)
     find_runtime()
@@ -62,7 +62,8 @@ def made(pipe: Pipeline, told) -> tuple[dict[str, Any], dict[str, bytes]]:
     saved, kept = saved_run(pipe, PROMPT, SEED)
     facts = facts_of(pipe, saved)
     told("exporting its networks ...")
-    parts = {"kept": kept, **runtime(), **exported(pipe, facts["parts"])}
+    seen = {"kept": kept, "map": as_json(saved.pop("map")).encode(), "notices": notices()}
+    parts = {**seen, **runtime(), **exported(pipe, facts["parts"])}
     return saved | {"facts": facts}, {name: packed(part) for name, part in parts.items()}
 
 

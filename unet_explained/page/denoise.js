@@ -16,8 +16,13 @@ export async function prepared(engine, facts, prompt, empty, { guidance }) {
     const { context } = await engine.run("text", { ids: tensor });
     rows.push({ role, text, columns: columnsOf(text, ids.length), context: context.data });
   }
-  return { rows, tokens: facts.tokens, width: facts.width, latents: facts.latents };
+  const layers = facts.layers.flatMap(({ name }) => [name, selfOf(name)]);
+  const { tokens, width, latents } = facts;
+  return { rows, tokens, width, latents, outputs: ["prediction", "activity", ...layers] };
 }
+
+/** The self-attention beside a cross-attention. */
+export const selfOf = (name) => name.replace(/attn2$/, "attn1");
 
 /** Each token stands in exactly one column: the start's, its word's, or that of the rest. */
 export function columnsOf(text, count) {
@@ -30,8 +35,8 @@ export function columnsOf(text, count) {
   ];
 }
 
-/** A forward on some rows, with all that the network shows. place: a pixel, as shares. */
-export async function forward(engine, batch, sample, timestep, place = null) {
+/** A forward on some rows, with what the network is asked to show. place: a pixel, as shares. */
+export async function forward(engine, batch, sample, timestep, { place, outputs } = {}) {
   const { rows, tokens, width, latents } = batch;
   const count = rows.length, most = Math.max(...rows.map(({ columns }) => columns.length));
   const columns = new Float32Array(count * tokens * most);
@@ -45,7 +50,7 @@ export async function forward(engine, batch, sample, timestep, place = null) {
     context: tensor(repeated(rows.map(({ context }) => context)), count, tokens, width),
     columns: tensor(columns, count, tokens, most),
     place: place ? tensor(Float32Array.from(place), 2) : CORNER,
-  });
+  }, outputs ?? batch.outputs);
 }
 
 function repeated(arrays) {

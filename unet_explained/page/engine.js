@@ -3,6 +3,10 @@
 const MEGA = 10 ** 6;
 const NETWORKS = ["text", "unet", "vae"];
 const NEEDS = ["DecompressionStream", "WebAssembly", "Worker"];
+const WHY = [
+  [/bad_alloc|memory/i, "there is too little memory for the model, which takes up to 800 MB"],
+  [/content security policy/i, "the content policy of this page's host forbids WebAssembly"],
+];
 
 /** Why nothing can run in this browser; "" if it can. */
 export function whyNot() {
@@ -38,7 +42,9 @@ export async function started(parts, worker, told) {
   } finally {
     clearInterval(timer);
   }
-  return { run: (name, feeds) => port.ask("run", { name, feeds }), close: port.close };
+  /** outputs: the names of those that are asked for; without them all. */
+  const run = (name, feeds, outputs) => port.ask("run", { name, feeds, outputs });
+  return { run, close: port.close };
 }
 
 /** What is packed, as buffers by name. parts: {name: {size, chunks()}}, of which size is packed. */
@@ -79,7 +85,7 @@ function portOf(source) {
   worker.onmessage = ({ data: { number, result, error } }) => {
     const { resolve, reject } = waiting.get(number) ?? {};
     waiting.delete(number);
-    if (error) reject?.(new Error(error));
+    if (error) reject?.(new Error(WHY.find(([sign]) => sign.test(error))?.[1] ?? error));
     else resolve?.(result);
   };
   worker.onerror = ({ message }) => fail(new Error(message || "its worker was not allowed"));

@@ -20,10 +20,11 @@ const tasks = {
     return {};
   },
   /** feeds, and what comes back, by name: {type, data, dims}. */
-  async run({ name, feeds }) {
+  async run({ name, feeds, outputs }) {
     const given = Object.entries(feeds).map(([key, { type, data, dims }]) =>
       [key, new runtime.Tensor(type, data, dims)]);
-    const found = await sessions.get(name).run(Object.fromEntries(given));
+    const session = sessions.get(name);
+    const found = await session.run(Object.fromEntries(given), outputs ?? session.outputNames);
     const plain = Object.entries(found).map(([key, { data, dims }]) => [key, { data, dims }]);
     return Object.fromEntries(plain);
   },

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..model import UNet2DConditionModel, attention_weights
-from ..recording.nested import activity
+from ..recording.nested import activity, first
 from ..run.denoise import Pipeline
 from ..run.latents import unnormalised
 
@@ -33,6 +33,7 @@ class Sight:
 
     def __init__(self) -> None:
         self.active: dict[str, Tensor] = {}
+        self.features: dict[str, Tensor] = {}
         self.maps: dict[str, Tensor] = {}
         self.looks: dict[str, Tensor] = {}
 
@@ -44,6 +45,7 @@ class Sight:
     def hear(self, name: str, module: nn.Module) -> None:
         def heard(module, args, output) -> None:
             self.active[name] = activity(output)
+            self.features[name] = first(output)  # type: ignore[assignment]  # each gives one
 
         module.register_forward_hook(heard)
 
@@ -81,9 +83,10 @@ class SeenSelf(nn.Module):
 
 
 class OpenUNet(nn.Module):
-    """A copy of a UNet that also gives its parts' activity, its words' maps and one pixel's looks.
+    """A copy of a UNet that also gives its words' maps, one pixel's looks, and of its parts the
+    activity and what they give.
 
-    parts: the modules whose activity is told, in this order.
+    parts: the modules that are told of, in this order.
     """
 
     def __init__(self, unet: UNet2DConditionModel, parts: list[str]) -> None:
@@ -107,19 +110,21 @@ class OpenUNet(nn.Module):
         columns: Float[Tensor, "batch token column"],
         place: Float[Tensor, "2"],
     ) -> tuple[Tensor, ...]:
-        """The outputs, in their order; of a layer (batch, head, column, query), of attn1 keys."""
+        """The outputs, in their order; of a layer (batch, head, column, query), of attn1 keys, of a
+        part what it gives."""
         sight = self.sight
         sight.columns, sight.place = columns, place
         prediction = self.unet(sample, timestep, context).sample
         active = torch.stack([sight.active[name] for name in self.parts])
         maps = [sight.maps[name] for name in self.crosses]
         looks = [sight.looks[name] for name in self.selves]
+        features = [sight.features[name] for name in self.parts]
         sight.forget()
-        return prediction, active, *maps, *looks
+        return prediction, active, *maps, *looks, *features
 
     @property
     def outputs(self) -> list[str]:
-        return ["prediction", "activity", *self.crosses, *self.selves]
+        return ["prediction", "activity", *self.crosses, *self.selves, *self.parts]
 
 
 class Reader(nn.Module):

@@ -42,7 +42,7 @@ function levels(rows) {
 }
 
 /** Latents in rough colours: a linear map of each pixel; its last row is the colour of zeros. */
-function rough(values, rgb) {
+export function rough(values, rgb) {
   const [zero, factors] = [rgb.at(-1), rgb.slice(0, -1)], pixels = values.length / factors.length;
   const data = new Uint8ClampedArray(3 * pixels);
   for (let pixel = 0; pixel < pixels; pixel++)
@@ -54,16 +54,21 @@ function rough(values, rgb) {
   return new Uint8Array(data.buffer);
 }
 
-/** A picture (rgb, height, width) from -1 to 1 as the bytes of a PNG. */
-export async function pngOf({ data, dims }) {
-  const [, , height, width] = dims, pixels = height * width;
+/** A picture (rgb, height, width) from -1 to 1 as bytes, three a pixel. */
+export function pixelsOf({ data, dims }) {
+  const [, , ...size] = dims, pixels = size[0] * size[1], bytes = new Uint8ClampedArray(3 * pixels);
+  for (let i = 0; i < pixels; i++)
+    for (let colour = 0; colour < 3; colour++)
+      bytes[3 * i + colour] = (data[colour * pixels + i] / 2 + 0.5) * 255;
+  return { size, data: bytes };
+}
+
+/** A picture {size, data}, of three bytes a pixel, as the bytes of a PNG. */
+export async function pngOf({ size: [height, width], data }) {
   const canvas = Object.assign(document.createElement("canvas"), { height, width });
   const context = canvas.getContext("2d"), image = context.createImageData(width, height);
-  for (let i = 0; i < pixels; i++) {
-    for (let colour = 0; colour < 3; colour++)
-      image.data[4 * i + colour] = (data[colour * pixels + i] / 2 + 0.5) * 255;
-    image.data[4 * i + 3] = 255;
-  }
+  for (let i = 0; i < height * width; i++)
+    image.data.set([...data.subarray(3 * i, 3 * i + 3), 255], 4 * i);
   context.putImageData(image, 0, 0);
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   return new DataView(await blob.arrayBuffer());

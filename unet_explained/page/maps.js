@@ -2,6 +2,7 @@
 // that are kept as they are, of others by a forward again.
 
 import { between } from "../widgets/over.js";
+import { selfOf } from "./denoise.js";
 
 const BUDGET = 256 * 2 ** 20; // bytes of steps that are kept
 
@@ -90,19 +91,25 @@ export function wordMaps(run, layers, again) {
   };
   const missing = (step) => [...run.forwards.keys()].filter((each) =>
     (step === null ? !summed.has(each) : each === step && !kept.has(each)));
-  /** Means over heads (null), steps (null) and layers (a pattern): a map of each column. */
-  const maps = async ({ layer, head, step, half }) => {
+  /** Means over layers, heads (null) and steps (null): of each column {map, size}. */
+  const means = async (names, { head, step, half }) => {
     if (step !== null) await replay(step);
     const row = rowOf(half), count = rows[row].columns.length;
-    const names = chosen(layers, layer), of = step === null ? sums : kept.get(step);
+    const of = step === null ? sums : kept.get(step);
     const parts = names.map(({ name, size }) =>
       ({ size, maps: ofLayer(of.get(name), row, count, head) }));
-    const found = Array.from({ length: count }, (_, i) =>
-      average(parts.map(({ size, maps }) => ({ size, map: maps[i] }))));
     const share = step === null ? 1 / run.forwards.length : 1;
-    return packed(found.map(({ map }) => map.map((value) => value * share)), found[0].size);
+    return Array.from({ length: count }, (_, i) => {
+      const { map, size } = average(parts.map(({ size, maps }) => ({ size, map: maps[i] })));
+      return { map: map.map((value) => value * share), size };
+    });
   };
-  return { keep, replay, missing, maps, rowOf };
+  /** The same of the layers that a pattern names, as an explorer's page takes them. */
+  const maps = async ({ layer, ...where }) => {
+    const found = await means(chosen(layers, layer), where);
+    return packed(found.map(({ map }) => map), found[0].size);
+  };
+  return { keep, replay, missing, means, maps };
 }
 
 function add(sums, name, { data, dims }) {
@@ -116,9 +123,11 @@ export async function lookOf(run, layers, again, { row, column, layer, step, hal
   const [height, width] = run.batch.latents.slice(1), { sample, timestep } = run.forwards[step];
   const only = { ...run.batch, rows: run.batch.rows.filter(({ role }) => role === half) };
   const place = [(row + 0.5) / height, (column + 0.5) / width];
-  const seen = await again(only, sample, timestep, place);
-  const maps = chosen(layers, layer).map(({ name, size }) => {
-    const { data, dims } = seen[name.replace(/attn2$/, "attn1")], [, heads, keys] = dims;
+  const names = chosen(layers, layer);
+  const outputs = names.map(({ name }) => selfOf(name));
+  const seen = await again(only, sample, timestep, { place, outputs });
+  const maps = names.map(({ name, size }) => {
+    const { data, dims } = seen[selfOf(name)], [, heads, keys] = dims;
     const map = new Float32Array(keys);
     data.forEach((value, i) => (map[i % keys] += value / heads));
     return { map, size };

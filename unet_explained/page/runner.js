@@ -2,19 +2,22 @@
 
 import { check, notesOf } from "./asked.js";
 import { firstThing } from "./about.js";
+import { activityOf } from "./boxes.js";
 import { denoise, forward, prepared } from "./denoise.js";
-import { frameOf, pngOf } from "./frames.js";
+import { frameOf, pixelsOf, pngOf } from "./frames.js";
 import { wordMaps } from "./maps.js";
 
 /**
  * Answers a live view, whose model is set by `bind`. frames: functions that give them; engine():
- * started if need be; read(text): the tokenizer; done(run, maps): hears of each finished run.
+ * started if need be; read(text): the tokenizer; done(run, maps, again): hears of each finished
+ * run; map(asked): answers for the map of the U.
  */
-export function runner({ facts, frames, engine, read, done }) {
+export function runner({ facts, frames, engine, read, done, map }) {
   const page = { facts, engine, read, done, frames, model: null, current: null };
   const answer = async (asked) => {
     if (asked.start) return begin(page, asked.start);
     if (asked.stop && page.current) page.current.stopped = true;
+    if ("map" in asked) return map(asked.map);
     if ("frame" in asked) return (page.frames[asked.frame] ?? none)();
     return { content: {} };
   };
@@ -63,17 +66,18 @@ async function run(page, current, asked, text, told) {
   let latents;
   for await (const step of denoise(engine, batch, asked, facts.alphas)) {
     latents = step.latents;
-    made.forwards.push({ sample: step.sample, timestep: step.timestep });
+    const { sample, denoised, timestep, seen } = step;
+    made.forwards.push({ sample, denoised, timestep, activity: activityOf(seen, facts.parts) });
     maps.keep(step.index, step.seen);
     if (current.stopped) return;
     show(page, step, batch, began);
   }
   const tensor = { type: "float32", data: latents, dims: [1, ...batch.latents] };
   const { picture } = await engine.run("vae", { latents: tensor });
-  made.picture = await pngOf(picture);
+  made.picture = await pngOf(pixelsOf(picture));
   if (current.stopped) return;
   told("picture", made.picture);
-  await page.done(made, maps);
+  await page.done(made, maps, again);
 }
 
 function show(page, step, batch, began) {

@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 import tempfile
 from base64 import b64encode
+from importlib.metadata import distribution
 from pathlib import Path
 
 from ..writing import write_file
@@ -29,6 +30,17 @@ def runtime() -> dict[str, bytes]:
     """Its files, by FILES' names. Raises OSError or ValueError as find_runtime does."""
     with tarfile.open(fileobj=io.BytesIO(find_runtime().read_bytes())) as packed:
         return {name: _member(packed, f"package/dist/{file}") for name, file in FILES.items()}
+
+
+def notices() -> bytes:
+    """The licences of the runtime and of what is linked into it, as text.
+
+    The npm package has none; the wheel, which is built from the same sources, has both.
+    """
+    wheel = distribution("onnxruntime")
+    linked = Path(str(wheel.locate_file("onnxruntime/ThirdPartyNotices.txt")))
+    heading = f"What is linked into ONNX Runtime, as its Python package {wheel.version} lists it:"
+    return f"{LICENCE.read_text('utf-8')}\n{heading}\n\n{linked.read_text('utf-8')}".encode()
 
 
 def find_runtime() -> Path:

@@ -11,6 +11,7 @@ from ..widgets.first_word import first_thing
 from ..widgets.live import Live
 from ..widgets.live_frames import Frame, Seen
 from ..widgets.live_own import OwnRun, OwnStep
+from .saved_map import saved_map
 
 
 class Pool:
@@ -39,9 +40,10 @@ def saved_run(
     asked first, and the latents of each step, which run it again. steps None: the pipeline's own.
     """
     view, seen, frames = Live(pipe, None, {}), list[OwnStep](), list[Frame]()
-    with record(pipe.unet, attention="heads", halves="both") as recording:
+    boxes = [box["name"] for box in view.drawing["boxes"]]
+    with record(pipe.unet, attention="heads", halves="both", stats=True) as recording:
         own = OwnRun(pipe, prompt, seed=seed, steps=steps)
-        with own.observer([box["name"] for box in view.drawing["boxes"]], view.layers) as observer:
+        with own.observer(boxes, view.layers) as observer:
 
             def told(step: Seen) -> None:
                 seen.append(step)  # type: ignore[arg-type]  # an OwnRun's are its own
@@ -55,6 +57,7 @@ def saved_run(
         "live": _live(view, run, own, frames),
         "frames": _frames(frames, pool),
         "explorer": _explorer(explorer, pool),
+        "map": saved_map(run, recording, boxes),
     }, pool.content
 
 

@@ -30,8 +30,12 @@ def colour_of(name: str) -> str:
 
 def look() -> dict:
     """How a map is laid over a picture, for scripts: as draw_map does."""
-    colours = colormaps[ATTENTION](np.arange(256), bytes=True)[:, :3]
-    return dict(colours=colours.tolist(), alpha=ALPHA, black=BLACK)
+    return dict(colours=table(ATTENTION), alpha=ALPHA, black=BLACK)
+
+
+def table(name: str) -> list[list[int]]:
+    """The 256 colours of a colour map, for scripts."""
+    return colormaps[name](np.arange(256), bytes=True)[:, :3].tolist()
 
 
 def ink(ground: str) -> str:

@@ -3,6 +3,7 @@
 import { asking, bytes, make } from "./widget.js";
 import { palette } from "./live_palette.js";
 import { finished, paint, panels } from "./live_panels.js";
+import { spoken } from "./spoken.js";
 
 function render({ model, el }) {
   const { ask, close } = asking(model);
@@ -56,12 +57,13 @@ function build(page) {
   const form = make("form", { class: "ux-row", onsubmit: (event) => begin(page, event) },
     make("label", { class: "ux-live-prompt" }, "prompt ", page.prompt),
     labelled("seed", page.seed), labelled("steps", page.steps),
-    labelled("guidance", page.guidance), page.start, page.stop);
+    labelled("guidance", page.guidance), make("span", { class: "ux-live-go" }, page.start, page.stop));
   page.words = make("div", {
     class: "ux-live-words", role: "group", "aria-label": "words of the prompt",
   });
   page.bar = make("progress", { "aria-label": "steps done" });
-  page.said = make("span", { class: "ux-said", role: "status" });
+  page.said = make("span", { class: "ux-said", "aria-hidden": "true" });
+  page.spoken = spoken();
   const back = () => lookAt(page, Number(page.step.value));
   page.step = make("input", { type: "range", min: 0, step: 1, oninput: back });
   page.again = make("label", { class: "ux-live-again" }, "look back ", page.step);
@@ -70,7 +72,7 @@ function build(page) {
   page.root = make("section", { class: "ux ux-live", "aria-label": page.model.get("title") },
     form, groups.things ? palette(groups, () => page.prompt.value, say) : null, page.note,
     panels(page), page.words,
-    make("div", { class: "ux-row" }, page.bar, page.said, page.again));
+    make("div", { class: "ux-row" }, page.bar, page.said, page.spoken.element, page.again));
 }
 
 function begin(page, event) {
@@ -111,6 +113,7 @@ function status(page) {
   const left = shown && running ? `, about ${Math.ceil(shown.content.left)} s left` : "";
   const at = shown && model.get("count") ? `step ${shown.content.step + 1} of ${shown.content.total}` : "";
   page.said.textContent = [state, at].filter(Boolean).join(": ") + left;
+  page.spoken.tell(page.said.textContent, running);
   say(page, model.get("note"), state === "failed");
 }
 
