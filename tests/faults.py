@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +47,15 @@ def in_child(act: Callable[[], object], *faults: Callable[[], None]) -> Outcome:
     _, status = os.waitpid(child, 0)
     assert outcome, f"the child ended without a word, with status {status}"
     return pickle.loads(outcome)
+
+
+def fresh(act: Callable, *arguments: object) -> object:
+    """What a module's function returns in a new process, which has nothing left of earlier tests.
+
+    Memory that a fork's parent has freed is memory that the fork has: how much is not known.
+    """
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(act, arguments)
 
 
 def _outcome(act, faults) -> Outcome:

@@ -8,6 +8,7 @@ import re
 import resource
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,13 +33,17 @@ MUCH, LITTLE = 8_000_000, 30 * 2**20
 FORWARDS = 10**8  # of a run that says how many it has
 
 
-@pytest.fixture(scope="module")
-def made(tiny_folder):
-    pipe = ux.load(tiny_folder, device="cpu")
+def make(folder: str) -> SimpleNamespace:
+    pipe = ux.load(folder, device="cpu")
     # Of many steps DDIM itself says that they are too many.
     euler = replace(pipe, scheduler=EulerDiscreteScheduler.from_config(pipe.scheduler.config))
     image = pipe("a red frog", steps=1).image
-    return SimpleNamespace(pipe=pipe, euler=euler, folder=str(tiny_folder), image=image)
+    return SimpleNamespace(pipe=pipe, euler=euler, folder=folder, image=image)
+
+
+@pytest.fixture(scope="module")
+def made(tiny_folder):
+    return make(str(tiny_folder))
 
 
 def endless(height: int, width: int) -> torch.Tensor:
@@ -127,17 +132,24 @@ def test_half_precision_needs_half():
     assert least_bytes(config, torch.float32, **(sizes | dict(batch=20))) == 10 * whole
 
 
-@linux
-def test_no_more_is_claimed_than_a_forward_takes(made):
+def peak_of_a_forward(folder: str) -> int:
+    """In a new process, the bytes that a forward takes; in a fork, whose peak is its own."""
+    unet = make(folder).pipe.unet
+
     def measured() -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with torch.no_grad():
-            made.pipe.unet(torch.zeros(2, 4, 64, 64), 7, torch.zeros(2, 77, 24))
+            unet(torch.zeros(2, 4, 64, 64), 7, torch.zeros(2, 77, 24))
         return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
+    return faults.in_child(measured).result
+
+
+@linux
+def test_no_more_is_claimed_than_a_forward_takes(made):
+    taken = faults.fresh(peak_of_a_forward, made.folder)
     sizes = dict(batch=2, height=64, width=64, tokens=77)
     claimed = least_bytes(made.pipe.unet.config, torch.float32, **sizes)
-    taken = faults.in_child(measured).result
     assert claimed <= taken + 2**20
     assert claimed > taken / 20
 
@@ -152,8 +164,6 @@ def recovered(made) -> bool:
     return hooks_on(made.pipe.unet) == 0 and made.pipe("a frog", steps=1).image is not None
 
 
-# So large that their first tensors cannot come from what earlier tests freed, which is no memory
-# more: malloc maps what is over 32 MiB anew.
 def a_run(made):
     made.pipe("a frog", steps=2, height=6144, width=6144)
 
@@ -190,40 +200,56 @@ MIDDLE = {  # with what error it ends, and the bytes that there are
 }
 
 
+def told(made: SimpleNamespace, case: str) -> tuple[str, str, str, bool]:
+    """With what it ends: the error, its words, its cause, and whether all is well afterwards."""
+    try:
+        MIDDLE[case][0](made)
+    except BaseException as error:
+        again = recovered(made)
+        said = "\n".join([str(error), *getattr(error, "__notes__", [])])
+        return type(error).__name__, said, repr(error.__cause__), again
+    return "none", "", "", True
+
+
+def every_middle(folder: str) -> dict[str, tuple]:
+    """In a new process, each case in a fork of it."""
+    made = make(folder)
+    return {
+        case: faults.in_child(partial(told, made, case), faults.little_memory(memory)).result
+        for case, (_, _, memory) in MIDDLE.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def middles(tiny_folder):
+    return faults.fresh(every_middle, str(tiny_folder))
+
+
 @linux
 @pytest.mark.parametrize("case", MIDDLE)
-def test_out_of_memory_in_the_middle(case, made):
-    act, kind, memory = MIDDLE[case]
-
-    def tried():
-        try:
-            act(made)
-        except BaseException:
-            tried.recovered = recovered(made)
-            raise
-
-    def told():
-        try:
-            tried()
-        except BaseException as error:
-            notes = "\n".join(getattr(error, "__notes__", []))
-            return type(error).__name__, f"{error}\n{notes}", repr(error.__cause__), tried.recovered
-
-    name, said, cause, again = faults.in_child(told, faults.little_memory(memory)).result
-    assert name == kind
+def test_out_of_memory_in_the_middle(case, middles):
+    name, said, cause, again = middles[case]
+    assert name == MIDDLE[case][1]
     assert any(advice in said for advice in ("smaller picture", "tiling", "half precision"))
     assert again
-    assert "allocate memory" in (cause if kind == "MemoryError" else said)
+    assert "allocate memory" in (cause if name == "MemoryError" else said)
+
+
+def heatmap_without_memory(folder: str, path: str) -> tuple[object, str]:
+    """In a new process, what the command ends with and prints."""
+    make(folder)
+    ux.plot_heatmaps  # noqa: B018  # matplotlib's libraries are mapped before there is no room
+    arguments = ["heatmap", "a frog", "--model", folder, "--device", "cpu", "--out", path]
+    ended = faults.in_child(lambda: main(arguments), faults.little_memory(LITTLE // 100))
+    return ended.result, ended.err
 
 
 @linux
-def test_out_of_memory_on_the_command_line(made, tmp_path):
+def test_out_of_memory_on_the_command_line(tiny_folder, tmp_path):
     path = Path(tmp_path, "a.png")
-    ux.plot_heatmaps  # noqa: B018  # matplotlib's libraries are mapped before there is no room
-    arguments = ["heatmap", "a frog", "--model", made.folder, "--device", "cpu", "--out", str(path)]
-    ended = faults.in_child(lambda: main(arguments), faults.little_memory(LITTLE // 100))
-    assert ended.result == 2
-    assert "Traceback" not in ended.err
-    assert "out of memory" in ended.err
-    assert "bfloat16" in ended.err
+    result, said = faults.fresh(heatmap_without_memory, str(tiny_folder), str(path))
+    assert result == 2
+    assert "Traceback" not in said
+    assert "out of memory" in said
+    assert "bfloat16" in said
     assert not path.exists()
