@@ -18,7 +18,7 @@ EVALUATION = Path("runs/evaluation")
 
 
 def heatmaps():
-    """The README's first picture: what each word lights up."""
+    """The README's picture of word maps: what each word lights up."""
     pipe = ux.load(device="cpu")
     with ux.record(pipe.unet) as recording:
         run = pipe(PROMPT)
