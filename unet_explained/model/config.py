@@ -21,9 +21,7 @@ class UNetConfig(Mapping):
     Options can be read as those of a dict, too: config["in_channels"], config.get, dict(config).
     """
 
-    sample_size: int | tuple[int, int] | None = (
-        None  # the latents it was trained on; any size may be run
-    )
+    sample_size: int | tuple[int, int] | None = None  # of latents in training; any may be run
     in_channels: int = 4
     out_channels: int = 4
     center_input_sample: bool = False  # 2 * sample - 1 before anything else
@@ -120,14 +118,13 @@ class UNetConfig(Mapping):
         option, at = "transformer_layers_per_block", level
         if side == "up" and self.reverse_transformer_layers_per_block is not None:
             option, at = "reverse_transformer_layers_per_block", self.levels - 1 - level
-        depth, count = self.at(option, at), 1
-        if side != "mid":
-            count = self.at("layers_per_block", level) + (side == "up")
+        depth = self.at(option, at)
+        count = 1 if side == "mid" else self.at("layers_per_block", level) + (side == "up")
         if not isinstance(depth, tuple):
             return (depth,) * count
-        if len(depth) < count and side == "up" and option == "transformer_layers_per_block":
-            option = "reverse_transformer_layers_per_block"  # which would say what this list cannot
         if len(depth) < count:
+            if side == "up":  # it has one more than the down block, for which the list is
+                option = "reverse_transformer_layers_per_block"
             value = brief(getattr(self, option))
             raise ValueError(f"{option}={value}: level {level} ({side}) takes {count} depths")
         return depth[:count]  # the reference passes over what a list has too much, too
