@@ -103,9 +103,9 @@ class UNetConfig(Mapping):
         """Which of a level's blocks, down, mid and up, have attention."""
         bottom = self.levels - 1
         kinds = {
-            "down": self.at("down_block_types", level),
+            "down": self.down_block_types[level],
             "mid": self.mid_block_type if level == bottom else None,
-            "up": self.at("up_block_types", bottom - level),  # listed bottom first
+            "up": self.up_block_types[bottom - level],  # listed bottom first
         }
         return [side for side, kind in kinds.items() if kind and "CrossAttn" in kind]
 
