@@ -72,6 +72,18 @@ def test_every_kind_of_record(tiny_pipe, tmp_path, attention):
         assert torch.equal(loaded.attention("frog"), rec.attention("frog"))
 
 
+def test_sums_as_older_records_count_them(unet, inputs, tmp_path):
+    with record(unet, attention="sum") as rec:
+        unet(*inputs)
+        unet(*inputs)
+    file = rec.save(tmp_path / "record") / STRUCTURE
+    structure = json.loads(file.read_text())
+    structure["runs"][0]["totals"][0][2] = 2
+    file.write_text(json.dumps(structure))
+    heats = (one.attention(token=3, picture=1) for one in (rec, Recording.load(file.parent)))
+    assert torch.equal(*heats)
+
+
 def test_numbers_that_are_none_come_back(unet, inputs, tmp_path):
     unet.conv_norm_out.weight.data[0] = float("nan")
     with record(unet, stats=True) as rec:

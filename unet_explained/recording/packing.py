@@ -44,7 +44,7 @@ class Packing:
             "self_layers": run.self_layers,
             "image_layers": run.image_layers,
             "totals": [
-                [[self._row(row) for row in total.rows], self.value(total.sums), total.count]
+                [[self._row(row) for row in total.rows], self.value(total.sums), total.counts]
                 for total in run.totals.values()
             ],
             "steps": [self._step(step) for step in run.steps],
