@@ -1,6 +1,7 @@
 """Whatever interrupts a `with`, at the latest the next forward is rid of every hook."""
 
 import copy
+import itertools
 import pickle
 import subprocess
 import sys
@@ -64,6 +65,12 @@ print(sent, left)
 """
 
 
+PUTTING_ON = (
+    torch.nn.Module.register_forward_hook.__code__,
+    torch.nn.Module.register_forward_pre_hook.__code__,
+)
+
+
 def ours(model) -> list[Hook]:
     """This package's hooks on any module."""
     stores = (s for m in model.modules() for s in (m._forward_hooks, m._forward_pre_hooks))
@@ -120,13 +127,14 @@ def test_the_compilers_stance_is_what_it_was_when_recorders_overlap(unet):
 
 def test_a_forward_that_never_ended_is_let_go_with_its_recorder(unet, inputs):
     """Of the recorder that is still at hand."""
-    watch, seen = record(unet, stats=True), []
+    watch, seen = record(unet), []
 
     def interrupt(module, args, output):
         seen.append(weakref.ref(args[0]))
         raise KeyboardInterrupt
 
-    with Hooks(lambda hooks: hooks.after(unet.down_blocks[0].resnets[1], interrupt)):
+    attend = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.attend
+    with Hooks(lambda hooks: hooks.after(attend, interrupt)):
         watch.__enter__()
         with pytest.raises(KeyboardInterrupt):
             unet(*inputs)
@@ -141,6 +149,32 @@ def test_hooks_are_put_on_once(unet):
             pass
         assert len(ours(unet)) == 1
     assert not ours(unet)
+
+
+def test_forwards_of_another_thread_run_through_a_recorders_coming_and_going(unet, inputs):
+    """One between any two of the lines in which torch puts a hook on: every 499th of them."""
+    expected, outputs, lines = unet(*inputs).sample, [], itertools.count(1)
+
+    def forward():
+        outputs.append(None)
+        outputs[-1] = unet(*inputs).sample
+
+    def trace(frame, event, argument):
+        if event == "line" and next(lines) % 499 == 0:
+            thread = threading.Thread(target=forward)
+            thread.start()
+            thread.join()
+        return trace if frame.f_code in PUTTING_ON else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with record(unet, "*", stats=True, self_attention=True):
+            pass
+    finally:
+        sys.settrace(before)
+    assert len(outputs) > 20
+    assert all(output is not None and torch.equal(output, expected) for output in outputs)
 
 
 def test_a_recorder_may_be_left_by_another_thread(unet, inputs):
