@@ -15,6 +15,7 @@ import torch
 from unet_explained.recording import record
 from unet_explained.recording.hooks import Hook, Hooks
 from unet_explained.recording.intervene import intervene
+from unet_explained.recording.recorder import Recorder
 
 INTERRUPTED = """
 import os, random, signal, sys, threading, time
@@ -175,6 +176,26 @@ def test_forwards_of_another_thread_run_through_a_recorders_coming_and_going(une
         sys.settrace(before)
     assert len(outputs) > 20
     assert all(output is not None and torch.equal(output, expected) for output in outputs)
+
+
+def test_of_two_threads_that_find_other_modules_one_puts_hooks_on(unet, inputs):
+    attention = unet.mid_block.attentions[0].transformer_blocks[0].attn2
+    other = threading.Thread(target=unet, args=inputs)
+
+    def trace(frame, event, argument):
+        if frame.f_code is Recorder.place_inside.__code__ and not other.ident:
+            other.start()
+            other.join(0.1)  # it waits for this one, or it would be through
+
+    with record(unet, "mid_block") as rec:
+        attention.to_q = torch.nn.Sequential(attention.to_q)
+        before = sys.gettrace()
+        sys.settrace(trace)
+        unet(*inputs)
+        sys.settrace(before)
+        other.join()
+    assert [list(run.steps[0].values) for run in rec.runs] == [["mid_block"]] * 2
+    assert not ours(unet)
 
 
 def test_a_recorder_may_be_left_by_another_thread(unet, inputs):

@@ -78,11 +78,12 @@ class Recorder:
     def renew(self, unet: nn.Module, thoroughly: bool) -> None:
         """Modules come and go (LoRA, fusing): looked for in attentions, where they mostly do, and
         everywhere as another text comes, because that takes a thirtieth of a small forward."""
-        changed = _parts(self.attentions) != self.inside
-        changed = changed or (thoroughly and list(unet.modules()) != self.modules)
-        if changed and self.hooks and (hooks := self.hooks()):
-            self.recording.see_names([name for name, _ in unet.named_modules()])
-            hooks.renew(unet, partial(self.place_inside, unet))
+        with self.filing:  # of two threads that find them changed, one does it
+            changed = _parts(self.attentions) != self.inside
+            changed = changed or (thoroughly and list(unet.modules()) != self.modules)
+            if changed and self.hooks and (hooks := self.hooks()):
+                self.recording.see_names([name for name, _ in unet.named_modules()])
+                hooks.renew(unet, partial(self.place_inside, unet))
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward starts, in the place of those of this thread that never ended."""
