@@ -7,6 +7,7 @@ stands. One word is this project's own: a level is a resolution of the U, level 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from os.path import isfile
 from pathlib import Path
 
 from ..json_file import read_object
@@ -138,24 +139,28 @@ class UNetConfig(Mapping):
         """From a UNetConfig, a preset's name, a dict, or a config.json or the folder it lies in.
 
         Raises ValueError for an unknown name, for a file that holds no config (with its line) and
-        for any option that is not covered. What tells of training alone is read past.
+        for any option that is not covered, TypeError for anything else. What tells of training
+        alone is read past.
         """
         if isinstance(what, cls):
             return what
-        if isinstance(what, dict):
+        if isinstance(what, Mapping):
             return cls._from_dict(what)
+        if not isinstance(what, str | Path):
+            expected = "a preset's name, a path, a dict or a UNetConfig"
+            raise TypeError(f"config: expected {expected}, got {brief(what)}")
         return cls._from_dict(_preset(what) if what in PRESETS else _read(Path(what)))
 
     @classmethod
-    def _from_dict(cls, options: dict) -> "UNetConfig":
+    def _from_dict(cls, options: Mapping) -> "UNetConfig":
         known = {field.name: field.default for field in fields(cls)}
         kind = options.get("_class_name", "UNet2DConditionModel")
         if kind not in ("UNet2DConditionModel", "FlaxUNet2DConditionModel"):
             kind = kind[:80] if isinstance(kind, str) else brief(kind)
             raise ValueError(f"expected the config of a UNet2DConditionModel, got that of a {kind}")
         for name, value in options.items():
-            if name not in known and not is_read_past(name, value):
-                option = f"{name[:80]}={brief(value)}"
+            if name not in known and not is_read_past(str(name), value):
+                option = f"{str(name)[:80]}={brief(value)}"
                 raise ValueError(f"config option {option} is not covered by this package")
         given = {name: options[name] for name in known if name in options}
         # A null stands for the default wherever null has no meaning of its own.
@@ -183,10 +188,10 @@ def _preset(name: str) -> dict:
 
 def _read(path: Path) -> dict:
     for file in (path, path / "config.json", path / "unet" / "config.json"):
-        if file.is_file():
+        if isfile(file):  # also of a name that is too long for one
             return read_object(file)
-    near = nearest(str(path), PRESETS) or sorted(PRESETS)
-    raise ValueError(f"{str(path)!r} is no preset ({', '.join(near)}), config.json or its folder")
+    name, near = str(path)[:400], nearest(str(path), PRESETS) or sorted(PRESETS)
+    raise ValueError(f"{name!r} is no preset ({', '.join(near)}), config.json or its folder")
 
 
 # Published checkpoints as differences from the defaults above: what their config files say.
