@@ -219,6 +219,34 @@ def test_an_attention_of_somebodys_own_is_mapped_or_named_and_never_in_the_way()
         torch.testing.assert_close(actual.double(), truth.mean(0, layer, 1), atol=2e-3, rtol=0)
 
 
+class Named(Plain):
+    """The same, of the usual names, and with no processor either."""
+
+    def forward(self, hidden_states, encoder_hidden_states=None, **kwargs):
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        return super().forward(hidden_states, context)
+
+
+@torch.no_grad()
+def test_attentions_without_a_processor_are_mapped_and_run_again():
+    model, given = unet(), inputs()
+    with Kernels(model) as truth:
+        called(model, given)
+    block = model.mid_block.attentions[0].transformer_blocks[0]
+    block.attn1, block.attn2 = Named(block.attn1), Named(block.attn2)
+    expected = called(model, given)
+    with ux.record(model, "conv_out", self_attention=True) as rec:
+        assert torch.equal(called(model, given), expected)
+    assert not rec.failed
+    assert "mid_block.attentions.0.transformer_blocks.0.attn2" in rec.layers
+    for layer in rec.layers:
+        actual = rec.weights(layer, picture=1)
+        torch.testing.assert_close(actual.double(), truth.mean(0, layer, 1), atol=2e-3, rtol=0)
+    maps = rec.self_attention(layer="mid_block*", picture=0)
+    torch.testing.assert_close(maps.sum(dim=(2, 3)), torch.ones(4, 6))
+    assert torch.equal(rec.replay(0, "conv_out")["conv_out"][0], expected)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("ours", [True, False])
 def test_an_attention_that_is_called_twice_in_a_forward_has_two_maps(ours):

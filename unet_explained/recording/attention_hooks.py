@@ -62,7 +62,7 @@ class AttentionHooks:
         if scale is None or not call.known:
             found = call.misfit(len(now.step.batch), size) or call.proved()
             if isinstance(found, str):
-                self.recording.failed[name] = f"{name} ({call.processor}): {found}"
+                self.recording.failed[name] = f"{name} ({call.by}): {found}"
                 return
             scale = self.believed(call, proof, found)
         name = now.as_called(name)
@@ -74,13 +74,12 @@ class AttentionHooks:
     def believed(self, call: Attending, proof: tuple, found: float | None) -> float:
         """The scale that was found; or a likely one, until a later call proves it or fails."""
         # Processors are held, so that their ids stay their own.
-        processor = getattr(call.attention, "processor", None)
         if found is None:
-            self.unproved.setdefault(proof, processor)
+            self.unproved.setdefault(proof, call.processor)
             found = call.scales()[0]
         else:
             self.unproved.pop(proof, None)
-            self.proofs[proof] = found, processor
+            self.proofs[proof] = found, call.processor
         self.recording.unproved = tuple(dict.fromkeys(name for name, _ in self.unproved))
         return found
 
