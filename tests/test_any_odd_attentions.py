@@ -131,6 +131,35 @@ def test_attentions_without_a_processor_are_mapped_and_run_again():
     assert torch.equal(rec.replay(0, "conv_out")["conv_out"][0], expected)
 
 
+class Grouped(Plain):
+    """All heads have the keys and values of the first."""
+
+    def forward(self, hidden_states, encoder_hidden_states, **kwargs):
+        width = self.to_q.out_features // self.heads
+        k, v = (part(encoder_hidden_states) for part in (self.to_k, self.to_v))
+        q = self.to_q(hidden_states).unflatten(-1, (self.heads, width)).transpose(1, 2)
+        out = torch.nn.functional.scaled_dot_product_attention(q, k[:, None], v[:, None])
+        return self.to_out(out.transpose(1, 2).flatten(2))
+
+
+@torch.no_grad()
+def test_an_attention_whose_heads_share_keys_is_named():
+    model, given = unet(), inputs()
+    block = model.mid_block.attentions[0].transformer_blocks[0]
+    block.attn2 = Grouped(block.attn2)
+    width = block.attn2.to_q.out_features // block.attn2.heads
+    for name in ("to_k", "to_v"):
+        wide = getattr(block.attn2, name)
+        setattr(block.attn2, name, torch.nn.Linear(wide.in_features, width, bias=False))
+    expected = called(model, given)
+    with ux.record(model) as rec:
+        assert torch.equal(called(model, given), expected)
+    ((name, why),) = rec.failed.items()
+    assert name == "mid_block.attentions.0.transformer_blocks.0.attn2"
+    assert "do not fit together" in why
+    assert name not in rec.layers
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("ours", [True, False])
 def test_an_attention_that_is_called_twice_in_a_forward_has_two_maps(ours):

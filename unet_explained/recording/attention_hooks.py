@@ -5,10 +5,12 @@ from functools import partial
 from torch import nn
 
 from ..model.attention import BasicTransformerBlock
+from ..words import brief
 from .attending import Attending
 from .hearing import hear, is_foreign
 from .hooks import Hooks
 from .kept import image_key
+from .memory import ran_out
 from .nested import copied, size_of
 from .pairs import Pair, Size
 from .recording import Recording
@@ -60,7 +62,7 @@ class AttentionHooks:
         size, proof = call.size or now.size, (name, call.kind)
         scale, _ = self.proofs.get(proof, (None, None))
         if scale is None or not call.known:
-            found = call.misfit(len(now.step.batch), size) or call.proved()
+            found = _found(call, len(now.step.batch), size)
             if isinstance(found, str):
                 self.recording.failed[name] = f"{name} ({call.by}): {found}"
                 return
@@ -112,6 +114,16 @@ class AttentionHooks:
             now.bytes += pair.q.nbytes + pair.k.nbytes
             if now.bytes > HELD:
                 now.derive(self.options.attention)
+
+
+def _found(call: Attending, batch: int, size: Size) -> float | str | None:
+    """As Attending.proved; a reason also for what was not foreseen, which must not end a forward."""
+    try:
+        return call.misfit(batch, size) or call.proved()
+    except (RuntimeError, ValueError, TypeError) as error:
+        if ran_out(error):
+            raise
+        return f"its queries, keys and values do not fit together: {brief(str(error))}"
 
 
 def _pair(q, k, v, mask=None) -> Pair:
