@@ -81,6 +81,8 @@ class Attending:
         queries, keys = (part.shape for part in self._qkv()[:2])
         if queries[0] != batch:
             return f"it attends for {queries[0]} rows, the forward has {batch}"
+        if queries[3] != keys[3]:
+            return f"its queries have {queries[3]} channels a head, its keys {keys[3]}"
         if queries[2] != math.prod(size):
             return f"its {queries[2]} queries are not the pixels of {size[0]} x {size[1]}"
         if self.context is None and keys[2] != queries[2]:

@@ -117,7 +117,7 @@ class AttentionHooks:
 
 
 def _found(call: Attending, batch: int, size: Size) -> float | str | None:
-    """As Attending.proved; a reason also for what was not foreseen, which must not end a forward."""
+    """As Attending.proved; a reason also for what nobody foresaw, which must not end a forward."""
     try:
         return call.misfit(batch, size) or call.proved()
     except (RuntimeError, ValueError, TypeError) as error:
