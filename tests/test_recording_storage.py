@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -82,6 +83,14 @@ def test_sums_as_older_records_count_them(unet, inputs, tmp_path):
     file.write_text(json.dumps(structure))
     heats = (one.attention(token=3, picture=1) for one in (rec, Recording.load(file.parent)))
     assert torch.equal(*heats)
+
+
+@pytest.mark.parametrize("timestep", [np.int64(7), np.float32(7.5)], ids=str)
+def test_a_timestep_of_numpy_is_saved_as_a_number(unet, inputs, tmp_path, timestep):
+    with record(unet) as rec:
+        unet(inputs[0], timestep, inputs[2])
+    saved = Recording.load(rec.save(tmp_path / "record")).given(0)["timestep"]
+    assert (type(saved), saved) == (type(timestep.item()), timestep)
 
 
 def test_numbers_that_are_none_come_back(unet, inputs, tmp_path):
