@@ -1,5 +1,6 @@
 """What passes through diffusers' own UNet: values, statistics, axes, and changing them."""
 
+import numpy as np
 import pytest
 import torch
 from any_cases import called, inputs
@@ -43,6 +44,15 @@ def test_statistics_are_of_an_output_before_others_wrote_into_it(writer):
     means = {name: first(rec[name][0]).mean().item() for name in rec.stats}
     assert len(means) > 100
     assert {n: one.mean for n, (one,) in rec.stats.items()} == pytest.approx(means, abs=1e-6)
+
+
+def test_a_record_of_a_loop_over_numpys_timesteps_is_saved(tmp_path):
+    model = unet()
+    with ux.record(model, "conv_out") as rec:
+        called(model, inputs() | {"timestep": np.int64(7)})
+    loaded = ux.Recording.load(rec.save(tmp_path / "record"))
+    again = loaded.replay(0, "conv_out", unet=model)
+    assert torch.equal(again["conv_out"][0], rec["conv_out"][0])
 
 
 @pytest.mark.parametrize(
