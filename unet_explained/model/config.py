@@ -149,7 +149,7 @@ class UNetConfig(Mapping):
         if not isinstance(what, str | Path):
             expected = "a preset's name, a path, a dict or a UNetConfig"
             raise TypeError(f"config: expected {expected}, got {brief(what)}")
-        return cls._from_dict(_preset(what) if what in PRESETS else _read(Path(what)))
+        return cls._from_dict(_preset(str(what)) if what in PRESETS else _read(Path(what)))
 
     @classmethod
     def _from_dict(cls, options: Mapping) -> "UNetConfig":
