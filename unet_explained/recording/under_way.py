@@ -34,6 +34,7 @@ class UnderWay:
         self.held: list[tuple[str, Pair]] = []  # cross-attentions whose weights are not derived yet
         self.bytes = 0  # of these
         self.outputs: list[tuple[str, Tensor]] = []  # small ones, to be looked at together
+        self.output_bytes = 0
         self.calls: dict[str, None] = {}  # of modules with statistics, in order
         self.looks: list[tuple[list[str], Tensor]] = []  # statistics of outputs, by their names
 
@@ -75,10 +76,13 @@ class UnderWay:
     def look(self, name: str, x: Tensor) -> None:
         """Before others write into it, as diffusers' FreeU and T2I-Adapters do: or into a copy."""
         self.calls[key := unused(name, self.calls)] = None
-        if x.nbytes < SMALL:
-            self.outputs.append((key, x.clone()))
-        else:
+        if x.nbytes >= SMALL:
             self.looks.append(([key], _statistics(x[None])))
+            return
+        self.outputs.append((key, x.clone()))
+        self.output_bytes += x.nbytes
+        if self.output_bytes > HELD:
+            self.look_closer()
 
     @torch.no_grad()
     def look_closer(self) -> None:
@@ -89,7 +93,7 @@ class UnderWay:
         for group in groups.values():
             names, outputs = zip(*group)
             self.looks.append((list(names), _statistics(torch.stack(outputs))))
-        self.outputs = []
+        self.outputs, self.output_bytes = [], 0
 
     def statistics(self, looks: list[tuple[list[str], Tensor]]) -> dict[str, Stats]:
         """Of each call, in order, from `looks` once it has arrived where it is kept."""
