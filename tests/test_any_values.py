@@ -1,11 +1,13 @@
 """What passes through diffusers' own UNet: values, statistics, axes, and changing them."""
 
+import numpy as np
 import pytest
 import torch
 from any_cases import called, inputs
 from pipelines import XL, unet
 
 import unet_explained as ux
+from unet_explained.recording.nested import first
 
 MID = "mid_block.attentions.0.transformer_blocks.0.attn2"
 
@@ -27,6 +29,30 @@ def test_values_and_statistics_of_any_module():
         one = rec.stats[name][0]
         assert one.mean == pytest.approx(float(value.mean()), abs=1e-5)
         assert (one.min, one.max) == (float(value.min()), float(value.max()))
+
+
+@pytest.mark.parametrize("writer", ["FreeU", "T2I-Adapter"])
+def test_statistics_are_of_an_output_before_others_wrote_into_it(writer):
+    model, given = unet(), inputs()
+    if writer == "FreeU":
+        model.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)
+    else:
+        down, bottom = torch.ones(2, 16, 8, 12), torch.ones(2, 32, 4, 6)
+        given["down_intrablock_additional_residuals"] = [down, bottom]
+    with ux.record(model, "*", stats=True) as rec:  # values are copied at once
+        called(model, given)
+    means = {name: first(rec[name][0]).mean().item() for name in rec.stats}
+    assert len(means) > 100
+    assert {n: one.mean for n, (one,) in rec.stats.items()} == pytest.approx(means, abs=1e-6)
+
+
+def test_a_record_of_a_loop_over_numpys_timesteps_is_saved(tmp_path):
+    model = unet()
+    with ux.record(model, "conv_out") as rec:
+        called(model, inputs() | {"timestep": np.int64(7)})
+    loaded = ux.Recording.load(rec.save(tmp_path / "record"))
+    again = loaded.replay(0, "conv_out", unet=model)
+    assert torch.equal(again["conv_out"][0], rec["conv_out"][0])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from types import MappingProxyType
 
 import diffusers
 import pytest
@@ -117,6 +118,24 @@ def test_conditions_that_could_not_be_embedded_are_refused(change, option):
     UNetConfig.load(SMALL | added)
     with pytest.raises(ValueError, match=f"^{option}="):
         UNetConfig.load(SMALL | added | change)
+
+
+@pytest.mark.parametrize("what", [None, 3, ["sd15"], b"sd15", {"sd15"}], ids=str)
+def test_what_cannot_describe_a_config_is_refused(what):
+    with pytest.raises(TypeError, match=r"expected a preset's name, a path, a dict .*, got "):
+        UNetConfig.load(what)
+
+
+def test_a_name_that_no_file_can_have_is_refused_in_short():
+    with pytest.raises(ValueError, match="is no preset") as refusal:
+        UNetConfig.load("sd" * 5000)
+    assert len(str(refusal.value)) < 1000
+
+
+def test_any_mapping_is_read_and_a_number_is_no_option():
+    assert UNetConfig.load(MappingProxyType(SMALL)) == UNetConfig.load(SMALL)
+    with pytest.raises(ValueError, match="option 3=4 is not covered"):
+        UNetConfig.load(SMALL | {3: 4})
 
 
 @pytest.mark.parametrize("depth", [100, [[100] * 33] * 2])

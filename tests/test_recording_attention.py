@@ -120,6 +120,18 @@ def test_sum_is_the_mean_of_the_steps(unet, inputs):
         total.attention(token=3, step=1)
 
 
+@pytest.mark.parametrize("without", [0, 1])
+def test_a_sum_is_of_the_forwards_that_called_the_layer(unet, inputs, without, monkeypatch):
+    name = "mid_block.attentions.0.transformer_blocks.0.attn2"
+    with record(unet) as each, record(unet, attention="sum") as total, of_a_run(forwards=2):
+        for step in range(2):
+            with monkeypatch.context() as patch:
+                if step == without:
+                    patch.setattr(unet.mid_block, "forward", lambda x, *_: x)
+                unet(*inputs)
+    torch.testing.assert_close(total.weights(name), each.weights(name), atol=5e-4, rtol=0)
+
+
 def test_arguments_may_be_given_by_name(unet, inputs):
     """Nobody calls these modules so today; a hook must not depend on it."""
 

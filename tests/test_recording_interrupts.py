@@ -1,6 +1,7 @@
 """Whatever interrupts a `with`, at the latest the next forward is rid of every hook."""
 
 import copy
+import itertools
 import pickle
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from unet_explained.recording import record
 from unet_explained.recording.hooks import Hook, Hooks
 from unet_explained.recording.intervene import intervene
+from unet_explained.recording.recorder import Recorder
 
 INTERRUPTED = """
 import os, random, signal, sys, threading, time
@@ -62,6 +64,12 @@ while sent < int(sys.argv[1]):
 assert torch._dynamo.eval_frame._stance == stance, torch._dynamo.eval_frame._stance
 print(sent, left)
 """
+
+
+PUTTING_ON = (
+    torch.nn.Module.register_forward_hook.__code__,
+    torch.nn.Module.register_forward_pre_hook.__code__,
+)
 
 
 def ours(model) -> list[Hook]:
@@ -120,13 +128,14 @@ def test_the_compilers_stance_is_what_it_was_when_recorders_overlap(unet):
 
 def test_a_forward_that_never_ended_is_let_go_with_its_recorder(unet, inputs):
     """Of the recorder that is still at hand."""
-    watch, seen = record(unet, stats=True), []
+    watch, seen = record(unet), []
 
     def interrupt(module, args, output):
         seen.append(weakref.ref(args[0]))
         raise KeyboardInterrupt
 
-    with Hooks(lambda hooks: hooks.after(unet.down_blocks[0].resnets[1], interrupt)):
+    attend = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.attend
+    with Hooks(lambda hooks: hooks.after(attend, interrupt)):
         watch.__enter__()
         with pytest.raises(KeyboardInterrupt):
             unet(*inputs)
@@ -140,6 +149,52 @@ def test_hooks_are_put_on_once(unet):
         with pytest.raises(RuntimeError, match="on already"), hooks:
             pass
         assert len(ours(unet)) == 1
+    assert not ours(unet)
+
+
+def test_forwards_of_another_thread_run_through_a_recorders_coming_and_going(unet, inputs):
+    """One between any two of the lines in which torch puts a hook on: every 499th of them."""
+    expected, outputs, lines = unet(*inputs).sample, [], itertools.count(1)
+
+    def forward():
+        outputs.append(None)
+        outputs[-1] = unet(*inputs).sample
+
+    def trace(frame, event, argument):
+        if event == "line" and next(lines) % 499 == 0:
+            thread = threading.Thread(target=forward)
+            thread.start()
+            thread.join()
+        return trace if frame.f_code in PUTTING_ON else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with record(unet, "*", stats=True, self_attention=True):
+            pass
+    finally:
+        sys.settrace(before)
+    assert len(outputs) > 20
+    assert all(output is not None and torch.equal(output, expected) for output in outputs)
+
+
+def test_of_two_threads_that_find_other_modules_one_puts_hooks_on(unet, inputs):
+    attention = unet.mid_block.attentions[0].transformer_blocks[0].attn2
+    other = threading.Thread(target=unet, args=inputs)
+
+    def trace(frame, event, argument):
+        if frame.f_code is Recorder.place_inside.__code__ and not other.ident:
+            other.start()
+            other.join(0.1)  # it waits for this one, or it would be through
+
+    with record(unet, "mid_block") as rec:
+        attention.to_q = torch.nn.Sequential(attention.to_q)
+        before = sys.gettrace()
+        sys.settrace(trace)
+        unet(*inputs)
+        sys.settrace(before)
+        other.join()
+    assert [list(run.steps[0].values) for run in rec.runs] == [["mid_block"]] * 2
     assert not ours(unet)
 
 

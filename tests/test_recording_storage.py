@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 import unet_explained as ux
 from unet_explained.recording import Recording, record
+from unet_explained.recording.packing import Packing
 from unet_explained.recording.storage import STRUCTURE
 
 PROMPT = "a red circle left of a red frog"
@@ -70,6 +72,26 @@ def test_every_kind_of_record(tiny_pipe, tmp_path, attention):
     assert loaded.options == rec.options
     if attention:
         assert torch.equal(loaded.attention("frog"), rec.attention("frog"))
+
+
+def test_sums_as_older_records_count_them(unet, inputs, tmp_path):
+    with record(unet, attention="sum") as rec:
+        unet(*inputs)
+        unet(*inputs)
+    file = rec.save(tmp_path / "record") / STRUCTURE
+    structure = json.loads(file.read_text())
+    structure["runs"][0]["totals"][0][2] = 2
+    file.write_text(json.dumps(structure))
+    heats = (one.attention(token=3, picture=1) for one in (rec, Recording.load(file.parent)))
+    assert torch.equal(*heats)
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(np.int64(7), 7), (np.float32(7.5), 7.5), (np.float32("nan"), {"float": "nan"})],
+)
+def test_numbers_of_numpy_are_written_as_numbers(number, written):
+    assert json.loads(json.dumps(Packing().value(number))) == written
 
 
 def test_numbers_that_are_none_come_back(unet, inputs, tmp_path):

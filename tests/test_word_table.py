@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pipelines import RED, build, run
 
 import unet_explained as ux
 from unet_explained.recording.word_table import measured
@@ -42,6 +43,34 @@ def test_a_line_for_each_text_picture_layer_step_and_word(tiny_pipe, attention):
     found = line[["mass", "peak", "entropy", "row", "column"]].tolist()
     assert found == pytest.approx(measured(heat), rel=1e-5)
     assert set(table[table.half == "unconditional"].word) == {"a", "house"}
+
+
+def no_attention(attn, x, encoder_hidden_states=None, attention_mask=None):
+    """A processor that asks for keys and values, and gives its queries back."""
+    for part in (attn.to_k, attn.to_v):
+        part(encoder_hidden_states)
+    return attn.to_out[0](attn.to_q(x))
+
+
+def test_a_layer_whose_map_is_wrong_has_no_lines_of_any_of_its_calls():
+    pipe, options = build("sd")
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn2"
+    attention, inside = pipe.unet.get_submodule(layer), []
+
+    def twice(module, args, kwargs):
+        if not inside:
+            inside.append(True)
+            module(*args, **kwargs)
+            inside.clear()
+
+    attention.register_forward_pre_hook(twice, with_kwargs=True)
+    with ux.record(pipe) as rec:
+        run(pipe, RED, **options)
+        attention.processor = no_attention
+        run(pipe, RED, **options)
+    assert set(rec.failed) == {layer}
+    assert f"{layer}#2" in rec.runs[0].layers
+    assert not rec.to_pandas().layer.str.startswith(layer).any()
 
 
 def test_a_record_without_attention_has_no_such_table(tiny_pipe):

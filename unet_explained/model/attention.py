@@ -20,7 +20,7 @@ def attention_weights(
     k: Float[Tensor, "batch head key head_dim"],
     mask: Float[Tensor, "batch #head #query key"] | None = None,
 ) -> Float[Tensor, "batch head query key"]:
-    """softmax(q k / sqrt(head_dim)) in float32: what Attend multiplies v with but never shows."""
+    """softmax(q kᵀ / √head_dim + mask) in float32: what Attend multiplies v with, never shown."""
     q, k = q.float() / math.sqrt(q.shape[-1]), k.float()
     pattern = "batch head query head_dim, batch head key head_dim -> batch head query key"
     scores = einsum(q, k, pattern)
@@ -28,7 +28,7 @@ def attention_weights(
 
 
 class Attend(nn.Module):
-    """The one line where values meet; a module so that a hook here sees q, k, v and the output."""
+    """softmax(q kᵀ / √head_dim + mask) v: a module, so that a hook sees q, k, v and the output."""
 
     def forward(
         self,
@@ -65,10 +65,9 @@ class Attention(nn.Module):
         q = rearrange(self.to_q(x), split, head=self.heads)
         k = rearrange(self.to_k(context), split, head=self.heads)
         v = rearrange(self.to_v(context), split, head=self.heads)
-        mask = attention_mask
-        if mask is not None:
-            mask = rearrange(mask, "batch key -> batch 1 1 key")
-        x = self.attend(q, k, v, mask)
+        if attention_mask is not None:
+            attention_mask = rearrange(attention_mask, "batch key -> batch 1 1 key")
+        x = self.attend(q, k, v, attention_mask)
         return self.to_out(rearrange(x, "batch head query head_dim -> batch query (head head_dim)"))
 
     def extra_repr(self) -> str:
@@ -144,7 +143,12 @@ class Transformer2DModel(nn.Module):
     """A picture as a sequence of pixels, through transformer blocks, and back, plus itself."""
 
     def __init__(
-        self, channels: int, depth: int, config: UNetConfig, level: int, only_cross_attention=False
+        self,
+        channels: int,
+        depth: int,
+        config: UNetConfig,
+        level: int,
+        only_cross_attention: bool,
     ):
         super().__init__()
         heads = config.at("attention_head_dim", level)

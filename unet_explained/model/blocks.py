@@ -32,7 +32,7 @@ def _transformers(config: UNetConfig, level: int, side: str) -> nn.ModuleList:
 
 
 class DownBlock2D(nn.Module):
-    """Resnets, then half the resolution (but at the bottom). Every output is kept as a skip."""
+    """Resnets, then half the resolution, except at the bottom; every output is kept as a skip."""
 
     adapter_before_downsampling = False  # where a T2I-Adapter's feature is added, skip included
 
@@ -128,7 +128,7 @@ class UNetMidBlock2DCrossAttn(UNetMidBlock2D):
 
 
 class UpBlock2D(nn.Module):
-    """Resnets, each of which first takes a skip beside its input; then twice the resolution."""
+    """Resnets, each with a skip beside its input; then twice the resolution, except at the top."""
 
     def __init__(self, config: UNetConfig, level: int):
         super().__init__()

@@ -7,6 +7,7 @@ stands. One word is this project's own: a level is a resolution of the U, level 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from os.path import isfile
 from pathlib import Path
 
 from ..json_file import read_object
@@ -21,9 +22,7 @@ class UNetConfig(Mapping):
     Options can be read as those of a dict, too: config["in_channels"], config.get, dict(config).
     """
 
-    sample_size: int | tuple[int, int] | None = (
-        None  # the latents it was trained on; any size may be run
-    )
+    sample_size: int | tuple[int, int] | None = None  # of latents in training; any may be run
     in_channels: int = 4
     out_channels: int = 4
     center_input_sample: bool = False  # 2 * sample - 1 before anything else
@@ -105,9 +104,9 @@ class UNetConfig(Mapping):
         """Which of a level's blocks, down, mid and up, have attention."""
         bottom = self.levels - 1
         kinds = {
-            "down": self.at("down_block_types", level),
+            "down": self.down_block_types[level],
             "mid": self.mid_block_type if level == bottom else None,
-            "up": self.at("up_block_types", bottom - level),  # listed bottom first
+            "up": self.up_block_types[bottom - level],  # listed bottom first
         }
         return [side for side, kind in kinds.items() if kind and "CrossAttn" in kind]
 
@@ -120,14 +119,13 @@ class UNetConfig(Mapping):
         option, at = "transformer_layers_per_block", level
         if side == "up" and self.reverse_transformer_layers_per_block is not None:
             option, at = "reverse_transformer_layers_per_block", self.levels - 1 - level
-        depth, count = self.at(option, at), 1
-        if side != "mid":
-            count = self.at("layers_per_block", level) + (side == "up")
+        depth = self.at(option, at)
+        count = 1 if side == "mid" else self.at("layers_per_block", level) + (side == "up")
         if not isinstance(depth, tuple):
             return (depth,) * count
-        if len(depth) < count and side == "up" and option == "transformer_layers_per_block":
-            option = "reverse_transformer_layers_per_block"  # which would say what this list cannot
         if len(depth) < count:
+            if side == "up":  # it has one more than the down block, for which the list is
+                option = "reverse_transformer_layers_per_block"
             value = brief(getattr(self, option))
             raise ValueError(f"{option}={value}: level {level} ({side}) takes {count} depths")
         return depth[:count]  # the reference passes over what a list has too much, too
@@ -141,24 +139,28 @@ class UNetConfig(Mapping):
         """From a UNetConfig, a preset's name, a dict, or a config.json or the folder it lies in.
 
         Raises ValueError for an unknown name, for a file that holds no config (with its line) and
-        for any option that is not covered. What tells of training alone is read past.
+        for any option that is not covered, TypeError for anything else. What tells of training
+        alone is read past.
         """
         if isinstance(what, cls):
             return what
-        if isinstance(what, dict):
+        if isinstance(what, Mapping):
             return cls._from_dict(what)
-        return cls._from_dict(_preset(what) if what in PRESETS else _read(Path(what)))
+        if not isinstance(what, str | Path):
+            expected = "a preset's name, a path, a dict or a UNetConfig"
+            raise TypeError(f"config: expected {expected}, got {brief(what)}")
+        return cls._from_dict(_preset(str(what)) if what in PRESETS else _read(Path(what)))
 
     @classmethod
-    def _from_dict(cls, options: dict) -> "UNetConfig":
+    def _from_dict(cls, options: Mapping) -> "UNetConfig":
         known = {field.name: field.default for field in fields(cls)}
         kind = options.get("_class_name", "UNet2DConditionModel")
         if kind not in ("UNet2DConditionModel", "FlaxUNet2DConditionModel"):
             kind = kind[:80] if isinstance(kind, str) else brief(kind)
             raise ValueError(f"expected the config of a UNet2DConditionModel, got that of a {kind}")
         for name, value in options.items():
-            if name not in known and not is_read_past(name, value):
-                option = f"{name[:80]}={brief(value)}"
+            if name not in known and not is_read_past(str(name), value):
+                option = f"{str(name)[:80]}={brief(value)}"
                 raise ValueError(f"config option {option} is not covered by this package")
         given = {name: options[name] for name in known if name in options}
         # A null stands for the default wherever null has no meaning of its own.
@@ -186,10 +188,10 @@ def _preset(name: str) -> dict:
 
 def _read(path: Path) -> dict:
     for file in (path, path / "config.json", path / "unet" / "config.json"):
-        if file.is_file():
+        if isfile(file):  # also of a name that is too long for one
             return read_object(file)
-    near = nearest(str(path), PRESETS) or sorted(PRESETS)
-    raise ValueError(f"{str(path)!r} is no preset ({', '.join(near)}), config.json or its folder")
+    name, near = str(path)[:400], nearest(str(path), PRESETS) or sorted(PRESETS)
+    raise ValueError(f"{name!r} is no preset ({', '.join(near)}), config.json or its folder")
 
 
 # Published checkpoints as differences from the defaults above: what their config files say.

@@ -1,4 +1,4 @@
-"""Stage 1: what else the network is told, as vectors: the timestep, a class, SDXL's conditions."""
+"""Stage 1: the timestep, a class and SDXL's conditions, as vectors."""
 
 import math
 
@@ -7,11 +7,13 @@ from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from .config import UNetConfig
+
 ACTIVATION = {"silu": nn.SiLU, "swish": nn.SiLU, "mish": nn.Mish, "gelu": nn.GELU, "relu": nn.ReLU}
 
 
 class Timesteps(nn.Module):
-    """Sinusoids of t: cos(t w) and sin(t w) at width / 2 frequencies w from 1 to 1/10000.
+    """cos(w t) and sin(w t), at num_channels / 2 frequencies w = 10000^(-i / (half - freq_shift)).
 
     The positional encoding of Vaswani et al. 2017, as DDPM (Ho et al. 2020) uses it for time.
     """
@@ -26,7 +28,7 @@ class Timesteps(nn.Module):
         half = self.num_channels // 2
         index = torch.arange(half, dtype=torch.float32, device=timesteps.device)
         frequency = torch.exp(-math.log(10000) * index / (half - self.freq_shift))
-        # float32 whatever the model's dtype: in float16, timesteps near 1000 would blur together.
+        # Always in float32: near 1000, float16 counts in halves, bfloat16 in fours.
         angle = rearrange(timesteps.float(), "batch -> batch 1") * frequency
         waves = [angle.cos(), angle.sin()] if self.flip_sin_to_cos else [angle.sin(), angle.cos()]
         return torch.cat(waves, dim=-1)
@@ -37,9 +39,15 @@ class Timesteps(nn.Module):
 
 
 class TimestepEmbedding(nn.Module):
-    """linear_2(act(linear_1(x))); LCM's guidance embedding is added to x before linear_1."""
+    """linear_2(act(linear_1(sample + cond_proj(condition)))); condition: LCM's guidance, if any."""
 
-    def __init__(self, in_channels: int, time_embed_dim: int, act_fn="silu", cond_proj_dim=None):
+    def __init__(
+        self,
+        in_channels: int,
+        time_embed_dim: int,
+        act_fn: str = "silu",
+        cond_proj_dim: int | None = None,
+    ):
         super().__init__()
         self.linear_1 = nn.Linear(in_channels, time_embed_dim)
         self.cond_proj = (
@@ -58,7 +66,7 @@ class TimestepEmbedding(nn.Module):
         return self.linear_2(self.act(self.linear_1(sample)))
 
 
-def class_embedding(config) -> nn.Module | None:
+def class_embedding(config: UNetConfig) -> nn.Module | None:
     """The module that turns class_labels into a vector of the time embedding's width, if any."""
     width, projected = config.time_embed_dim, config.projection_class_embeddings_input_dim
     match config.class_embed_type:
@@ -70,4 +78,6 @@ def class_embedding(config) -> nn.Module | None:
             return TimestepEmbedding(projected, width)
         case "simple_projection":
             return nn.Linear(projected, width)
-    return nn.Embedding(config.num_class_embeds, width) if config.num_class_embeds else None
+        case None if config.num_class_embeds:
+            return nn.Embedding(config.num_class_embeds, width)
+    return None

@@ -74,10 +74,11 @@ def _additive(
 def _check_sample(config: UNetConfig, conv_in: nn.Module, sample: Any) -> None:
     """Latents of which every level has a pixel, for the model as it is."""
     axes = ("batch", config.in_channels, "height", "width")
-    if not (isinstance(sample, Tensor) and fits(sample.shape, axes, 4, 0)):
-        given = tuple(sample.shape) if isinstance(sample, Tensor) else kind_of(sample)
-        error = ValueError if isinstance(sample, Tensor) else TypeError
-        raise error(f"sample: expected a tensor, {written(axes)} latents, got {given}")
+    expected = f"sample: expected a tensor, {written(axes)} latents, got"
+    if not isinstance(sample, Tensor):
+        raise TypeError(f"{expected} {kind_of(sample)}")
+    if not fits(sample.shape, axes, len(axes)):
+        raise ValueError(f"{expected} {tuple(sample.shape)}")
     smallest = 1 if config.downsample_padding else 2 ** (config.levels - 1)
     if len(sample) == 0 or min(sample.shape[2:]) < smallest:
         expected = f"1 picture or more with sides of {smallest} or more"

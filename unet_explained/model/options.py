@@ -83,9 +83,10 @@ EMA = (
 
 def is_read_past(name: str, value) -> bool:
     """Whether an option that is no field of UNetConfig makes no difference to the network."""
-    if name.startswith("_") or name in EMA or name not in NOT_COVERED | FLAX:
-        return name.startswith("_") or name in EMA or value is None
-    return any(type(value) is type(off) and value == off for off in (NOT_COVERED | FLAX)[name])
+    if name.startswith("_") or name in EMA:
+        return True
+    offs = (NOT_COVERED | FLAX).get(name, (None,))
+    return any(type(value) is type(off) and value == off for off in offs)
 
 
 def check(config) -> None:

@@ -43,27 +43,28 @@ def check_residuals(config: UNetConfig, sample: Tensor, down: Any, mid: Any, ada
             "down_intrablock_additional_residuals)"
         )
     skips, inside, bottom = _places(config, sample)
-    extra = config.mid_block_type is not None
-    counts = [len(inside), len(inside) + 1][: 1 + extra]
-    for name, residuals, places, allowed in (
-        ("down_block_additional_residuals", down, skips, [len(skips)]),
-        ("down_intrablock_additional_residuals", adapter, [*inside, bottom], counts),
-    ):
-        if residuals is None:
-            continue
-        if not isinstance(residuals, (tuple, list)):
-            raise TypeError(f"{name}: expected a list of tensors, got {kind_of(residuals)}")
-        if len(residuals) not in allowed:
-            expected = " or ".join(map(str, allowed))
-            raise ValueError(f"{name}: expected {expected}, got {len(residuals)}")
-        for number, (residual, axes) in enumerate(zip(residuals, places)):
-            # An adapter may leave a block out. To mid the reference adds only what has its shape.
-            exact = residuals is adapter and number == len(inside)
-            wide = {} if exact else BROADCAST
-            if residual is not None or residuals is not adapter:
-                expect(f"{name}[{number}]", residual, axes, sample, "added", **wide)
-    if mid is not None:
+    if down is not None:
+        name = "down_block_additional_residuals"
+        _check_count(name, down, [len(skips)])
+        for number, (residual, axes) in enumerate(zip(down, skips)):
+            expect(f"{name}[{number}]", residual, axes, sample, "added", **BROADCAST)
         expect("mid_block_additional_residual", mid, bottom, sample, "added", **BROADCAST)
+    if adapter is not None:
+        name, levels = "down_intrablock_additional_residuals", config.levels
+        _check_count(name, adapter, [levels, levels + 1] if config.mid_block_type else [levels])
+        for number, (residual, axes) in enumerate(zip(adapter, [*inside, bottom])):
+            # It may leave a block out. To mid the reference adds only what has its shape.
+            wide = BROADCAST if number < levels else {}
+            if residual is not None:
+                expect(f"{name}[{number}]", residual, axes, sample, "added", **wide)
+
+
+def _check_count(name: str, residuals: Any, counts: list[int]) -> None:
+    if not isinstance(residuals, (tuple, list)):
+        raise TypeError(f"{name}: expected a list of tensors, got {kind_of(residuals)}")
+    if len(residuals) not in counts:
+        expected = " or ".join(map(str, counts))
+        raise ValueError(f"{name}: expected {expected}, got {len(residuals)}")
 
 
 def _places(config: UNetConfig, sample: Tensor) -> tuple[list[Axes], list[Axes], Axes]:
@@ -75,7 +76,7 @@ def _places(config: UNetConfig, sample: Tensor) -> tuple[list[Axes], list[Axes],
         skips += [(batch, channels, *size)] * config.at("layers_per_block", level)
         if smaller:
             skips.append((batch, channels, *smaller))
-        block: Any = BLOCKS[config.at("down_block_types", level)]
+        block: Any = BLOCKS[config.down_block_types[level]]
         where = size if block.adapter_before_downsampling else smaller or size
         inside.append((batch, channels, *where))
     return skips, inside, (batch, widths[-1], *sizes[-1])

@@ -17,10 +17,11 @@ class TimeShift(nn.Module):
 
 
 class ResnetBlock2D(nn.Module):
-    """x + conv2(act(norm2(conv1(act(norm1(x))) + time))), after He et al. 2016 and DDPM.
+    """x + conv2(act(norm2(conv1(act(norm1(x))) + time))), where time = time_emb_proj(act(temb)).
 
-    With scale_shift, norm2's output is multiplied by 1 + scale and shifted, both from the time
-    embedding. Where the channels change, conv_shortcut (1x1) takes x to the new width.
+    With scale_shift, norm2's output is multiplied by 1 + scale and shifted: the halves of time.
+    Where the channels change, conv_shortcut (1x1) takes x to the new width. After He et al. 2016
+    and DDPM (Ho et al. 2020).
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class ResnetBlock2D(nn.Module):
 
 
 class Downsample2D(nn.Module):
-    """Half the height and width by a convolution of stride 2."""
+    """Half the height and width by a convolution of stride 2: rounded up, at padding 0 down."""
 
     def __init__(self, channels: int, padding: int = 1):
         super().__init__()

@@ -52,12 +52,12 @@ class UNet2DConditionModel(Lacking, nn.Module):
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config = config
-        first, width = config.block_out_channels[0], config.time_embed_dim
+        channels, time_embed_dim = config.block_out_channels[0], config.time_embed_dim
 
         # 1. time
-        self.time_proj = Timesteps(first, config.flip_sin_to_cos, config.freq_shift)
+        self.time_proj = Timesteps(channels, config.flip_sin_to_cos, config.freq_shift)
         self.time_embedding = TimestepEmbedding(
-            first, width, config.act_fn, config.time_cond_proj_dim
+            channels, time_embed_dim, config.act_fn, config.time_cond_proj_dim
         )
         self.class_embedding = class_embedding(config)
         if config.addition_embed_type == "text_time":
@@ -65,28 +65,28 @@ class UNet2DConditionModel(Lacking, nn.Module):
                 config.addition_time_embed_dim, config.flip_sin_to_cos, config.freq_shift
             )
             self.add_embedding = TimestepEmbedding(
-                config.projection_class_embeddings_input_dim, width
+                config.projection_class_embeddings_input_dim, time_embed_dim
             )
 
         # 2. pre-process
         kernel = config.conv_in_kernel
-        self.conv_in = nn.Conv2d(config.in_channels, first, kernel, padding=(kernel - 1) // 2)
+        self.conv_in = nn.Conv2d(config.in_channels, channels, kernel, padding=kernel // 2)
 
-        # 3. down, 4. mid, 5. up, which is listed from the bottom
-        def build(option, levels):
-            kinds = (config.at(option, number) for number in range(config.levels))
-            return nn.ModuleList(BLOCKS[kind](config, level) for kind, level in zip(kinds, levels))
-
+        # 3. down, 5. up (from the bottom) and 4. mid, in the order of the checkpoint's modules
         levels, mid = range(config.levels), config.mid_block_type
-        self.down_blocks = build("down_block_types", levels)
-        self.up_blocks = build("up_block_types", reversed(levels))
+        self.down_blocks = nn.ModuleList(
+            BLOCKS[kind](config, level) for level, kind in zip(levels, config.down_block_types)
+        )
+        self.up_blocks = nn.ModuleList(
+            BLOCKS[kind](config, level) for level, kind in zip(levels[::-1], config.up_block_types)
+        )
         self.mid_block = BLOCKS[mid](config) if mid else None
 
         # 6. post-process
         groups, kernel = config.norm_num_groups, config.conv_out_kernel
-        self.conv_norm_out = nn.GroupNorm(groups, first, config.norm_eps) if groups else None
+        self.conv_norm_out = nn.GroupNorm(groups, channels, config.norm_eps) if groups else None
         self.conv_act = ACTIVATION[config.act_fn]() if groups else None
-        self.conv_out = nn.Conv2d(first, config.out_channels, kernel, padding=(kernel - 1) // 2)
+        self.conv_out = nn.Conv2d(channels, config.out_channels, kernel, padding=kernel // 2)
 
     @classmethod
     def from_config(cls, what, *, seed: int | None = None) -> "UNet2DConditionModel":

@@ -29,6 +29,7 @@ class Attending:
         given = dict(zip(("hidden_states", "encoder_hidden_states", "attention_mask"), args))
         given |= kwargs
         self.attention, self.heads = attention, int(attention.heads)  # type: ignore[arg-type]
+        self.processor: object = getattr(attention, "processor", None)  # somebody's own has none
         self.context, self.mask = given.get("encoder_hidden_states"), given.get("attention_mask")
         self.image_masks = given.get("ip_adapter_masks")
         picture = given.get("hidden_states")  # some get it as pixels already
@@ -39,21 +40,21 @@ class Attending:
         self.merged: Tensor | None = None  # what entered to_out: weights times values
 
     @property
-    def processor(self) -> str:
-        """The name of its class."""
-        return type(getattr(self.attention, "processor", self.attention)).__name__
+    def by(self) -> str:
+        """The class that attends."""
+        return type(self.attention if self.processor is None else self.processor).__name__
 
     @property
     def kind(self) -> tuple:
         """Of what a proof holds for later calls: the processor, what it used and of what size."""
-        processor = id(getattr(self.attention, "processor", None))
         sizes = ((name, tuple(parts[-1].shape)) for name, parts in sorted(self.parts.items()))
-        return processor, getattr(self.attention, "scale", None), self.mask is None, *sizes
+        scale = getattr(self.attention, "scale", None)
+        return id(self.processor), scale, self.mask is None, *sizes
 
     @property
     def known(self) -> bool:
         """Whether one proof is enough: others' processors may change what they do as they go."""
-        return type(getattr(self.attention, "processor", None)).__module__.startswith("diffusers.")
+        return type(self.processor).__module__.startswith("diffusers.")
 
     def pair(self, scale: float) -> Pair:
         """Queries, keys and mask; text: how many of the keys, from the first on, are the text's."""
@@ -80,6 +81,8 @@ class Attending:
         queries, keys = (part.shape for part in self._qkv()[:2])
         if queries[0] != batch:
             return f"it attends for {queries[0]} rows, the forward has {batch}"
+        if queries[3] != keys[3]:
+            return f"its queries have {queries[3]} channels a head, its keys {keys[3]}"
         if queries[2] != math.prod(size):
             return f"its {queries[2]} queries are not the pixels of {size[0]} x {size[1]}"
         if self.context is None and keys[2] != queries[2]:
@@ -161,7 +164,7 @@ class Attending:
         One an adapter, or with masks one an image; those of scale 0 do not take place.
         """
         adapters = self.context[1] if isinstance(self.context, tuple) else []
-        scales = getattr(self.attention.processor, "scale", [])
+        scales = getattr(self.processor, "scale", [])
         masks = [None] * len(adapters) if self.image_masks is None else list(self.image_masks)
         number = 0
         for i, (images, scale, mask) in enumerate(zip(adapters, scales, masks)):

@@ -5,10 +5,12 @@ from functools import partial
 from torch import nn
 
 from ..model.attention import BasicTransformerBlock
+from ..words import brief
 from .attending import Attending
 from .hearing import hear, is_foreign
 from .hooks import Hooks
 from .kept import image_key
+from .memory import ran_out
 from .nested import copied, size_of
 from .pairs import Pair, Size
 from .recording import Recording
@@ -60,9 +62,9 @@ class AttentionHooks:
         size, proof = call.size or now.size, (name, call.kind)
         scale, _ = self.proofs.get(proof, (None, None))
         if scale is None or not call.known:
-            found = call.misfit(len(now.step.batch), size) or call.proved()
+            found = _found(call, len(now.step.batch), size)
             if isinstance(found, str):
-                self.recording.failed[name] = f"{name} ({call.processor}): {found}"
+                self.recording.failed[name] = f"{name} ({call.by}): {found}"
                 return
             scale = self.believed(call, proof, found)
         name = now.as_called(name)
@@ -74,13 +76,12 @@ class AttentionHooks:
     def believed(self, call: Attending, proof: tuple, found: float | None) -> float:
         """The scale that was found; or a likely one, until a later call proves it or fails."""
         # Processors are held, so that their ids stay their own.
-        processor = getattr(call.attention, "processor", None)
         if found is None:
-            self.unproved.setdefault(proof, processor)
+            self.unproved.setdefault(proof, call.processor)
             found = call.scales()[0]
         else:
             self.unproved.pop(proof, None)
-            self.proofs[proof] = found, processor
+            self.proofs[proof] = found, call.processor
         self.recording.unproved = tuple(dict.fromkeys(name for name, _ in self.unproved))
         return found
 
@@ -113,6 +114,16 @@ class AttentionHooks:
             now.bytes += pair.q.nbytes + pair.k.nbytes
             if now.bytes > HELD:
                 now.derive(self.options.attention)
+
+
+def _found(call: Attending, batch: int, size: Size) -> float | str | None:
+    """As Attending.proved; a reason also for what nobody foresaw, which must not end a forward."""
+    try:
+        return call.misfit(batch, size) or call.proved()
+    except (RuntimeError, ValueError, TypeError) as error:
+        if ran_out(error):
+            raise
+        return f"its queries, keys and values do not fit together: {brief(str(error))}"
 
 
 def _pair(q, k, v, mask=None) -> Pair:

@@ -111,7 +111,7 @@ class Trace(Hooks):
 
 def _follow(model: nn.Module, thread: local, hooks: Hooks) -> None:
     def begin(module, args, kwargs):
-        thread.calls, thread.begun = [], []
+        thread.calls, thread.begun = [], [0]
 
     def enter(module, args, kwargs):
         if hasattr(thread, "begun"):
@@ -134,7 +134,7 @@ def _follow(model: nn.Module, thread: local, hooks: Hooks) -> None:
         axes, names = axes_of(module, name), list(_signature(_kind(module)).parameters)
         parameters = {key: tuple(p.shape) for key, p in module.named_parameters(recurse=False)}
         has_parts = next(module.children(), None) is not None
-        if has_parts:
+        if has_parts and module is not model:
             hooks.before(module, enter)
         act = partial(leave, name, names, axes, parameters, has_parts)
         hooks.after_with_kwargs(module, act)

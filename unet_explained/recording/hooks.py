@@ -21,10 +21,11 @@ class Hooks:
     An interrupt may come between any two lines, those that put hooks on and take them off among
     them. So a hook acts only while its Hooks are open and alive, and else takes itself off: at the
     latest the next forward of the model is rid of it. A copy of a hook never acts.
+    Forwards of other threads may be under way: none acts before all are on.
     """
 
     def __init__(self, place: Callable[["Hooks"], None]) -> None:
-        self.open = False
+        self.open = self.complete = False
         self._place = place
         self._placed: list[tuple[nn.Module, Hook]] = []
         self._unclosed: weakref.finalize | None = None
@@ -36,6 +37,7 @@ class Hooks:
         try:
             _settle_stance(self)
             self._place(self)
+            self.complete = True
         except BaseException:
             self.close()
             raise
@@ -46,7 +48,7 @@ class Hooks:
 
     def close(self) -> None:
         """Take all hooks off, if they are on."""
-        self.open = False
+        self.open = self.complete = False
         while self._placed:
             module, hook = self._placed[-1]
             _take_off(module, hook)
@@ -68,19 +70,19 @@ class Hooks:
 
         first: before all other hooks, so that these see what it changed.
         """
-        hook = self._new(module, act)
+        hook = self._new(module, act, 2)
         module.register_forward_pre_hook(hook, prepend=first, with_kwargs=True)
 
     def after(self, module: nn.Module, act: Callable, first: bool = False) -> None:
         """act(module, args, output) after a call; it may return another output."""
-        module.register_forward_hook(self._new(module, act), prepend=first)
+        module.register_forward_hook(self._new(module, act, 2), prepend=first)
 
     def after_with_kwargs(self, module: nn.Module, act: Callable) -> None:
         """act(module, args, kwargs, output) after a call."""
-        module.register_forward_hook(self._new(module, act), with_kwargs=True)
+        module.register_forward_hook(self._new(module, act, 3), with_kwargs=True)
 
-    def _new(self, module: nn.Module, act: Callable) -> "Hook":
-        hook = Hook(self, act)
+    def _new(self, module: nn.Module, act: Callable, count: int) -> "Hook":
+        hook = Hook(self, act, count)
         self._placed.append((module, hook))  # before it is on: then nothing is on unlisted
         return hook
 
@@ -88,16 +90,20 @@ class Hooks:
 class Hook:
     """What torch calls: it passes the call on, or takes itself off."""
 
-    __slots__ = ("__weakref__", "_act", "_hooks")
+    __slots__ = ("__weakref__", "_act", "_count", "_hooks")
 
-    def __init__(self, hooks: Hooks | None = None, act: Callable = lambda *call: None) -> None:
+    def __init__(
+        self, hooks: Hooks | None = None, act: Callable = lambda *call: None, count: int = 0
+    ) -> None:
         self._hooks = weakref.ref(hooks) if hooks else None
-        self._act = act
+        self._act, self._count = act, count
 
     def __call__(self, module: nn.Module, *call):
         hooks = self._hooks and self._hooks()
         if hooks and hooks.open:
-            return self._act(module, *call)
+            # torch notes after putting a hook on that it wants the kwargs: one may lack them once.
+            whole = hooks.complete and len(call) == self._count
+            return self._act(module, *call) if whole else None
         _take_off(module, self)
         _settle_stance()
         return None

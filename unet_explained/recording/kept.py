@@ -69,15 +69,20 @@ class RecordedStep:
 
 @dataclass
 class Total:
-    """The sums of the weights of forwards that had the same rows and as many tokens."""
+    """The sums of the weights of forwards that had the same rows and as many tokens.
+
+    counts: how many each is of: a forward may leave layers out.
+    """
 
     rows: tuple[Row, ...]
     sums: dict[str, Tensor] = field(default_factory=dict)
-    count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, weights: dict[str, Tensor]) -> None:
-        self.sums = {name: self.sums.get(name, 0) + one for name, one in weights.items()}
-        self.count += 1
+        self.sums = self.sums | {
+            name: self.sums.get(name, 0) + one for name, one in weights.items()
+        }
+        self.counts = self.counts | {name: self.counts.get(name, 0) + 1 for name in weights}
 
 
 def image_key(layer: str, number: int) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ class Packing:
             "self_layers": run.self_layers,
             "image_layers": run.image_layers,
             "totals": [
-                [[self._row(row) for row in total.rows], self.value(total.sums), total.count]
+                [[self._row(row) for row in total.rows], self.value(total.sums), total.counts]
                 for total in run.totals.values()
             ],
             "steps": [self._step(step) for step in run.steps],
@@ -99,6 +100,10 @@ class Packing:
                 return {"float": str(value)}  # JSON has no NaN
             case None | bool() | int() | float() | str():
                 return value
+            case Integral():  # numpy's, of which its float64 alone is a float
+                return int(value)
+            case Real():
+                return self.value(float(value))
         raise TypeError(f"a recording with a {type(value).__name__} in it cannot be saved")
 
     def _tensor(self, tensor: Tensor) -> str:

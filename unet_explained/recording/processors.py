@@ -71,7 +71,7 @@ def running_with(model: nn.Module, processors: Processors) -> Iterator[None]:
 
 def _set(attentions: Sequence[nn.Module], processors: Processors) -> None:
     for attention, (what, scale) in zip(attentions, processors):
-        if not isinstance(what, str) and attention.processor is not what:
+        if not isinstance(what, str) and getattr(attention, "processor", None) is not what:
             attention.set_processor(what)  # type: ignore[operator]
         if scale is not None:
             attention.processor.scale = _numbers(scale)  # type: ignore[union-attr]

@@ -121,7 +121,7 @@ class RecordedRun:
             sums = [total.sums[layer][row] for total, row in totals]
             if len({one.shape for one in sums}) > 1:
                 raise ValueError("forwards of this run had texts of different lengths")
-            yield torch.stack(sums).sum(dim=0) / sum(total.count for total, _ in totals)
+            yield torch.stack(sums).sum(dim=0) / sum(total.counts[layer] for total, _ in totals)
             return
         steps = [one for one in self.at(step) if layer in one.attention]
         if not steps:

@@ -24,7 +24,7 @@ from .patterns import arguments_of
 from .processors import Processors, autocast_of, processors_of
 from .recorded_run import RecordedRun
 from .recording import Recording
-from .under_way import HELD, OfThread, UnderWay, unused
+from .under_way import OfThread, UnderWay, unused
 
 
 class Recorder:
@@ -78,11 +78,12 @@ class Recorder:
     def renew(self, unet: nn.Module, thoroughly: bool) -> None:
         """Modules come and go (LoRA, fusing): looked for in attentions, where they mostly do, and
         everywhere as another text comes, because that takes a thirtieth of a small forward."""
-        changed = _parts(self.attentions) != self.inside
-        changed = changed or (thoroughly and list(unet.modules()) != self.modules)
-        if changed and self.hooks and (hooks := self.hooks()):
-            self.recording.see_names([name for name, _ in unet.named_modules()])
-            hooks.renew(unet, partial(self.place_inside, unet))
+        with self.filing:  # of two threads that find them changed, one does it
+            changed = _parts(self.attentions) != self.inside
+            changed = changed or (thoroughly and list(unet.modules()) != self.modules)
+            if changed and self.hooks and (hooks := self.hooks()):
+                self.recording.see_names([name for name, _ in unet.named_modules()])
+                hooks.renew(unet, partial(self.place_inside, unet))
 
     def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """A forward starts, in the place of those of this thread that never ended."""
@@ -137,14 +138,8 @@ class Recorder:
             now.step.values[unused(name, now.step.values)] = copied(output)
 
     def look(self, name: str, module: nn.Module, args: tuple, output) -> None:
-        """Statistics wait too: nothing here is done in place, so an output stays what it is."""
         if (now := self.thread.now) and (x := first(output)) is not None and x.numel():
-            key = name if name not in now.calls else unused(name, now.calls)
-            now.calls[key] = None
-            now.outputs.append((key, x))
-            now.output_bytes += x.nbytes
-            if now.output_bytes > HELD:
-                now.look_closer()
+            now.look(name, x)
 
     def end(self, module: nn.Module, args: tuple, output) -> None:
         """A forward ended: what was gathered goes to its device and into the recording at once.

@@ -33,7 +33,7 @@ class UnderWay:
         self.attended: dict[str, None] = {}  # calls of attentions
         self.held: list[tuple[str, Pair]] = []  # cross-attentions whose weights are not derived yet
         self.bytes = 0  # of these
-        self.outputs: list[tuple[str, Tensor]] = []  # of which statistics are not taken yet
+        self.outputs: list[tuple[str, Tensor]] = []  # small ones, to be looked at together
         self.output_bytes = 0
         self.calls: dict[str, None] = {}  # of modules with statistics, in order
         self.looks: list[tuple[list[str], Tensor]] = []  # statistics of outputs, by their names
@@ -73,11 +73,23 @@ class UnderWay:
         self.held, self.bytes = [], 0
 
     @torch.no_grad()
+    def look(self, name: str, x: Tensor) -> None:
+        """Before others write into it, as diffusers' FreeU and T2I-Adapters do: or into a copy."""
+        self.calls[key := unused(name, self.calls)] = None
+        if x.nbytes >= SMALL:
+            self.looks.append(([key], _statistics(x[None])))
+            return
+        self.outputs.append((key, x.clone()))
+        self.output_bytes += x.nbytes
+        if self.output_bytes > HELD:
+            self.look_closer()
+
+    @torch.no_grad()
     def look_closer(self) -> None:
-        """The statistics of all outputs that wait; small ones of one shape are taken together."""
-        groups: dict[object, list[tuple[str, Tensor]]] = defaultdict(list)
-        for number, (name, x) in enumerate(self.outputs):
-            groups[(x.shape, x.dtype) if x.nbytes < SMALL else number].append((name, x))
+        """The statistics of the small outputs, one product for all of one shape."""
+        groups: dict[tuple, list[tuple[str, Tensor]]] = defaultdict(list)
+        for name, x in self.outputs:
+            groups[x.shape, x.dtype].append((name, x))
         for group in groups.values():
             names, outputs = zip(*group)
             self.looks.append((list(names), _statistics(torch.stack(outputs))))

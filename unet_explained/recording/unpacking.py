@@ -51,12 +51,15 @@ class Unpacking:
                 int(number): {name: (height, width) for name, (height, width) in sizes.items()}
                 for number, sizes in run["image_layers"].items()
             },
-            {
-                number: Total(self._rows(rows), self.value(sums), count)
-                for number, (rows, sums, count) in enumerate(run["totals"])
-            },
+            {number: self._total(*total) for number, total in enumerate(run["totals"])},
             run["counts"],
         )
+
+    def _total(self, rows: list, sums: dict, counts: dict[str, int] | int) -> Total:
+        sums = self.value(sums)
+        if isinstance(counts, int):  # of all layers, as older ones have it
+            counts = dict.fromkeys(sums, counts)
+        return Total(self._rows(rows), sums, {name: int(counts[name]) for name in sums})
 
     def _rows(self, rows: list) -> tuple[Row, ...]:
         return tuple(Row(None if text is None else self.texts[text], *rest) for text, *rest in rows)

@@ -1,13 +1,12 @@
 """Every word's map in numbers: a line for each run, picture, layer, step and word."""
 
-from collections.abc import Collection
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..extras import need
 from .heatmaps import word_map
+from .maps import Maps
 from .recorded_run import RecordedRun
 
 COLUMNS = (
@@ -30,15 +29,15 @@ def word_table(recording):
     return pandas.DataFrame(lines, columns=list(COLUMNS))
 
 
-def _lines(run: RecordedRun, failed: Collection[str]):
+def _lines(run: RecordedRun, failed: dict[str, str]):
     whole = run.options.attention == "sum"
     timesteps = [None] if whole else run.timesteps
     for step, timestep in enumerate(timesteps):
         at = None if whole else step
         for half, picture in _pictures(run, step):
             text, said = run.text(half, picture), list[str]()
-            for layer, size in run.layers.items():
-                if layer in failed or not (whole or layer in run.steps[step].attention):
+            for layer, size in Maps(run, failed).layers.items():
+                if not (whole or layer in run.steps[step].attention):
                     continue  # some pipelines leave layers out at some steps
                 weights = next(run.weights(layer, step=at, half=half, picture=picture)).float()
                 weights = weights.mean(dim=0) if weights.ndim == 3 else weights

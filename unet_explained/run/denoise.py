@@ -27,6 +27,7 @@ from ..recording.nonfinite import NonfiniteWarning, say
 from ..recording.patterns import uncompiled
 from ..words import brief, closest
 from .advance import advance, rehearse
+from .latents import factor_of
 from .palette import Palette
 from .preview import decoded, levels, rough
 from .steps import Run, Step, record_of
@@ -169,8 +170,7 @@ class Pipeline:
 
     @property
     def _factor(self) -> int:
-        """Pixels of the picture that are one of the latents, along each side."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return factor_of(self.vae)
 
     def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int, int]:
         factor, size = self._factor, self.unet.config.sample_size or 64

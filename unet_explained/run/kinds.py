@@ -120,7 +120,7 @@ def defaults(folder: Path) -> dict[str, float | int | bool]:
 def defaults_of(index: dict, unet: dict, scheduler: dict) -> dict[str, float | int | bool]:
     """The same by what those files hold."""
     kind, zeros = index["_class_name"], index.get("force_zeros_for_empty_prompt", True)
-    guidance, steps = _told_by(scheduler, unet) or (GUIDANCE[kind], 20)
+    guidance, steps = _told_by(scheduler, unet) or (GUIDANCE[kind], STEPS)
     return {"guidance": guidance, "steps": steps, "zeros_for_empty": "XL" in kind and zeros}
 
 

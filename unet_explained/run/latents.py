@@ -9,6 +9,11 @@ from torch import Tensor
 Latents = Float[Tensor, "batch channel height width"]
 
 
+def factor_of(vae: Any) -> int:
+    """Pixels of a picture that are one of its latents, along each side."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
 def normalised(vae: Any, encoded: Latents) -> Latents:
     """What a VAE encoded, as a UNet's latents."""
     if (moments := _moments(vae, encoded)) is not None:

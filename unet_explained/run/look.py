@@ -19,7 +19,7 @@ from ..recording.memory import SMALLER, advising, expect_room
 from ..recording.nested import changed
 from ..recording.patterns import uncompiled
 from .denoise import Pipeline
-from .latents import normalised
+from .latents import factor_of, normalised
 from .pictures import as_image
 from .reader import PipelineReader
 from .text import expect_text, read_prompt
@@ -41,7 +41,7 @@ def maps_of(
     expect_text(prompt)
     alphas = _alphas(pipe, times)
     picture, unet = _fitting(pipe.vae, image), pipe.unet
-    width, height = (side // _factor(pipe.vae) for side in picture.size)
+    width, height = (side // factor_of(pipe.vae) for side in picture.size)
     asked = f"{len(times)} timesteps of a picture of {picture.width} x {picture.height} pixels"
     expect_room(asked, uncompiled(unet), len(times), height, width)
     with advising("encoding the picture", SMALLER):
@@ -86,7 +86,7 @@ def _alphas(pipe: Any, times: list[int]) -> Float[Tensor, "timestep"]:
 
 def _fitting(vae: Any, image: Any) -> Image.Image:
     """A picture that is whole pixels of the latents."""
-    picture, factor = as_image(image), _factor(vae)
+    picture, factor = as_image(image), factor_of(vae)
     width, height = (side // factor * factor for side in picture.size)
     if (width, height) != picture.size:
         raise ValueError(
@@ -94,10 +94,6 @@ def _fitting(vae: Any, image: Any) -> Image.Image:
             f"image.resize(({width}, {height}))"
         )
     return picture
-
-
-def _factor(vae: Any) -> int:
-    return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 def _encoded(vae: Any, picture: Image.Image) -> Float[Tensor, "1 channel height width"]:

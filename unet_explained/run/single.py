@@ -103,10 +103,11 @@ def _text_encoder(part: str, table: dict[str, Any]) -> Part:
     )
 
     name, prefix = table[part]
-    kinds = transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection
+    plain = part == TEXT_ENCODERS[0]
+    kind = transformers.CLIPTextModel if plain else transformers.CLIPTextModelWithProjection
     config = transformers.CLIPTextConfig(**TABLES["text_encoders"][name]["config"])
     with torch.device("meta"):
-        model = kinds[part == TEXT_ENCODERS[1]](config)
+        model = kind(config)
 
     def convert(state: State) -> State:
         if name.startswith("open"):
