@@ -74,7 +74,7 @@ class Row(NamedTuple):
     text: Text | None = None
     picture: int | None = None  # counted as the run returns its pictures
     role: str | None = None  # one of ROLES, or that and "#2"
-    content: str | None = None  # of a text that is not known: what tells its embeddings apart
+    content: str | None = None  # tells embeddings apart that no text encoder was seen to make
 
 
 @dataclass(eq=False)

@@ -1,7 +1,7 @@
 """From what a run kept to maps: of words, tokens and images, and the weights themselves."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -41,28 +41,30 @@ class Maps:
             raise ValueError("pass a word, or token=, its position among the prompt's tokens")
         if image is not None and word is not None:
             raise ValueError("the tokens of an image prompt are no words: pass token=")
-        if word is not None:
+        if word is None:
+            texts: Mapping[Text | None, int] = {None: 1}
+            found: dict = {None: [(whole_number("token", token),)]}
+        else:
             if not isinstance(word, str):
                 raise TypeError(f"word: expected text, got a {type(word).__name__}: {brief(word)}")
             picture = self._with_word(word, half, picture) if picture is None else picture
-            occurrences = _find(self.run.text(half, picture), word, occurrence)
-        else:
-            occurrences = [(whole_number("token", token),)]
+            texts = self.run.given_texts(half, picture, step)
+            found = _find(texts, word, occurrence)
         self.run.having(self.run.steps, half, picture)  # or says why there is nothing of it
         sizes = self._chosen(layer, image)
         if method == "daam":
             sizes = _of_daam(sizes)
-        maps = []
-        for name, size in sizes.items():
-            key = name if image is None else image_key(name, image)
-            kept = self.run.weights(key, step=step, head=head, half=half, picture=picture)
-            kept = kept if token is None else _having(token, kept)
-            if method == "daam":
-                maps.append(_by_head_and_token(kept, occurrences, size))
-            else:
-                steps = torch.stack([word_map(one, occurrences, size) for one in kept])
-                maps.append(rearrange(steps, "... height width -> (...) height width").mean(dim=0))
-        return _as_daam(maps) if method == "daam" else average(maps)
+        combine, per_layer = (_as_daam, _sum) if method == "daam" else (average, _mean)
+        maps, forwards = [], 1 if method == "daam" else sum(texts[text] for text in found)
+        for text, occurrences in found.items():  # nearly always one
+            by_layer = []
+            for name, size in sizes.items():
+                key = name if image is None else image_key(name, image)
+                where = dict(step=step, head=head, half=half, picture=picture, text=text)
+                kept = _having(token, self.run.weights(key, **where))
+                by_layer.append(per_layer(kept, occurrences, size))
+            maps.append(combine(by_layer) * (1 if method == "daam" else texts[text] / forwards))
+        return torch.stack(maps).sum(dim=0)
 
     def weights(self, layer: str, step, head, half, picture, image) -> Float[Tensor, "query key"]:
         """As Recording.weights."""
@@ -130,21 +132,35 @@ class Maps:
         return having[0] if len(having) == 1 else picture
 
 
-def _find(text: Text, word: str, occurrence: int | None) -> list[tuple[int, ...]]:
-    """The tokens of each occurrence of a word in a text, or of one of them."""
-    found = text.find(word)
+def _find(
+    texts: Iterable[Text], word: str, occurrence: int | None
+) -> dict[Text, list[tuple[int, ...]]]:
+    """Of each text that has the word the tokens of its occurrences, or of one of them."""
+    found = {text: tokens for text in texts if (tokens := text.find(word))}
     if not found:
-        words = text.words + (text.second.words if text.second else ())
+        each = [part for text in texts for part in (text, text.second) if part]
+        words = [word for part in each for word in part.words]
         near = closest(word, words)
         raise ValueError(f"{brief(word)} is not in the prompt: {', '.join(words)}{near}")
-    return found if occurrence is None else [pick(found, occurrence, "occurrence")]
+    if occurrence is None:
+        return found
+    return {text: [pick(tokens, occurrence, "occurrence")] for text, tokens in found.items()}
 
 
-def _having(token: int, kept: Iterable[Tensor]) -> Iterator[Tensor]:
+def _having(token: int | None, kept: Iterable[Tensor]) -> Iterator[Tensor]:
     """The same weights. IndexError for a token that one of them has not."""
     for weights in kept:
-        pick(range(weights.shape[-1]), token, "token")
+        if token is not None:
+            pick(range(weights.shape[-1]), token, "token")
         yield weights
+
+
+def _mean(
+    kept: Iterable[Tensor], occurrences: Sequence[Sequence[int]], size: Size
+) -> Float[Tensor, "height width"]:
+    """A word's map, the mean over steps and heads."""
+    steps = torch.stack([word_map(one, occurrences, size) for one in kept])
+    return rearrange(steps, "... height width -> (...) height width").mean(dim=0)
 
 
 def _of_daam(sizes: dict[str, Size]) -> dict[str, Size]:
@@ -157,7 +173,7 @@ def _of_daam(sizes: dict[str, Size]) -> dict[str, Size]:
     return kept
 
 
-def _by_head_and_token(
+def _sum(
     kept: Iterable[Tensor], occurrences: Sequence[Sequence[int]], size: Size
 ) -> Float[Tensor, "head token height width"]:
     """Each token's map on its own, summed over steps."""

@@ -84,6 +84,7 @@ class Recording(Replaying):
         """Say what text embeddings are of, which came from elsewhere: now its words have maps.
 
         embeddings: (row, token, channel), as the pipeline was given them, before or after it ran.
+        text: as the encoder read it, without the marks of weights. Said again, the later one holds.
         Returns how many recorded rows that named. ValueError where the text's tokens cannot be at
         these places, or where nothing can read it.
         """
@@ -95,7 +96,10 @@ class Recording(Replaying):
     def text(
         self, *, run: int | None = None, half: str = "conditional", picture: int | None = None
     ) -> Text:
-        """What a picture's row was given, with its tokens and words; ValueError if nobody said."""
+        """What a picture's row was given, with its tokens and words; ValueError if nobody said.
+
+        If a callback changed it, the first; all are in `texts`.
+        """
         return self._run(run).text(half, picture)
 
     def __getitem__(self, name: str) -> list:
@@ -137,11 +141,12 @@ class Recording(Replaying):
         """How much each pixel looks at a word, or at a token by its position: float32, 0 to 1.
 
         word: also several in a row, a placeholder ("<cat-toy>"), a token by its name
-        ("<|endoftext|>"); of the text that the half was given. Its sub-tokens are summed;
-        occurrences, heads and steps, unless one is chosen, are averaged, and so are the layers (a
-        name, a glob, or None for all), resized to the largest. All, because on the bundled model,
-        whose scenes have true masks, that average points right about as often as the best layer of
-        each timestep, up to t = 700 (figures/pointing.png).
+        ("<|endoftext|>"); of the text that the half was given, or of those, each at its own steps,
+        that a callback gave it. Its sub-tokens are summed; occurrences, heads and steps, unless one
+        is chosen, are averaged, and so are the layers (a name, a glob, or None for all), resized to
+        the largest. All, because on the bundled model, whose scenes have true masks, that average
+        points right about as often as the best layer of each timestep, up to t = 700
+        (figures/pointing.png).
         half: conditional or unconditional, with "#2" for a second row of the same text and picture;
         picture: which one of it, or of the whole batch if nobody said whose rows these are.
         method: "daam" for that tool's own sums over steps (Tang et al. 2023), exact where every

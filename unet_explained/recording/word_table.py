@@ -1,6 +1,7 @@
 """Every word's map in numbers: a line for each run, picture, layer, step and word."""
 
 from collections.abc import Collection
+from itertools import product
 
 import torch
 from jaxtyping import Float
@@ -36,13 +37,14 @@ def _lines(run: RecordedRun, failed: Collection[str]):
     for step, timestep in enumerate(timesteps):
         at = None if whole else step
         for half, picture in _pictures(run, step):
-            text, said = run.text(half, picture), list[str]()
-            for layer, size in run.layers.items():
+            for text, (layer, size) in product(
+                run.given_texts(half, picture, at), run.layers.items()
+            ):
                 if layer in failed or not (whole or layer in run.steps[step].attention):
                     continue  # some pipelines leave layers out at some steps
-                weights = next(run.weights(layer, step=at, half=half, picture=picture)).float()
+                one = run.weights(layer, step=at, half=half, picture=picture, text=text)
+                weights, said = next(one).float(), list[str]()
                 weights = weights.mean(dim=0) if weights.ndim == 3 else weights
-                said.clear()
                 for word in text.spans:
                     numbers = measured(word_map(weights, [word.tokens], size))
                     where = text.text, half, picture, layer, at, timestep

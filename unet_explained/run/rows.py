@@ -17,7 +17,7 @@ def rows_of(
     sample: Tensor,
     context: Tensor,
 ) -> tuple[Row, ...]:
-    """contents: of rows whose text is not known. sample: the latents, without what is beside."""
+    """contents: of rows that no text encoder made. sample: the latents, without what is beside."""
     if call is None:
         return tuple(Row(text, None, None, content) for text, content in zip(texts, contents))
     roles = _roles(call, texts, context)
