@@ -1,8 +1,9 @@
 """From what a run kept to maps: of words, tokens and images, and the weights themselves."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +43,8 @@ class Maps:
         if image is not None and word is not None:
             raise ValueError("the tokens of an image prompt are no words: pass token=")
         if word is None:
-            texts: Mapping[Text | None, int] = {None: 1}
-            found: dict = {None: [(whole_number("token", token),)]}
+            texts: dict[Any, int] = {None: 1}  # a position, whatever is there
+            found: dict[Any, list] = {None: [(whole_number("token", token),)]}
         else:
             if not isinstance(word, str):
                 raise TypeError(f"word: expected text, got a {type(word).__name__}: {brief(word)}")

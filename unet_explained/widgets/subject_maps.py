@@ -159,8 +159,10 @@ class WordMaps:
     ) -> Float[Tensor, "column height width"]:
         if self._is_recorded(head, step, half):
             picture, columns = self.subject.picture, self.columns[half]
-            where = dict(step=step, half=half, picture=picture, text=self.subject.texts[half])
-            weights = self.subject.run.weights(name, head=head, **where)
+            text = self.subject.texts[half]
+            weights = self.subject.run.weights(
+                name, head=head, step=step, half=half, picture=picture, text=text
+            )
             means = [_mean(columns_only(one, columns, self.layers[name])) for one in weights]
             return torch.stack(means).mean(dim=0)
         if step is None:
