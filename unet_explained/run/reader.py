@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock, local
 from typing import Any
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from jaxtyping import Float, Int
@@ -37,9 +37,6 @@ class PipelineReader:
         self.readings = Readings(self.encoders, self._heard)
         self.named: dict[str, Text] = {}  # by content
         self.written: dict[str, None] = {}  # what may have been read, as it was written
-        # Its own: a fast tokenizer refuses two threads at once, and the pipeline's may be at work.
-        self._tokenizers = [copy.deepcopy(tokenizer) for _, tokenizer in self.encoders]
-        self._reading = Lock()
         self._thread = local()
         self._call: ContextVar[Call | None] = ContextVar("call", default=None)
 
@@ -157,11 +154,23 @@ class PipelineReader:
         """As it was written in this call, or else last."""
         convert = getattr(self.pipe, "maybe_convert_prompt", lambda text, tokenizer: text)
         written = dict.fromkeys([*(call.strings if call else ()), *reversed([*self.written])])
-        with self._reading:
-            own, theirs = self._tokenizers[encoder], self.encoders[encoder][1]
-            if len(own) != len(theirs):  # a textual inversion came
-                own = self._tokenizers[encoder] = copy.deepcopy(theirs)
+        with _READING:
+            own = own_copy(self.encoders[encoder][1])
             return text_of(ids, own, ((text, convert(text, own)) for text in written))
+
+
+# A fast tokenizer refuses two threads at once, and the pipeline's may be at work: so it is a copy
+# that reads, one for all records, because to make it takes as long as a forward or more.
+_COPIES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+_READING = Lock()
+
+
+def own_copy(tokenizer):
+    """A tokenizer that nobody else uses, of the same words: a textual inversion may come and go."""
+    own = _COPIES.get(tokenizer)
+    if own is None or own.get_added_vocab() != tokenizer.get_added_vocab():
+        own = _COPIES[tokenizer] = copy.deepcopy(tokenizer)
+    return own
 
 
 def content_of(row: Float[Tensor, "token channel"]) -> str:
