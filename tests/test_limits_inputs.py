@@ -449,6 +449,9 @@ QUESTIONS = {
     "heatmaps over nothing": (lambda x: ux.plot_heatmaps(None, x.rec), "image: .*NoneType"),
     "heatmaps over no file": (lambda x: ux.plot_heatmaps("no.png", x.rec), "no.png"),
     "heatmaps of no layer": (lambda x: ux.plot_heatmaps(x.run, x.rec, layer="x"), "'x'"),
+    "heatmaps of no word": (lambda x: ux.plot_heatmaps(x.run, x.rec, words=[]), r"words: .*\[\]"),
+    "heatmaps of a number": (lambda x: ux.plot_heatmaps(x.run, x.rec, words=5), "words: .*5"),
+    "heatmaps in colours": (lambda x: ux.plot_heatmaps(x.run, x.rec, cmap="gray"), "no cmap="),
     "explorer of a number": (lambda x: ux.explore(5), "a Run.*int"),
     "explorer of no picture": (lambda x: ux.explore(x.rec, picture=7), "picture 7 .* 1 "),
     "map of nothing": (lambda x: ux.umap(None), "expected a Run.*None"),
@@ -456,6 +459,10 @@ QUESTIONS = {
     "live of no prompt": (lambda x: ux.live(x.pipe, 5), "^prompt.*int"),
     "live of no pipeline": (lambda x: ux.live(5, "a"), "pipe: .*int"),
     "stage misspelt": (lambda x: ux.shape_table("sd15", stage="midd"), "stage='midd'.*4 mid"),
+    "table of a VAE": (lambda x: ux.shape_table(x.pipe.vae), "UNet.*AutoencoderKL"),
+    "load of a pipeline": (lambda x: ux.load(x.pipe), "got a Pipeline.*ux.record"),
+    "weights of a UNet": (lambda x: ux.UNet2DConditionModel.from_pretrained(x.pipe.unet), "folder"),
+    "ours of a pipeline": (lambda x: ux.from_diffusers(x.pipe), "pipe.unet.*got Pipeline"),
 }
 
 
