@@ -246,3 +246,15 @@ def test_a_loop_of_somebodys_own():
         assert [row.role for row in step.batch] == [None, None]
     points_at(rec, truth, 0, "circle", (3,))
     points_at(rec, truth, 1, "fish", (3,))
+
+
+def test_a_word_that_is_cut_off_is_said_to_be():
+    pipe, options = build("sd")
+    with ux.record(pipe) as rec:
+        run(pipe, LONG, **options)
+    with pytest.raises(
+        ValueError, match="'green fish' is cut off: the text encoder read 77 tokens"
+    ):
+        rec.attention("green fish")
+    with pytest.raises(ValueError, match=r"'frog' is not in the prompt: a, red.*, \.\.\.$"):
+        rec.attention("frog")

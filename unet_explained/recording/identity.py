@@ -37,6 +37,11 @@ class Text:
         """The words that maps exist for, in reading order; punctuation has none."""
         return tuple(word.text for word in self.spans)
 
+    @property
+    def cut_off(self) -> str:
+        """What stands behind the last token: of a prompt longer than its encoder reads."""
+        return self.text[max((end for _, end in self.places), default=0) :]
+
     def find(self, phrase: str) -> list[tuple[int, ...]]:
         """The tokens of each occurrence of a word, of several in a row, or of a placeholder.
 

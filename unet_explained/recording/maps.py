@@ -21,6 +21,7 @@ from .patterns import matching, pick
 from .recorded_run import RecordedRun
 
 METHODS = ("mean", "daam")
+LISTED = 40  # words of a prompt that a message names
 LOWEST = 8  # DAAM leaves out layers so many times smaller than the largest
 
 
@@ -141,8 +142,12 @@ def _find(
     if not found:
         each = [part for text in texts for part in (text, text.second) if part]
         words = [word for part in each for word in part.words]
-        near = closest(word, words)
-        raise ValueError(f"{brief(word)} is not in the prompt: {', '.join(words)}{near}")
+        wanted = word.strip().casefold()
+        if cut := [part for part in each if wanted and wanted in part.cut_off.casefold()]:
+            read = len(cut[0].tokens)
+            raise ValueError(f"{brief(word)} is cut off: the text encoder read {read} tokens")
+        listed = ", ".join(words[:LISTED]) + ", ..." * (len(words) > LISTED)
+        raise ValueError(f"{brief(word)} is not in the prompt: {listed}{closest(word, words)}")
     if occurrence is None:
         return found
     return {text: [pick(tokens, occurrence, "occurrence")] for text, tokens in found.items()}

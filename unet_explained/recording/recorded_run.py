@@ -184,8 +184,8 @@ class RecordedRun:
         rows = [row for step in self.steps for row in step.rows]
         if not any(row.text or row.content for row in rows):
             raise ValueError(
-                "nobody said here what the prompt is, so no word is known: pass token=, "
-                "its position"
+                "nobody said here what the prompt is, so no word is known: record the pipeline, "
+                "not its UNet alone, or pass token=, a position"
             )
         given = (one.rows[row].text for one, row in self.having(self.at(step), half, picture))
         known = Counter(text for text in given if text is not None)

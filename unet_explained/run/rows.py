@@ -99,8 +99,8 @@ def _by_text(call: Call, texts, own: list[int], alike: list[int], pictures: list
 
 def _among(text: Text, written: Sequence[str]) -> bool:
     """Whether it is one of these; of one that is cut off, what comes after that does not count."""
-    end = max((last for _, last in text.places), default=0)
-    if text.text[end:].strip():
+    if text.cut_off.strip():
+        end = len(text.text) - len(text.cut_off)
         return any(plain(one[:end]) == plain(text.text[:end]) for one in written)
     return any(plain(one) == plain(text.text) for one in written)
 
