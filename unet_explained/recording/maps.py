@@ -82,7 +82,7 @@ class Maps:
         """As Recording.self_attention."""
         if not self.run.options.self_attention:
             raise ValueError("no self-attention was kept: pass self_attention=True to record()")
-        self._fail(layer)
+        self._fail(layer, self.self_layers)
         name = _only(matching(layer, self.self_layers, "self-attention"), "self-attention")
         size = self.self_layers[name]
         queries = slice(None) if pixel is None else [_index(pixel, size)]
@@ -116,14 +116,17 @@ class Maps:
                 which = f"image prompt {brief(image)}"
                 raise IndexError(f"{which} is not among those recorded: {known}")
             sizes = {n: s for n, s in self.run.image_layers[image].items() if n in self.layers}
-        self._fail(layer)
         glob = "*" if layer is None else layer
+        self._fail(glob, sizes)
         return {name: sizes[name] for name in matching(glob, sizes, "cross-attention")}
 
-    def _fail(self, layer: str | None) -> None:
-        """Says why there is no map of a layer that was asked for by its name."""
-        if isinstance(layer, str) and layer in self.failed:
-            raise ValueError(f"there is no map of {self.failed[layer]}")
+    def _fail(self, glob: str, sizes: Iterable[str]) -> None:
+        """Says why there is no map of what a glob fits, if none of it is known to be right."""
+        if not isinstance(glob, str) or any(fnmatchcase(name, glob) for name in sizes):
+            return
+        if why := [why for name, why in self.failed.items() if fnmatchcase(name, glob)]:
+            others = f", nor of {len(why) - 1} others: see rec.unknown" * (len(why) > 1)
+            raise ValueError(f"there is no map of {why[0]}{others}")
 
     def _with_word(self, word: str, half: str, picture: int | None) -> int | None:
         """Where nobody said which row is the prompt's, the only one whose text has the word."""
