@@ -83,6 +83,11 @@ def test_a_word_of_both_texts_is_looked_for_at_each_ones_place():
     ]
     heat = rec.attention("a", layer=layer)
     torch.testing.assert_close(heat, torch.stack(heats).mean(0), atol=4e-3, rtol=0)
+    second = rec.attention("a", layer=layer, occurrence=1)  # of which FISH has none
+    torch.testing.assert_close(second, expected(truth, layer, 0, (6,)), atol=4e-3, rtol=0)
+    with pytest.raises(IndexError, match="occurrence 2 is not among the 2"):
+        rec.attention("a", occurrence=2)
+    assert ux.plot_heatmaps(torch.zeros(8, 8, 3), rec).axes
     each = [rec.attention("a", layer=layer, step=step, method="daam") for step in range(3)]
     whole = rec.attention("a", layer=layer, method="daam")
     torch.testing.assert_close(whole, torch.stack(each).sum(0), atol=1e-4, rtol=0)

@@ -153,7 +153,11 @@ def _find(
         raise ValueError(f"{brief(word)} is not in the prompt: {listed}{closest(word, words)}")
     if occurrence is None:
         return found
-    return {text: [pick(tokens, occurrence, "occurrence")] for text, tokens in found.items()}
+    pick(max(found.values(), key=len), occurrence, "occurrence")  # or says how many there are
+    return {
+        text: [tokens[occurrence]] for text, tokens in found.items()
+        if -len(tokens) <= occurrence < len(tokens)
+    }  # fmt: skip
 
 
 def _having(token: int | None, kept: Iterable[Tensor]) -> Iterator[Tensor]:
