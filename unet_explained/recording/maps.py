@@ -17,7 +17,7 @@ from .heatmaps import average, head_mean, word_map
 from .identity import Text
 from .kept import image_key
 from .pairs import Size
-from .patterns import matching, pick
+from .patterns import Layers, matching, pick
 from .recorded_run import RecordedRun
 
 METHODS = ("mean", "daam")
@@ -107,8 +107,8 @@ class Maps:
         """Without those that failed, in whichever call."""
         return {n: size for n, size in layers.items() if n.partition("#")[0] not in self.failed}
 
-    def _chosen(self, layer: str | None, image: int | None) -> dict[str, Size]:
-        """The layers that a glob fits, or all for None; those that saw an image prompt."""
+    def _chosen(self, layer: Layers, image: int | None) -> dict[str, Size]:
+        """The layers that globs fit, or all for None; those that saw an image prompt."""
         sizes = self.layers
         if image is not None:
             if image not in [*self.run.image_layers]:  # of which a list may not be a key
@@ -116,9 +116,15 @@ class Maps:
                 which = f"image prompt {brief(image)}"
                 raise IndexError(f"{which} is not among those recorded: {known}")
             sizes = {n: s for n, s in self.run.image_layers[image].items() if n in self.layers}
-        glob = "*" if layer is None else layer
-        self._fail(glob, sizes)
-        return {name: sizes[name] for name in matching(glob, sizes, "cross-attention")}
+        asked: Any = "*" if layer is None else layer
+        globs = asked if isinstance(asked, list | tuple) else [asked]
+        if not globs:
+            raise ValueError(f"layer: expected one or more, got {layer}")
+        found = set[str]()
+        for glob in globs:
+            self._fail(glob, sizes)
+            found |= {*matching(glob, sizes, "cross-attention")}
+        return {name: size for name, size in sizes.items() if name in found}
 
     def _fail(self, glob: str, sizes: Iterable[str]) -> None:
         """Says why there is no map of what a glob fits, if none of it is known to be right."""

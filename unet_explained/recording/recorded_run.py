@@ -14,7 +14,7 @@ from ..words import brief
 from .identity import ROLES, Origin, Row, Text
 from .kept import Options, RecordedStep, Stats, Total
 from .pairs import Size
-from .patterns import pick
+from .patterns import Steps, pick
 
 NO_TEXT = (
     "no text encoder was seen to make this row's embeddings: say what they are of, "
@@ -95,21 +95,26 @@ class RecordedRun:
         names = dict.fromkeys(name for step in self.steps for name in step.stats)
         return {name: [step.stats.get(name) for step in self.steps] for name in names}
 
-    def at(self, step: int | None) -> Sequence[RecordedStep]:
-        """One step, or all for None."""
-        return self.steps if step is None else [pick(self.steps, step, "step")]
+    def at(self, step: Steps) -> Sequence[RecordedStep]:
+        """One step, several, or all for None."""
+        if step is None:
+            return self.steps
+        several = step if isinstance(step, Sequence) else [step]
+        if not several:
+            raise ValueError(f"step: expected one or more, got {step!r}")
+        return [pick(self.steps, one, "step") for one in several]
 
     def weights(
         self,
         layer: str,
         *,
         head: int | None = None,
-        step: int | None = None,
+        step: Steps = None,
         half: str = ROLES[0],
         picture: int | None = None,
         text: Text | None = None,
     ) -> Iterator[Float[Tensor, "*head query key"]]:
-        """The kept weights of one picture at one step, or at all for None, one after the other.
+        """The kept weights of one picture at a step, at several or at all, one after the other.
 
         layer: the name they are kept under. text: of the forwards alone that were given it. Those
         in which the layer was not called are left out; ValueError if that is all of them.
@@ -176,9 +181,7 @@ class RecordedRun:
         """What a picture's row of a half was given first that is known; as given_texts()."""
         return next(iter(self.given_texts(half, picture)))
 
-    def given_texts(
-        self, half: str, picture: int | None, step: int | None = None
-    ) -> dict[Text, int]:
+    def given_texts(self, half: str, picture: int | None, step: Steps = None) -> dict[Text, int]:
         """What a picture's row of a half was given, which a callback may change midway, and in how
         many forwards. ValueError where nobody said it."""
         rows = [row for step in self.steps for row in step.rows]

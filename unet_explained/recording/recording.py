@@ -13,6 +13,7 @@ from .kept import Stats
 from .maps import Maps
 from .nested import copied
 from .pairs import Size
+from .patterns import Layers, Steps
 from .replaying import Replaying
 
 
@@ -129,9 +130,9 @@ class Recording(Replaying):
         *,
         occurrence: int | None = None,
         token: int | None = None,
-        layer: str | None = None,
+        layer: Layers = None,
         head: int | None = None,
-        step: int | None = None,
+        step: Steps = None,
         run: int | None = None,
         half: str = "conditional",
         picture: int | None = None,
@@ -142,11 +143,11 @@ class Recording(Replaying):
 
         word: also several in a row, a placeholder ("<cat-toy>"), a token by its name
         ("<|endoftext|>"); of the text that the half was given, or of those, each at its own steps,
-        that a callback gave it. Its sub-tokens are summed; occurrences, heads and steps, unless one
-        is chosen, are averaged, and so are the layers (a name, a glob, or None for all), resized to
-        the largest. All, because on the bundled model, whose scenes have true masks, that average
-        points right about as often as the best layer of each timestep, up to t = 700
-        (figures/pointing.png).
+        that a callback gave it. Its sub-tokens are summed; occurrences, heads and steps (one, or
+        several, as range(10)) are averaged unless chosen, and so are the layers (a name, a glob, a
+        list of these, or None for all), resized to the largest. All, because on the bundled model,
+        whose scenes have true masks, that average points right about as often as the best layer of
+        each timestep, up to t = 700 (figures/pointing.png).
         half: conditional or unconditional, with "#2" for a second row of the same text and picture;
         picture: which one of it, or of the whole batch if nobody said whose rows these are.
         method: "daam" for that tool's own sums over steps (Tang et al. 2023), exact where every
@@ -161,7 +162,7 @@ class Recording(Replaying):
         self,
         layer: str,
         *,
-        step: int | None = None,
+        step: Steps = None,
         head: int | None = None,
         run: int | None = None,
         half: str = "conditional",
@@ -179,7 +180,7 @@ class Recording(Replaying):
         self,
         *,
         layer: str,
-        step: int | None = None,
+        step: Steps = None,
         pixel: tuple[int, int] | None = None,
         head: int | None = None,
         run: int | None = None,
