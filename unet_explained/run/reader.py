@@ -76,7 +76,8 @@ class PipelineReader:
         if embeddings.ndim != 3 or embeddings.shape[1] != length:
             raise ValueError(
                 f"expected embeddings (row, {length}, channel), as the tokenizer has places, got "
-                f"{tuple(embeddings.shape)}: of others token= is answered"
+                f"{tuple(embeddings.shape)}: make others inside `with`, where they are read, or "
+                "pass token=, a position"
             )
         named = beside(
             [text_of(one.ids[0], t, [(text, text)]) for one, (_, t) in zip(found, self.encoders)]
