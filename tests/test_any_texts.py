@@ -9,6 +9,7 @@ from pipeline_cases import KEYS, TRIANGLE, embedding
 from pipelines import FISH, FROG, RED, WIDTHS, build, run
 
 import unet_explained as ux
+from unet_explained.run.reader import own_copy
 
 LONG = " ".join([RED] * 11 + [FISH])  # 91 tokens; the 76th begins the second 77 positions
 
@@ -76,6 +77,22 @@ def test_a_textual_inversion_of_two_vectors_is_one_word():
     points_at(rec, truth, 1, "<thing>", (2, 3))
     points_at(rec, truth, 1, "square", (8,))
     assert rec.unknown == []
+
+
+def test_an_inversion_in_the_place_of_another_is_read_by_its_own_name():
+    """Records share a copy of the tokenizer, which has to be as this one is now."""
+    pipe, options = build("sd")
+    pipe.tokenizer, pipe.text_encoder = map(copy.deepcopy, (pipe.tokenizer, pipe.text_encoder))
+    copies = []
+    for name in ("<one>", "<one>", "<two>"):
+        pipe.load_textual_inversion(torch.ones(1, WIDTHS[0]), token=name)
+        with ux.record(pipe) as rec:
+            run(pipe, f"a {name} and a fish", **options)
+        assert [word.text for word in rec.text().spans] == ["a", name[1:-1], "and", "a", "fish"]
+        assert rec.text().tokens[2] == name
+        copies.append(own_copy(pipe.tokenizer))
+        pipe.unload_textual_inversion()
+    assert copies[0] is copies[1] is not copies[2]
 
 
 @pytest.mark.parametrize("kind", ["sd", "xl"])
@@ -229,3 +246,15 @@ def test_a_loop_of_somebodys_own():
         assert [row.role for row in step.batch] == [None, None]
     points_at(rec, truth, 0, "circle", (3,))
     points_at(rec, truth, 1, "fish", (3,))
+
+
+def test_a_word_that_is_cut_off_is_said_to_be():
+    pipe, options = build("sd")
+    with ux.record(pipe) as rec:
+        run(pipe, LONG, **options)
+    with pytest.raises(
+        ValueError, match="'green fish' is cut off: the text encoder read 77 tokens"
+    ):
+        rec.attention("green fish")
+    with pytest.raises(ValueError, match=r"'frog' is not in the prompt: a, red.*, \.\.\.$"):
+        rec.attention("frog")

@@ -130,6 +130,20 @@ def test_a_layer_whose_weights_are_not_what_it_seems_is_named_and_gives_no_map(n
         near(rec.weights(layer, picture=1), truth.mean(0, layer, 1), FLOAT16)
 
 
+def test_where_no_layer_is_what_it_seems_the_question_is_answered_by_why():
+    model = unet()
+    crosses = [name for name in model.attn_processors if "attn2" in name]
+    sharper = {name: Custom(WRONG["sharper"]) for name in crosses}
+    model.set_attn_processor(model.attn_processors | sharper)
+    with ux.record(model) as rec:
+        called(model, inputs())
+    assert not rec.layers
+    for layer in (None, "mid_block*"):
+        why = "there is no map of .*weights times its values.*" + "rec.unknown" * (layer is None)
+        with pytest.raises(ValueError, match=why):
+            rec.attention(token=1, layer=layer, picture=0)
+
+
 def test_a_processor_that_nobody_knows_and_that_attends_as_usual_is_recorded():
     model = unet()
     model.get_submodule(MID).set_processor(Custom(lambda *parts: parts))

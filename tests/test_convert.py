@@ -46,6 +46,12 @@ def test_lora_goes_on_in_diffusers_and_is_refused_on_the_way_back():
         ux.from_diffusers(theirs)
 
 
+def test_a_pipeline_has_the_table_of_its_unet():
+    pipe, _ = pipelines.build("sd")
+    assert str(ux.shape_table(pipe)) == str(ux.shape_table(pipe.unet))
+    assert str(ux.summary(pipe)) == str(ux.summary(pipe.unet))
+
+
 def test_what_is_no_unet_is_refused():
     with pytest.raises(TypeError, match="got Linear"):
         ux.from_diffusers(torch.nn.Linear(1, 1))

@@ -18,6 +18,7 @@ FORMS = {
     "half floats": lambda pixels: (pixels / 255).astype(np.float16),
     "four channels": lambda pixels: np.dstack([pixels, np.full(SIZE, 255, np.uint8)]),
     "grey": lambda pixels: pixels[..., 0],
+    "alone in a list": lambda pixels: [Image.fromarray(pixels)],
     "grey PIL": lambda pixels: Image.fromarray(pixels[..., 0]),
 }
 

@@ -4,7 +4,9 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
+from pipelines import build, run
 
 import unet_explained as ux
 from unet_explained.recording import record
@@ -72,3 +74,46 @@ def test_heatmaps_of_a_run_among_others_and_of_a_picture_alone(tiny_pipe):
         ux.plot_heatmaps(runs[1].image, rec)
     with pytest.raises(ValueError, match="the prompt '' has no words"):
         ux.plot_heatmaps(runs[1], rec, half="unconditional")
+
+
+def test_heatmaps_of_some_words_alone(tiny_pipe):
+    with ux.record(tiny_pipe.unet) as rec:
+        made = tiny_pipe("a red frog left of a blue house", steps=1)
+    figure = ux.plot_heatmaps(made, rec, words=["blue house", "frog"])
+    assert titles(figure) == ["blue house", "frog"]
+    for drawn, word in zip(maps_in(figure), ["blue house", "frog"], strict=True):
+        assert np.array_equal(drawn.get_array(), rec.attention(word))
+    assert titles(ux.plot_heatmaps(made, rec, words="frog")) == ["frog"]
+
+
+def test_heatmaps_of_what_a_pipeline_gave():
+    pipe, options = build("sd")
+    with ux.record(pipe) as rec:
+        out = pipe(["a red frog", "a blue house"], **options | {"output_type": "pil"})
+    expected = ux.plot_heatmaps(out.images[1], rec, picture=1)
+    for made in (out, out.images):
+        found = ux.plot_heatmaps(made, rec, picture=1)
+        assert titles(found) == ["a", "blue", "house"]
+        assert np.array_equal(found.axes[0].images[0].get_array(), out.images[1])
+        assert found._repr_png_() == expected._repr_png_()
+    with ux.record(pipe) as one:
+        run(pipe, "a red frog", **options)
+    with pytest.raises(ValueError, match="2 pictures, and one is drawn"):
+        ux.plot_heatmaps(out, one)
+
+
+PROMPT = "a beautiful and detailed painting of a red frog left of a blue house " * 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("top", [1.0, 0.137, 0.0412])
+def test_all_that_is_written_stands_within_the_figure(count, top):
+    maps = [np.full((8, 12), top)] * count
+    figure = heatmap_grid(IMAGE, ["word"] * count, maps, title=PROMPT)
+    figure.canvas.draw()
+    width, height = figure.bbox.size
+    for text in figure.findobj(Text):
+        if text.get_text():
+            box = text.get_window_extent()
+            assert -1 < box.x0 < box.x1 < width + 1, text
+            assert -1 < box.y0 < box.y1 < height + 1, text

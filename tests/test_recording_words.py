@@ -1,5 +1,8 @@
 """One map a word: which tokens, layers and steps it is made of."""
 
+import math
+import re
+
 import pytest
 import torch
 from recording_helpers import of_a_run
@@ -71,6 +74,14 @@ def test_layers_are_weighted_equally_in_the_size_of_the_largest(rec):
     assert rec.attention("circle", layer="mid_block*").shape == (2, 3)
     some = rec.attention("circle", layer="up_blocks.1*")
     torch.testing.assert_close(some, torch.stack(maps[7:10]).mean(dim=0))
+    both = rec.attention("circle", layer=["mid_block*", "up_blocks.1*", "*.1.attentions.0*"])
+    chosen = [
+        name for name in rec.layers if re.match(r"mid|up_blocks\.1|.*\.1\.attentions\.0", name)
+    ]
+    largest = max((rec.layers[name] for name in chosen), key=math.prod)
+    each = [rec.attention("circle", layer=name)[None, None] for name in chosen]
+    resized = [torch.nn.functional.interpolate(one, largest, mode="bilinear")[0, 0] for one in each]
+    torch.testing.assert_close(both, torch.stack(resized).mean(dim=0))
 
 
 def test_steps_are_averaged_in_float32(rec):
@@ -79,6 +90,12 @@ def test_steps_are_averaged_in_float32(rec):
     torch.testing.assert_close(rec.attention("circle"), (steps[0] + steps[1]) / 2)
     assert torch.equal(rec.attention("circle", step=-1), steps[1])
     assert rec.attention("circle").dtype == torch.float32
+    for several in (range(2), [0, 1], (-2, -1)):
+        assert torch.equal(rec.attention("circle", step=several), rec.attention("circle"))
+        layer = next(iter(rec.layers))
+        assert torch.equal(rec.weights(layer, step=several), rec.weights(layer))
+    assert torch.equal(rec.attention("circle", step=[1]), steps[1])
+    assert torch.equal(rec.attention("circle", step=range(1, 2)), steps[1])
 
 
 def test_all_tokens_together_are_one(rec):

@@ -123,7 +123,7 @@ def test_html_escapes(sd15):
     assert "&lt;b&gt;&amp;: batch 2" in html
 
 
-def test_csv_and_pandas_hold_every_row(sd15):
+def test_csv_and_pandas_hold_every_row(sd15, tmp_path):
     frame = sd15.to_pandas()
     assert list(frame.columns) == list(COLUMNS)
     assert len(frame) == len(sd15.rows)
@@ -134,3 +134,5 @@ def test_csv_and_pandas_hold_every_row(sd15):
     pandas.testing.assert_frame_equal(read, frame, check_dtype=False)
     first = next(csv.DictReader(io.StringIO(sd15.to_csv())))
     assert first["axes"] == "batch=2 channel_in=4 height=64 width=64"
+    file = sd15.to_csv(tmp_path / "new" / "table.csv")
+    assert file.read_bytes() == sd15.to_csv().encode()

@@ -1,7 +1,7 @@
 """`shapes`: a table of all that passes through a network."""
 
 from ..plain import say
-from ..writing import try_file, write_file
+from ..writing import try_file
 
 
 def shapes(options) -> None:
@@ -19,7 +19,7 @@ def shapes(options) -> None:
     asked = {name: getattr(options, name) for name in names}
     table = shape_table(options.what, **{n: v for n, v in asked.items() if v is not None})
     if options.csv:
-        write_file(options.csv, table.to_csv().encode())
+        table.to_csv(options.csv)
         say(f"wrote {options.csv}")
     else:
         print(table)

@@ -37,6 +37,11 @@ class Text:
         """The words that maps exist for, in reading order; punctuation has none."""
         return tuple(word.text for word in self.spans)
 
+    @property
+    def cut_off(self) -> str:
+        """What stands behind the last token: of a prompt longer than its encoder reads."""
+        return self.text[max((end for _, end in self.places), default=0) :]
+
     def find(self, phrase: str) -> list[tuple[int, ...]]:
         """The tokens of each occurrence of a word, of several in a row, or of a placeholder.
 
@@ -74,7 +79,7 @@ class Row(NamedTuple):
     text: Text | None = None
     picture: int | None = None  # counted as the run returns its pictures
     role: str | None = None  # one of ROLES, or that and "#2"
-    content: str | None = None  # of a text that is not known: what tells its embeddings apart
+    content: str | None = None  # tells embeddings apart that no text encoder was seen to make
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +17,11 @@ from .heatmaps import average, head_mean, word_map
 from .identity import Text
 from .kept import image_key
 from .pairs import Size
-from .patterns import matching, pick
+from .patterns import Layers, matching, pick
 from .recorded_run import RecordedRun
 
 METHODS = ("mean", "daam")
+LISTED = 40  # words of a prompt that a message names
 LOWEST = 8  # DAAM leaves out layers so many times smaller than the largest
 
 
@@ -41,28 +43,30 @@ class Maps:
             raise ValueError("pass a word, or token=, its position among the prompt's tokens")
         if image is not None and word is not None:
             raise ValueError("the tokens of an image prompt are no words: pass token=")
-        if word is not None:
+        if word is None:
+            texts: dict[Any, int] = {None: 1}  # a position, whatever is there
+            found: dict[Any, list] = {None: [(whole_number("token", token),)]}
+        else:
             if not isinstance(word, str):
                 raise TypeError(f"word: expected text, got a {type(word).__name__}: {brief(word)}")
             picture = self._with_word(word, half, picture) if picture is None else picture
-            occurrences = _find(self.run.text(half, picture), word, occurrence)
-        else:
-            occurrences = [(whole_number("token", token),)]
+            texts = self.run.given_texts(half, picture, step)
+            found = _find(texts, word, occurrence)
         self.run.having(self.run.steps, half, picture)  # or says why there is nothing of it
         sizes = self._chosen(layer, image)
         if method == "daam":
             sizes = _of_daam(sizes)
-        maps = []
-        for name, size in sizes.items():
-            key = name if image is None else image_key(name, image)
-            kept = self.run.weights(key, step=step, head=head, half=half, picture=picture)
-            kept = kept if token is None else _having(token, kept)
-            if method == "daam":
-                maps.append(_by_head_and_token(kept, occurrences, size))
-            else:
-                steps = torch.stack([word_map(one, occurrences, size) for one in kept])
-                maps.append(rearrange(steps, "... height width -> (...) height width").mean(dim=0))
-        return _as_daam(maps) if method == "daam" else average(maps)
+        combine, per_layer = (_as_daam, _sum) if method == "daam" else (average, _mean)
+        maps, forwards = [], 1 if method == "daam" else sum(texts[text] for text in found)
+        for text, occurrences in found.items():  # nearly always one
+            by_layer = []
+            for name, size in sizes.items():
+                key = name if image is None else image_key(name, image)
+                where = dict(step=step, head=head, half=half, picture=picture, text=text)
+                kept = _having(token, self.run.weights(key, **where))
+                by_layer.append(per_layer(kept, occurrences, size))
+            maps.append(combine(by_layer) * (1 if method == "daam" else texts[text] / forwards))
+        return torch.stack(maps).sum(dim=0)
 
     def weights(self, layer: str, step, head, half, picture, image) -> Float[Tensor, "query key"]:
         """As Recording.weights."""
@@ -78,7 +82,7 @@ class Maps:
         """As Recording.self_attention."""
         if not self.run.options.self_attention:
             raise ValueError("no self-attention was kept: pass self_attention=True to record()")
-        self._fail(layer)
+        self._fail(layer, self.self_layers)
         name = _only(matching(layer, self.self_layers, "self-attention"), "self-attention")
         size = self.self_layers[name]
         queries = slice(None) if pixel is None else [_index(pixel, size)]
@@ -103,8 +107,8 @@ class Maps:
         """Without those that failed, in whichever call."""
         return {n: size for n, size in layers.items() if n.partition("#")[0] not in self.failed}
 
-    def _chosen(self, layer: str | None, image: int | None) -> dict[str, Size]:
-        """The layers that a glob fits, or all for None; those that saw an image prompt."""
+    def _chosen(self, layer: Layers, image: int | None) -> dict[str, Size]:
+        """The layers that globs fit, or all for None; those that saw an image prompt."""
         sizes = self.layers
         if image is not None:
             if image not in [*self.run.image_layers]:  # of which a list may not be a key
@@ -112,14 +116,23 @@ class Maps:
                 which = f"image prompt {brief(image)}"
                 raise IndexError(f"{which} is not among those recorded: {known}")
             sizes = {n: s for n, s in self.run.image_layers[image].items() if n in self.layers}
-        self._fail(layer)
-        glob = "*" if layer is None else layer
-        return {name: sizes[name] for name in matching(glob, sizes, "cross-attention")}
+        asked: Any = "*" if layer is None else layer
+        globs = asked if isinstance(asked, list | tuple) else [asked]
+        if not globs:
+            raise ValueError(f"layer: expected one or more, got {layer}")
+        found = set[str]()
+        for glob in globs:
+            self._fail(glob, sizes)
+            found |= {*matching(glob, sizes, "cross-attention")}
+        return {name: size for name, size in sizes.items() if name in found}
 
-    def _fail(self, layer: str | None) -> None:
-        """Says why there is no map of a layer that was asked for by its name."""
-        if isinstance(layer, str) and layer in self.failed:
-            raise ValueError(f"there is no map of {self.failed[layer]}")
+    def _fail(self, glob: str, sizes: Iterable[str]) -> None:
+        """Says why there is no map of what a glob fits, if none of it is known to be right."""
+        if not isinstance(glob, str) or any(fnmatchcase(name, glob) for name in sizes):
+            return
+        if why := [why for name, why in self.failed.items() if fnmatchcase(name, glob)]:
+            others = f", nor of {len(why) - 1} others: see rec.unknown" * (len(why) > 1)
+            raise ValueError(f"there is no map of {why[0]}{others}")
 
     def _with_word(self, word: str, half: str, picture: int | None) -> int | None:
         """Where nobody said which row is the prompt's, the only one whose text has the word."""
@@ -130,21 +143,43 @@ class Maps:
         return having[0] if len(having) == 1 else picture
 
 
-def _find(text: Text, word: str, occurrence: int | None) -> list[tuple[int, ...]]:
-    """The tokens of each occurrence of a word in a text, or of one of them."""
-    found = text.find(word)
+def _find(
+    texts: Iterable[Text], word: str, occurrence: int | None
+) -> dict[Text, list[tuple[int, ...]]]:
+    """Of each text that has the word the tokens of its occurrences, or of one of them."""
+    found = {text: tokens for text in texts if (tokens := text.find(word))}
     if not found:
-        words = text.words + (text.second.words if text.second else ())
-        near = closest(word, words)
-        raise ValueError(f"{brief(word)} is not in the prompt: {', '.join(words)}{near}")
-    return found if occurrence is None else [pick(found, occurrence, "occurrence")]
+        each = [part for text in texts for part in (text, text.second) if part]
+        words = [word for part in each for word in part.words]
+        wanted = word.strip().casefold()
+        if cut := [part for part in each if wanted and wanted in part.cut_off.casefold()]:
+            read = len(cut[0].tokens)
+            raise ValueError(f"{brief(word)} is cut off: the text encoder read {read} tokens")
+        listed = ", ".join(words[:LISTED]) + ", ..." * (len(words) > LISTED)
+        raise ValueError(f"{brief(word)} is not in the prompt: {listed}{closest(word, words)}")
+    if occurrence is None:
+        return found
+    pick(max(found.values(), key=len), occurrence, "occurrence")  # or says how many there are
+    return {
+        text: [tokens[occurrence]] for text, tokens in found.items()
+        if -len(tokens) <= occurrence < len(tokens)
+    }  # fmt: skip
 
 
-def _having(token: int, kept: Iterable[Tensor]) -> Iterator[Tensor]:
+def _having(token: int | None, kept: Iterable[Tensor]) -> Iterator[Tensor]:
     """The same weights. IndexError for a token that one of them has not."""
     for weights in kept:
-        pick(range(weights.shape[-1]), token, "token")
+        if token is not None:
+            pick(range(weights.shape[-1]), token, "token")
         yield weights
+
+
+def _mean(
+    kept: Iterable[Tensor], occurrences: Sequence[Sequence[int]], size: Size
+) -> Float[Tensor, "height width"]:
+    """A word's map, the mean over steps and heads."""
+    steps = torch.stack([word_map(one, occurrences, size) for one in kept])
+    return rearrange(steps, "... height width -> (...) height width").mean(dim=0)
 
 
 def _of_daam(sizes: dict[str, Size]) -> dict[str, Size]:
@@ -157,7 +192,7 @@ def _of_daam(sizes: dict[str, Size]) -> dict[str, Size]:
     return kept
 
 
-def _by_head_and_token(
+def _sum(
     kept: Iterable[Tensor], occurrences: Sequence[Sequence[int]], size: Size
 ) -> Float[Tensor, "head token height width"]:
     """Each token's map on its own, summed over steps."""

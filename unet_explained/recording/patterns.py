@@ -12,6 +12,9 @@ from ..model import UNet2DConditionModel, UNetConfig
 from ..numbers import whole_number
 from ..words import brief, closest
 
+Layers = str | Sequence[str] | None  # a glob, several in a list, or all
+Steps = int | Sequence[int] | None  # one, several as in range(10), or all
+
 
 def uncompiled(model: nn.Module) -> nn.Module:
     """The UNet itself, out of torch.compile's wrapper. Raises TypeError for what is none."""

@@ -1,5 +1,6 @@
 """The forwards of one run, and where in them a picture's part stands."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..numbers import whole_number
+from ..words import brief
 from .identity import ROLES, Origin, Row, Text
 from .kept import Options, RecordedStep, Stats, Total
 from .pairs import Size
-from .patterns import pick
+from .patterns import Steps, pick
 
 NO_TEXT = (
     "no text encoder was seen to make this row's embeddings: say what they are of, "
@@ -70,16 +72,16 @@ class RecordedRun:
         return found
 
     def name(self, text: Text, contents: set[str]) -> int:
-        """Rows of these contents have this text; how many."""
-        count = 0
+        """Rows of these contents have this text, whatever was said of them before; how many."""
+
+        def named(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+            return tuple(r._replace(text=text) if r.content in contents else r for r in rows)
+
         for step in self.steps:
-            named = [row.content in contents for row in step.batch]
-            step.batch = tuple(
-                row._replace(text=text, content=None) if new else row
-                for row, new in zip(step.batch, named)
-            )
-            count += sum(named)
-        return count
+            step.batch = named(step.batch)
+        for total in self.totals.values():
+            total.rows = named(total.rows)
+        return sum(row.content in contents for step in self.steps for row in step.batch)
 
     @property
     def timesteps(self) -> list[int | float | list]:
@@ -93,23 +95,29 @@ class RecordedRun:
         names = dict.fromkeys(name for step in self.steps for name in step.stats)
         return {name: [step.stats.get(name) for step in self.steps] for name in names}
 
-    def at(self, step: int | None) -> Sequence[RecordedStep]:
-        """One step, or all for None."""
-        return self.steps if step is None else [pick(self.steps, step, "step")]
+    def at(self, step: Steps) -> Sequence[RecordedStep]:
+        """One step, several, or all for None."""
+        if step is None:
+            return self.steps
+        several = step if isinstance(step, Sequence) else [step]
+        if not several:
+            raise ValueError(f"step: expected one or more, got {step!r}")
+        return [pick(self.steps, one, "step") for one in several]
 
     def weights(
         self,
         layer: str,
         *,
         head: int | None = None,
-        step: int | None = None,
+        step: Steps = None,
         half: str = ROLES[0],
         picture: int | None = None,
+        text: Text | None = None,
     ) -> Iterator[Float[Tensor, "*head query key"]]:
-        """The kept weights of one picture at one step, or at all for None, one after the other.
+        """The kept weights of one picture at a step, at several or at all, one after the other.
 
-        layer: the name they are kept under. Forwards in which it was not called are left out;
-        ValueError if that is all of them.
+        layer: the name they are kept under. text: of the forwards alone that were given it. Those
+        in which the layer was not called are left out; ValueError if that is all of them.
         """
         if head is not None and self.options.attention != "heads":
             raise ValueError('only the mean of the heads was kept: pass attention="heads"')
@@ -117,7 +125,7 @@ class RecordedRun:
             if step is not None:
                 raise ValueError('attention="sum" keeps no single step: leave step= out')
             all_totals = [total for total in self.totals.values() if layer in total.sums]
-            totals = self.having(all_totals, half, picture)
+            totals = self.having(all_totals, half, picture, text)
             sums = [total.sums[layer][row] for total, row in totals]
             if len({one.shape for one in sums}) > 1:
                 raise ValueError("forwards of this run had texts of different lengths")
@@ -126,19 +134,28 @@ class RecordedRun:
         steps = [one for one in self.at(step) if layer in one.attention]
         if not steps:
             raise ValueError(f"{layer} was not called in {'any step' if step is None else 'it'}")
-        for one, row in self.having(steps, half, picture):
+        for one, row in self.having(steps, half, picture, text):
             weights = one.attention[layer][row]
             yield weights if head is None else pick(weights, head, "head")
 
-    def having(self, kept: Sequence[Any], half: str, picture: int | None) -> list[tuple[Any, int]]:
+    def having(
+        self, kept: Sequence[Any], half: str, picture: int | None, text: Text | None = None
+    ) -> list[tuple[Any, int]]:
         """Steps or totals that have a picture of a half, with its row: a run may have other rows
-        later, as when its guidance goes off. Raises what row() does if none has it."""
+        later, as when its guidance goes off. Raises what row() does if none has it.
+
+        text: those that were given it; ValueError if none was.
+        """
         picture = None if picture is None else whole_number("picture", picture)
         rows = [(one, self._row(one.rows, half, picture)) for one in kept]
         several = picture is None and any(len(self._places(o.rows, half)) > 1 for o in kept)
         found = [(one, row) for one, row in rows if row is not None]
         if several or not found:
             return [(one, self.row(one, half, picture)) for one in kept]
+        if text is not None:
+            found = [(one, row) for one, row in found if one.rows[row].text == text]
+            if not found:
+                raise ValueError(f"another text was given here than {brief(text.text)}")
         return found
 
     def row(self, step: RecordedStep | Total, half: str, picture: int | None) -> int:
@@ -161,18 +178,23 @@ class RecordedRun:
         return places[picture] if -len(places) <= picture < len(places) else None
 
     def text(self, half: str, picture: int | None) -> Text:
-        """What a picture's row of a half was given. ValueError where nobody said it."""
+        """What a picture's row of a half was given first that is known; as given_texts()."""
+        return next(iter(self.given_texts(half, picture)))
+
+    def given_texts(self, half: str, picture: int | None, step: Steps = None) -> dict[Text, int]:
+        """What a picture's row of a half was given, which a callback may change midway, and in how
+        many forwards. ValueError where nobody said it."""
         rows = [row for step in self.steps for row in step.rows]
         if not any(row.text or row.content for row in rows):
             raise ValueError(
-                "nobody said here what the prompt is, so no word is known: pass token=, "
-                "its position"
+                "nobody said here what the prompt is, so no word is known: record the pipeline, "
+                "not its UNet alone, or pass token=, a position"
             )
-        step, row = self.having(self.steps, half, picture)[0]
-        text = step.rows[row].text
-        if text is None:
+        given = (one.rows[row].text for one, row in self.having(self.at(step), half, picture))
+        known = Counter(text for text in given if text is not None)
+        if not known:
             raise ValueError(NO_TEXT)
-        return text
+        return known
 
     def _places(self, rows: tuple[Row, ...], half: str) -> list[int]:
         """The rows that a half is made of; where no role is known, all are the first half."""

@@ -13,6 +13,7 @@ from .kept import Stats
 from .maps import Maps
 from .nested import copied
 from .pairs import Size
+from .patterns import Layers, Steps
 from .replaying import Replaying
 
 
@@ -84,6 +85,7 @@ class Recording(Replaying):
         """Say what text embeddings are of, which came from elsewhere: now its words have maps.
 
         embeddings: (row, token, channel), as the pipeline was given them, before or after it ran.
+        text: as the encoder read it, without the marks of weights. Said again, the later one holds.
         Returns how many recorded rows that named. ValueError where the text's tokens cannot be at
         these places, or where nothing can read it.
         """
@@ -95,7 +97,10 @@ class Recording(Replaying):
     def text(
         self, *, run: int | None = None, half: str = "conditional", picture: int | None = None
     ) -> Text:
-        """What a picture's row was given, with its tokens and words; ValueError if nobody said."""
+        """What a picture's row was given, with its tokens and words; ValueError if nobody said.
+
+        If a callback changed it, the first; all are in `texts`.
+        """
         return self._run(run).text(half, picture)
 
     def __getitem__(self, name: str) -> list:
@@ -125,9 +130,9 @@ class Recording(Replaying):
         *,
         occurrence: int | None = None,
         token: int | None = None,
-        layer: str | None = None,
+        layer: Layers = None,
         head: int | None = None,
-        step: int | None = None,
+        step: Steps = None,
         run: int | None = None,
         half: str = "conditional",
         picture: int | None = None,
@@ -137,9 +142,10 @@ class Recording(Replaying):
         """How much each pixel looks at a word, or at a token by its position: float32, 0 to 1.
 
         word: also several in a row, a placeholder ("<cat-toy>"), a token by its name
-        ("<|endoftext|>"); of the text that the half was given. Its sub-tokens are summed;
-        occurrences, heads and steps, unless one is chosen, are averaged, and so are the layers (a
-        name, a glob, or None for all), resized to the largest. All, because on the bundled model,
+        ("<|endoftext|>"); of the text that the half was given, or of those, each at its own steps,
+        that a callback gave it. Its sub-tokens are summed; occurrences, heads and steps (one, or
+        several, as range(10)) are averaged unless chosen, and so are the layers (a name, a glob, a
+        list of these, or None for all), resized to the largest. All, because on the bundled model,
         whose scenes have true masks, that average points right about as often as the best layer of
         each timestep, up to t = 700 (figures/pointing.png).
         half: conditional or unconditional, with "#2" for a second row of the same text and picture;
@@ -156,7 +162,7 @@ class Recording(Replaying):
         self,
         layer: str,
         *,
-        step: int | None = None,
+        step: Steps = None,
         head: int | None = None,
         run: int | None = None,
         half: str = "conditional",
@@ -174,7 +180,7 @@ class Recording(Replaying):
         self,
         *,
         layer: str,
-        step: int | None = None,
+        step: Steps = None,
         pixel: tuple[int, int] | None = None,
         head: int | None = None,
         run: int | None = None,

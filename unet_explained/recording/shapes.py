@@ -11,6 +11,7 @@ import torch
 
 from ..extras import need
 from ..model import UNetConfig
+from ..writing import write_file
 from .axes import Call, Seen
 from .rows import STAGES, Row, limited, rows_of
 from .skeleton import ShapesOnly, example_inputs, skeleton, trace_config
@@ -57,11 +58,12 @@ class ShapeTable:
 
         return pandas.DataFrame(self._records(), columns=list(COLUMNS))
 
-    def to_csv(self) -> str:
-        """The same as comma-separated text, under a line of headings."""
+    def to_csv(self, path: str | Path | None = None) -> str | Path:
+        """The same as comma-separated text, under a line of headings; with a path, as that file,
+        whose path is returned. OSError for a place that cannot be written."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([COLUMNS, *self._records()])
-        return text.getvalue()
+        return text.getvalue() if path is None else write_file(path, text.getvalue().encode())
 
     def _records(self) -> Iterator[tuple]:
         for row in self.rows:
@@ -149,7 +151,7 @@ def _config_and_dtype(what) -> tuple[UNetConfig, torch.dtype]:
     """Of a model its own; whatever else describes one is taken to run in float16."""
     if isinstance(what, str | Path | dict | UNetConfig):
         return UNetConfig.load(what), torch.float16
-    if not hasattr(what, "config"):
+    if not hasattr(what, "config") or hasattr(what, "components"):  # a pipeline has a config too
         raise ValueError(
             f"expected a preset's name, a config or a UNet, got a {type(what).__name__}"
         )

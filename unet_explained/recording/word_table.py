@@ -1,5 +1,7 @@
 """Every word's map in numbers: a line for each run, picture, layer, step and word."""
 
+from itertools import product
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -35,13 +37,13 @@ def _lines(run: RecordedRun, failed: dict[str, str]):
     for step, timestep in enumerate(timesteps):
         at = None if whole else step
         for half, picture in _pictures(run, step):
-            text, said = run.text(half, picture), list[str]()
-            for layer, size in Maps(run, failed).layers.items():
+            layers = Maps(run, failed).layers.items()
+            for text, (layer, size) in product(run.given_texts(half, picture, at), layers):
                 if not (whole or layer in run.steps[step].attention):
                     continue  # some pipelines leave layers out at some steps
-                weights = next(run.weights(layer, step=at, half=half, picture=picture)).float()
+                one = run.weights(layer, step=at, half=half, picture=picture, text=text)
+                weights, said = next(one).float(), list[str]()
                 weights = weights.mean(dim=0) if weights.ndim == 3 else weights
-                said.clear()
                 for word in text.spans:
                     numbers = measured(word_map(weights, [word.tokens], size))
                     where = text.text, half, picture, layer, at, timestep

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, ref
 
 from torch import Tensor
 
-from ..recording import Origin
+from ..recording import Origin, Row
 from ..recording.identity import ROLES
 
 
@@ -40,6 +40,20 @@ class Call:
         each = each if isinstance(each, list | tuple) else []  # of others the pipeline complains
         copies = next((arguments[n] for n in COPIES if arguments.get(n)), 1)
         self.prompts = [prompt for prompt in each for _ in range(copies)]  # one a picture
+        self.places: dict[int, tuple[Row, ...]] = {}  # whose the places of so many rows were last
+
+    def placed(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """Rows of the call's own loop. It takes the same places for the same halves, so a text that
+        comes midway, as from a callback, is for whom the one before it was."""
+        taken = {(row.role, row.picture) for row in rows}
+        rows = tuple(
+            row if row.role or (old.role, old.picture) in taken
+            else row._replace(role=old.role, picture=old.picture)
+            for row, old in zip(rows, self.places.get(len(rows), rows))
+        )  # fmt: skip
+        if all(row.role for row in rows):
+            self.places[len(rows)] = rows
+        return rows
 
 
 COPIES = ("num_images_per_prompt", "num_videos_per_prompt")

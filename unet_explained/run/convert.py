@@ -18,8 +18,11 @@ def from_diffusers(unet: Any) -> UNet2DConditionModel:
     Raises ValueError for a config that is not covered, and for a UNet whose modules were changed
     (LoRA, IP-Adapter, fused projections).
     """
-    if not hasattr(unet, "config"):
-        raise TypeError(f"expected diffusers' UNet2DConditionModel, got {type(unet).__name__}")
+    if not hasattr(unet, "config") or hasattr(unet, "components"):  # a pipeline has one too
+        kind = type(unet).__name__
+        raise TypeError(
+            f"expected diffusers' UNet2DConditionModel (of a pipeline: pipe.unet), got {kind}"
+        )
     with torch.device("meta"):
         ours = UNet2DConditionModel(UNetConfig.load(dict(unet.config)))
     given = unet.state_dict()

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,11 @@ def _is_id(what: str | Path) -> bool:
 def _locate(what: str | Path | None, needs: Needs, search: Search) -> Path:
     if what is None or what == "bundled":
         return BUNDLED
+    if not isinstance(what, str | PathLike):
+        raise TypeError(
+            f"expected a folder, a file or a hub id, got a {type(what).__name__}; a pipeline of "
+            "diffusers, or its UNet, is recorded as it is: ux.record(pipe)"
+        )
     if str(what) in HUB_IDS:
         hub_id = HUB_IDS[str(what)]
         raise ValueError(

@@ -11,7 +11,11 @@ SHOWN = (), (3,), (4,)  # channels of a picture, behind its height and width
 
 def as_image(picture: Any) -> Image.Image:
     """One picture in RGB, of a file's name, an Image, or what numpy reads: (height, width) and
-    channels behind, whole numbers to 255 or broken ones to 1. ValueError for anything else."""
+    channels behind, whole numbers to 255 or broken ones to 1; also alone in a list, as pipelines
+    give it. ValueError for anything else."""
+    match picture:
+        case [Image.Image() as only]:
+            picture = only
     if isinstance(picture, str | Path):
         picture = Image.open(picture)
     if isinstance(picture, Image.Image):

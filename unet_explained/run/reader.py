@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock, local
 from typing import Any
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +25,8 @@ from .readings import DTYPES, Chunk, Found, Readings
 from .rows import belongs, rows_of
 from .text import NOTHING, beside, read_prompt, text_of
 
+BETWEEN = "torch.", "accelerate.", "diffusers.", "unet_explained."  # a loop and its UNet
+
 
 class PipelineReader:
     """Reads a diffusers pipeline, or whatever has text encoders, tokenizers and a UNet."""
@@ -35,9 +37,6 @@ class PipelineReader:
         self.readings = Readings(self.encoders, self._heard)
         self.named: dict[str, Text] = {}  # by content
         self.written: dict[str, None] = {}  # what may have been read, as it was written
-        # Its own: a fast tokenizer refuses two threads at once, and the pipeline's may be at work.
-        self._tokenizers = [copy.deepcopy(tokenizer) for _, tokenizer in self.encoders]
-        self._reading = Lock()
         self._thread = local()
         self._call: ContextVar[Call | None] = ContextVar("call", default=None)
 
@@ -55,14 +54,15 @@ class PipelineReader:
         """
         if not isinstance(context, Tensor) or context.ndim != 3 or len(context) != len(sample):
             return None
-        call = self._call.get()
-        call = call if call and self._calls_itself() else None
-        key = call, len(self.named), 0 if context.is_inference() else context._version
+        call, itself = self._call.get(), self._calls_itself()
+        call = call if itself is not None else None
+        key = call, itself, len(self.named), 0 if context.is_inference() else context._version
         seen = getattr(self._thread, "seen", None)
         if not seen or context.is_inference() or seen[0]() is not context or seen[1] != key:
             texts, contents = self._texts(call, context)
             rows = rows_of(call, texts, contents, self._latents(sample), context)
-            own = call and belongs(call, rows)
+            own = call and (itself or belongs(call, rows))
+            rows = call.placed(rows) if call and itself else rows
             identity = Identity(call.origin if call and own else None, rows)
             self._thread.seen = seen = ref(context), key, identity
         if call and call.origin.forwards is None:
@@ -76,7 +76,8 @@ class PipelineReader:
         if embeddings.ndim != 3 or embeddings.shape[1] != length:
             raise ValueError(
                 f"expected embeddings (row, {length}, channel), as the tokenizer has places, got "
-                f"{tuple(embeddings.shape)}: of others token= is answered"
+                f"{tuple(embeddings.shape)}: make others inside `with`, where they are read, or "
+                "pass token=, a position"
             )
         named = beside(
             [text_of(one.ids[0], t, [(text, text)]) for one, (_, t) in zip(found, self.encoders)]
@@ -97,16 +98,17 @@ class PipelineReader:
             self._call.reset(token)
             call.origin.ended = True
 
-    def _calls_itself(self) -> bool:
-        """Whether of all pipelines that this thread is in the innermost is this one: a callback may
-        call another, with the same UNet and the same prompt."""
-        frame = sys._getframe(1)
+    def _calls_itself(self) -> bool | None:
+        """Whether this pipeline's own loop makes the forward, or code that it calls, as a callback;
+        None if another pipeline does: a callback may call one, with the same UNet and prompt."""
+        frame, itself = sys._getframe(1), True
         while frame:
             pipe = frame.f_code.co_name == "__call__" and frame.f_locals.get("self")
             if hasattr(pipe, "components") and hasattr(pipe, "unet"):
-                return pipe is self.pipe
+                return itself if pipe is self.pipe else None
+            itself = itself and frame.f_globals.get("__name__", "").startswith(BETWEEN)
             frame = frame.f_back  # type: ignore[assignment]
-        return True
+        return False
 
     def _encoding(self, strings: list[str]) -> None:
         for string in strings:
@@ -133,14 +135,13 @@ class PipelineReader:
     def _texts(
         self, call: Call | None, context: Tensor
     ) -> tuple[list[Text | None], list[str | None]]:
-        """Of each row its text, or what tells its content apart."""
+        """Of each row its text, and what tells its content apart if no encoder made it."""
         texts, contents = list[Text | None](), list[str | None]()
         for found, row in zip(self.readings.find(context), context):
             text = NOTHING if found.zeros else self._text(call, found)
             content = content_of(row) if text is None else None
-            text = self.named.get(content) if content else text
-            texts.append(text)
-            contents.append(content if text is None else None)
+            texts.append(self.named.get(content) if content else text)
+            contents.append(content)
         return texts, contents
 
     def _text(self, call: Call | None, found: Found) -> Text | None:
@@ -154,11 +155,23 @@ class PipelineReader:
         """As it was written in this call, or else last."""
         convert = getattr(self.pipe, "maybe_convert_prompt", lambda text, tokenizer: text)
         written = dict.fromkeys([*(call.strings if call else ()), *reversed([*self.written])])
-        with self._reading:
-            own, theirs = self._tokenizers[encoder], self.encoders[encoder][1]
-            if len(own) != len(theirs):  # a textual inversion came
-                own = self._tokenizers[encoder] = copy.deepcopy(theirs)
+        with _READING:
+            own = own_copy(self.encoders[encoder][1])
             return text_of(ids, own, ((text, convert(text, own)) for text in written))
+
+
+# A fast tokenizer refuses two threads at once, and the pipeline's may be at work: so it is a copy
+# that reads, one for all records, because to make it takes as long as a forward or more.
+_COPIES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+_READING = Lock()
+
+
+def own_copy(tokenizer):
+    """A tokenizer that nobody else uses, of the same words: a textual inversion may come and go."""
+    own = _COPIES.get(tokenizer)
+    if own is None or own.get_added_vocab() != tokenizer.get_added_vocab():
+        own = _COPIES[tokenizer] = copy.deepcopy(tokenizer)
+    return own
 
 
 def content_of(row: Float[Tensor, "token channel"]) -> str:

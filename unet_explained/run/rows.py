@@ -17,7 +17,7 @@ def rows_of(
     sample: Tensor,
     context: Tensor,
 ) -> tuple[Row, ...]:
-    """contents: of rows whose text is not known. sample: the latents, without what is beside."""
+    """contents: of rows that no text encoder made. sample: the latents, without what is beside."""
     if call is None:
         return tuple(Row(text, None, None, content) for text, content in zip(texts, contents))
     roles = _roles(call, texts, context)
@@ -99,8 +99,8 @@ def _by_text(call: Call, texts, own: list[int], alike: list[int], pictures: list
 
 def _among(text: Text, written: Sequence[str]) -> bool:
     """Whether it is one of these; of one that is cut off, what comes after that does not count."""
-    end = max((last for _, last in text.places), default=0)
-    if text.text[end:].strip():
+    if text.cut_off.strip():
+        end = len(text.text) - len(text.cut_off)
         return any(plain(one[:end]) == plain(text.text[:end]) for one in written)
     return any(plain(one) == plain(text.text) for one in written)
 

@@ -1,6 +1,7 @@
 """Word maps over a picture: of a run's words, of layers and heads, beside the truth."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,9 @@ from matplotlib.colors import Normalize
 
 from ..recording import Recording
 from ..recording.heatmaps import resize
+from ..recording.patterns import pick
 from ..run.pictures import as_image
+from ..words import brief
 from .colours import ATTENTION
 from .lost import in_words, largest
 from .overlay import GREY, Place, shrunk
@@ -19,14 +22,27 @@ from .picture import Picture
 HIT, MISS = ("o", "#5fe05f"), ("x", "black")  # a ring, a cross: told apart without colour as well
 
 
-def plot_heatmaps(run, recording, /, *, same_scale: bool = True, **where) -> Picture:
+WHERE = ("layer", "head", "step", "run", "picture", "half", "method")
+
+
+def plot_heatmaps(
+    run, recording, /, *, words: Sequence[str] | None = None, same_scale: bool = True, **where
+) -> Picture:
     """The picture and one map for each word of its prompt.
 
-    run: a Run, or a picture that PIL or numpy reads; then its words are the record's.
+    run: a Run, what a diffusers pipeline gave, or its pictures, of which picture= is drawn; or one
+    picture that PIL or numpy reads. Of all but a Run the words are the record's.
+    words: those alone, each as for Recording.attention: several in a row are one map.
     same_scale: one scale for all words, so that strong words look strong; else each word its own.
-    where: layer=, head=, step=, run=, picture= and half= as for Recording.attention; of several
-    recorded runs a Run finds itself.
+    where: layer=, head=, step=, run=, picture=, half= and method= as for Recording.attention; of
+    several recorded runs a Run finds itself.
     """
+    if other := [name for name in where if name not in WHERE]:
+        takes = ", ".join(f"{name}=" for name in ("words", "same_scale", *WHERE))
+        raise TypeError(
+            f"plot_heatmaps has no {other[0]}=; it takes {takes}. For colours or axes of your own "
+            "draw rec.attention(word) itself: axis.imshow(rec.attention(word), cmap=...)"
+        )
     if not isinstance(recording, Recording):
         kind = "None" if recording is None else f"a {type(recording).__name__}"
         raise TypeError(f"expected a Recording, which `with record(...) as rec` gives, got {kind}")
@@ -34,11 +50,28 @@ def plot_heatmaps(run, recording, /, *, same_scale: bool = True, **where) -> Pic
     origins = [recorded.origin for recorded in recording.runs]
     if own and own.runs[0].origin in origins:
         where = {"run": origins.index(own.runs[0].origin)} | where
-    text, maps = recorded_text(recording, where), word_maps(recording, **where)
+    words = [words] if isinstance(words, str) else words
+    if not (words is None or (isinstance(words, Sequence) and words)):
+        raise TypeError(f"words: expected a word, or several in a list, got {brief(words)}")
+    text = recorded_text(recording, where)
+    if words is None:
+        titles, maps = text.words, word_maps(recording, **where)
+    else:
+        titles, maps = words, [recording.attention(w, **where).cpu().numpy() for w in words]
     if not maps:
         raise ValueError(f"the prompt {text.text!r} has no words that maps could be of")
-    seen = np.asarray(as_image(getattr(run, "image", run)))  # of a Run it is decoded only now
-    return heatmap_grid(seen, text.words, maps, title=text.text, same_scale=same_scale)
+    seen = np.asarray(as_image(_picture_of(run, where.get("picture"))))
+    return heatmap_grid(seen, titles, maps, title=text.text, same_scale=same_scale)
+
+
+def _picture_of(made: Any, number: int | None) -> Any:
+    """Of a Run its picture, which is decoded only now; of a pipeline's pictures the chosen one."""
+    pictures = getattr(made, "images", made)
+    if not isinstance(pictures, list | tuple):
+        return getattr(pictures, "image", pictures)
+    if number is None and len(pictures) != 1:
+        raise ValueError(f"image: {len(pictures)} pictures, and one is drawn: pass picture=")
+    return pick(pictures, number or 0, "picture")
 
 
 def word_maps(recording, **where) -> list[np.ndarray]:
@@ -75,7 +108,7 @@ def heatmap_grid(
     first = [] if image is None else [""]  # whose words look otherwise
     panels = Panels(
         [*first, *titles], 5, 2.2, seen.shape[0] / seen.shape[1], title=f"“{title}”" * bool(title),
-        size=12, bold=True, under=0.2, beside=0.8,
+        size=12, bold=True, under=0.2, beside=1.0,
     )  # fmt: skip
     if image is not None:
         panels.picture(0, image)

@@ -16,11 +16,11 @@ from matplotlib.patches import Rectangle
 from .colours import MARK
 from .overlay import Place, draw_map
 from .picture import Picture
-from .words import headline, shown
+from .words import headline, shown, wrapped
 
 # In inches, as all sizes here.
 EDGE, GAP = 0.06, 0.08  # around all panels; between two of them
-HEAD = 0.34  # for the headline
+HEAD, HEADLINE = 0.34, 12  # for the headline of one line, and its letters, in points
 BAR, TICKS = 0.13, 0.45  # a colour bar's width; room for the numbers under a chart
 POINT = 1 / 72
 
@@ -49,13 +49,15 @@ class Panels:
         columns = min(columns, len(titles))
         lines = max(shown(text).count("\n") + 1 if text != "" else 0 for text in titles)
         over = lines * 1.25 * size * POINT + (0.06 if lines else 0)
-        head, tall = HEAD if title else EDGE, over + ratio * side + under + gap
         width = 2 * EDGE + columns * (side + gap) - gap + beside
+        title = shown(wrapped(title, width - 2 * EDGE, HEADLINE))
+        head = HEAD + title.count("\n") * 1.2 * HEADLINE * POINT if title else EDGE
+        tall = over + ratio * side + under + gap
         height = head + math.ceil(len(titles) / columns) * tall + EDGE - gap
         self.figure = Picture(figsize=(width, height))
         self.axis = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         self.axis.set_axis_off()
-        headline(self.figure, title, fontsize=12, y=1 - 0.08 / height, va="top")
+        headline(self.figure, title, fontsize=HEADLINE, y=1 - 0.08 / height, va="top")
         self.places: list[Place] = []
         for index, text in enumerate(titles):
             row, column = divmod(index, columns)

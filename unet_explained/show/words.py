@@ -1,6 +1,8 @@
 """Words in pictures: shown as they are written, dollar signs too, and never longer than a line."""
 
+import textwrap
 from collections.abc import Sequence
+from unicodedata import east_asian_width
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -22,6 +24,13 @@ def entitle(axis: Axes, text: str, **style) -> None:
     Its place is fixed: to look for one, matplotlib would make all ticks, even those nobody sees.
     """
     axis.set_title(shown(text), y=1.0, parse_math=False, **style)
+
+
+def wrapped(text: str, width: float, size: float) -> str:
+    """A text in lines of at most so many inches, at so many points a letter."""
+    wide = any(east_asian_width(letter) in "WF" for letter in text)
+    letters = max(1, int(width * 72 / (size * (1.1 if wide else 0.54))))
+    return "\n".join(textwrap.wrap(shown(text), letters))
 
 
 def name_ticks(axis: Axis, names: Sequence[str], **style) -> None:

@@ -79,7 +79,7 @@ class Explorer(View):
         source, first = WordMaps(subject), choice(half=subject.first)
         # Of one step, the one that shows most, or the nearest that there is.
         best = 2 * (len(subject.timesteps) - 1) // 3
-        steps = [n for n in subject.rows[subject.first] if source.can(None, n, subject.first)]
+        steps = [n for n in subject.read[subject.first] if source.can(None, n, subject.first)]
         shown = min(steps, key=lambda step: abs(step - best), default=best)
         if source.missing(None, None, subject.first):
             first["step"] = shown
@@ -207,7 +207,7 @@ class Explorer(View):
         worth = [
             {"maps": choice(step=which, half=each)}
             for each in self.about["texts"]
-            for which in (None, *self._subject.rows[each])
+            for which in (None, *self._subject.read[each])
             if not source.missing(None, which, each)
         ]
         steps = dict.fromkeys(asked["maps"]["step"] for asked in worth)

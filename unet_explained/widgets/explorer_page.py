@@ -30,7 +30,7 @@ def menus(source: WordMaps, first: dict) -> dict:
     foreseen: whether the picture is known as it was at a step.
     """
     subject, layers, half = source.subject, list(source.layers), first["half"]
-    steps = subject.rows[half]
+    steps = subject.read[half]
     each_head = any(source.can(0, step, half) for step in (None, *steps))
     return {
         "texts": {half: _half(source, half) for half in had(source)},
@@ -51,8 +51,8 @@ def had(source: WordMaps) -> list[str]:
     """The halves of which there are any maps."""
     return [
         half
-        for half, rows in source.subject.rows.items()
-        if any(source.can(None, step, half) for step in (None, *rows))
+        for half, steps in source.subject.read.items()
+        if any(source.can(None, step, half) for step in (None, *steps))
     ]
 
 
@@ -66,7 +66,7 @@ def _half(source: WordMaps, half: str) -> dict[str, Any]:
         "prompt": text and text.text,
         "words": _words(source.columns[half], text),
         "first": _first(source.columns[half]),
-        "count": len(subject.rows[half]),
+        "count": len(subject.read[half]),
     }
 
 

@@ -221,7 +221,7 @@ class Reading(Observer):
             number = max((n for n, step in enumerate(run.steps) if step.attention), default=0)
             names = [name for name in names if name in run.steps[number].attention]
         for name in names if text.spans else ():
-            weights = next(run.weights(name, step=number, picture=0)).float()
+            weights = next(run.weights(name, step=number, picture=0, text=text)).float()
             maps.append(maps_by_word(weights, text.spans, run.layers[name]))
         return average_by_word(maps)
 

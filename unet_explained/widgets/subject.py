@@ -21,7 +21,8 @@ SIDE = 256  # pixels of what was foreseen, where it had to be decoded
 
 
 class Subject:
-    """rows: for each half, by step, the row of the batch that is the picture's; texts: its texts.
+    """rows: for each half, by step, the row of the batch that is the picture's; texts: its texts,
+    of several in one run the first; read: the steps that were given this one.
 
     A half goes by its rows' role; where nobody said one, by the name that a record reads all by.
     replays: a record of the same forwards that can run them again, and the number of its run; unet:
@@ -57,9 +58,16 @@ class Subject:
                 self.rows[half] = self.rows_of(half)
             except (IndexError, ValueError):  # there is nothing of this picture in it
                 continue
-        self.texts: dict[str, Text | None] = {
-            half: next(steps[step].batch[row].text for step, row in rows.items())
+        given = {
+            half: {step: steps[step].batch[row].text for step, row in rows.items()}
             for half, rows in self.rows.items()
+        }
+        self.texts: dict[str, Text | None] = {
+            half: next(filter(None, texts.values()), None) for half, texts in given.items()
+        }
+        self.read = {
+            half: [step for step, text in texts.items() if text == self.texts[half]]
+            for half, texts in given.items()
         }
         self.timesteps = [self._time(step) for step in range(len(steps))]
 

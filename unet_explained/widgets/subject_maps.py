@@ -75,8 +75,8 @@ class WordMaps:
             if call.name == f"{layer}.attend":
                 return call.inputs[0].shape[1]
         with self._lock:
-            rows = subject.rows[subject.first]
-            steps = [*(rows.keys() & self._kept.keys()), *filter(subject.replayable, rows)]
+            read = subject.read[subject.first]
+            steps = [*filter(self._kept.__contains__, read), *filter(subject.replayable, read)]
             return self._step(steps[0])[subject.first][layer].shape[0]
 
     def missing(self, head: int | None, step: int | None, half: str) -> list[int]:
@@ -85,7 +85,7 @@ class WordMaps:
             return []
         if step is not None:
             return [] if step in self._kept else [step]
-        return [step for step in self.subject.rows[half] if step not in self._summed]
+        return [step for step in self.subject.read[half] if step not in self._summed]
 
     def can(self, head: int | None, step: int | None, half: str) -> bool:
         """Whether maps() can be taken, with replays if need be."""
@@ -108,6 +108,10 @@ class WordMaps:
 
         IndexError or ValueError for what there is not. Replays what is missing.
         """
+        subject = self.subject
+        if step in subject.rows[half] and step not in subject.read[half]:
+            first = subject.read[half][0]
+            raise ValueError(f"These are the words of step {first}: step {step} was given others.")
         with self._lock:
             for number in self.missing(head, step, half):
                 self._step(number)
@@ -155,13 +159,14 @@ class WordMaps:
     ) -> Float[Tensor, "column height width"]:
         if self._is_recorded(head, step, half):
             picture, columns = self.subject.picture, self.columns[half]
+            text = self.subject.texts[half]
             weights = self.subject.run.weights(
-                name, head=head, step=step, half=half, picture=picture
+                name, head=head, step=step, half=half, picture=picture, text=text
             )
             means = [_mean(columns_only(one, columns, self.layers[name])) for one in weights]
             return torch.stack(means).mean(dim=0)
         if step is None:
-            maps = self._sums[half][name] / len(self.subject.rows[half])
+            maps = self._sums[half][name] / len(self.subject.read[half])
         else:
             maps = self._step(step)[half][name]
         return _mean(maps if head is None else pick(maps, head, "head"))
@@ -181,7 +186,7 @@ class WordMaps:
         if step not in self._kept:
             replayed = self.subject.replay(step, attention="heads", halves="both").runs[0]
             self.layers = self.layers or replayed.layers
-            halves = [half for half, rows in self.subject.rows.items() if step in rows]
+            halves = [half for half, steps in self.subject.read.items() if step in steps]
             maps = {half: self._columns_of(replayed, half) for half in halves}
             if step not in self._summed:
                 self._add(maps)
