@@ -10,10 +10,10 @@ from urllib.parse import parse_qs, quote, urlsplit
 import numpy as np
 import pytest
 from lab import CHROMIUM, FLAGS, Browser
+from page_runs import SHOWN, expect_pythons
 from playwright.sync_api import expect
 
 import unet_explained as ux
-from unet_explained.page import build, runtime
 
 pytestmark = [
     pytest.mark.browser,
@@ -34,19 +34,6 @@ WAIT = 600_000  # milliseconds; a forward takes two seconds, and many times that
 @pytest.fixture(scope="module")
 def pipe():
     return ux.load(device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def pages(pipe, tmp_path_factory):
-    """live.html and site/ in a folder."""
-    try:
-        runtime.find_runtime()
-    except OSError as error:
-        pytest.skip(str(error))
-    folder, made = tmp_path_factory.mktemp("pages"), build.made(pipe, print)
-    for name in ("live.html", "site"):
-        build.write(folder / name, *made)
-    return folder
 
 
 @pytest.fixture
@@ -90,11 +77,10 @@ def host(pages) -> Iterator[str]:
     server.shutdown()
 
 
-def start(page, prompt: str = PROMPT, steps: int = STEPS) -> None:
+def start(page, prompt: str = PROMPT, steps: int = STEPS, **options) -> None:
     live = page.locator(".ux-live")
-    live.get_by_label("prompt", exact=True).fill(prompt)
-    live.get_by_label("seed").fill(str(SEED))
-    live.get_by_label("steps", exact=True).fill(str(steps))
+    for name, value in {"prompt": prompt, "seed": SEED, "steps": steps, **options}.items():
+        live.get_by_label(name, exact=True).fill(str(value))
     live.get_by_role("button", name="Start").click()
 
 
@@ -116,7 +102,8 @@ def test_from_disk_a_run_is_pythons(pages, pipe, opened):
     expect(word(page, "butterfly")).to_be_visible()  # the saved run, before anything is loaded
     start(page)
     ended(page, "finished")
-    expect(page.locator("#of")).to_contain_text(f"“{PROMPT}”, seed {SEED}, made in this page")
+    expect(page.locator("#of")).to_have_text(f"seed {SEED}, made in this page")
+    expect(page.locator(".ux-explorer .ux-prompt")).to_have_text(f"“{PROMPT}”")
     with ux.record(pipe.unet) as recording:
         run = pipe(PROMPT, seed=SEED, steps=STEPS)
 
@@ -139,6 +126,41 @@ def test_from_disk_a_run_is_pythons(pages, pipe, opened):
     told: dict = {}
     exec(code.removesuffix("run.image"), told)
     assert told["run"].latents.allclose(run.latents)
+
+
+@pytest.fixture(scope="module")
+def shared(pages, chromium) -> Iterator:
+    """A page in which one run is made after the other."""
+    browser = Browser(chromium)
+    browser.page.set_default_timeout(WAIT)
+    browser.page.goto((pages / "live.html").as_uri())
+    yield browser.page
+    assert not browser.outside
+    assert not browser.errors
+
+
+@pytest.mark.filterwarnings("ignore:the prompt is longer")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prompt": "a small red heart above a large green boat", "seed": 11},
+        {"prompt": "a star and a purple disc left of a black sailboat", "seed": 2**53 - 1},
+        {"prompt": "a zeppelin over Zürich’s well-known house", "seed": 2},
+        {"prompt": "a yellow tree on a pink ground", "guidance": 1},  # a batch of one row
+        {"prompt": "the red, red, RED fish; a tree: ‘(red)’!", "seed": 4, "guidance": 7.5},
+        {"prompt": "", "seed": 5},
+        {"prompt": "?! ...", "seed": 6},
+        {"prompt": "赤い家 🏠 İstanbul e\u0301te\u0301 x_y\xa0don't", "seed": 7, "steps": 3},
+        {"prompt": "<|endoftext|> a fish <b>&amp;</b> \\n 007", "seed": 8},
+        {"prompt": "a blue square, a white triangle and " * 12, "seed": 9},  # 84 words
+    ],
+    ids=lambda asked: asked["prompt"][:24] or "nothing",
+)
+def test_any_prompts_run_is_pythons(shared, pipe, asked):
+    options = {"seed": 0, "steps": STEPS, "guidance": 3.5} | asked
+    start(shared, **options)
+    ended(shared, "finished")
+    expect_pythons(shared.evaluate(SHOWN), pipe, **options)
 
 
 def test_where_a_pixel_looks_is_asked_of_the_saved_run(pages, opened):
