@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
@@ -28,6 +29,20 @@ LISTEN = """window.told = []; // all that the page says of how far its engine is
 addEventListener("DOMContentLoaded", () => new MutationObserver(
   ([{ target }]) => told.push(target.textContent)
 ).observe(document.getElementById("engine"), { childList: true }));"""
+JUMPS = """window.jumped = 0;
+new PerformanceObserver((list) => {
+  for (const { value } of list.getEntries()) jumped += value;
+}).observe({ type: "layout-shift", buffered: true });"""
+CORES = "Object.defineProperty(navigator, 'hardwareConcurrency', { get: () => 6 })"
+FOCUSED = """() => {
+  const { activeElement: element } = document;
+  const { outlineStyle, outlineWidth } = getComputedStyle(element);
+  const { top, bottom } = element.getBoundingClientRect();
+  return element !== document.body && {
+    outline: `${outlineStyle} ${outlineWidth}`, name: element.localName,
+    seen: top > -1 && bottom < innerHeight + 1, module: element.dataset.name ?? "",
+  };
+}"""
 WAIT = 600_000  # milliseconds; a forward takes two seconds, and many times that on a busy machine
 
 
@@ -184,6 +199,68 @@ def test_from_a_plain_host_it_has_threads_and_stops(host, opened):
     assert page.locator("main img").count() == 0
     page.reload()
     expect(word(page, "butterfly")).to_be_visible()
+
+
+def workers(browser) -> int:
+    """How many Web Workers are under way, by the names of the threads on Linux."""
+    told = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    names = [
+        task.read_text().strip()
+        for process in told
+        if process["type"] == "renderer"
+        for task in Path(f"/proc/{process['id']}/task").glob("*/comm")
+    ]
+    return names.count("DedicatedWorker")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(("where", "count", "said"), [("disk", 1, "one"), ("host", 3, "3")])
+def test_half_of_the_cores_run_it_on_a_host_and_one_thread_from_disk(
+    pages, host, opened, chromium, where, count, said
+):
+    assert workers(chromium) == 0
+    address = f"{host}/" if where == "host" else (pages / "live.html").as_uri()
+    page = opened(address, CORES).page
+    if where == "host":
+        page.wait_for_function("() => crossOriginIsolated")
+    expect(page.locator("#state")).to_contain_text(f"Here it runs on {said} thread")
+    start(page, steps=1)
+    ended(page, "finished")
+    assert workers(chromium) == count
+
+
+def test_nothing_jumps(pages, opened):
+    address = (pages / "live.html").as_uri()
+    page = opened(address, JUMPS, viewport={"width": 768, "height": 900}).page
+    expect(page.locator("#map .ux-umap")).to_be_visible()
+    start(page, "a zeppelin on a red ground")  # of which much is said
+    ended(page, "finished")
+    expect(page.locator("#of")).to_contain_text("made in this page")
+    assert page.evaluate("jumped") < 1e-3  # a word that becomes bold
+
+
+def test_by_keyboard_alone_all_is_reached_and_seen(pages, opened):
+    page = opened((pages / "live.html").as_uri()).page
+    expect(page.locator("#map .ux-umap")).to_be_visible()
+    stops = []
+
+    def tabbed() -> dict:
+        page.keyboard.press("Tab")
+        return page.evaluate(FOCUSED)
+
+    for stop in iter(tabbed, False):
+        assert stop["seen"], stop
+        assert stop["outline"] == "solid 2px", stop
+        stops.append(stop)
+        if stop["module"]:
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press("ArrowDown")
+            assert page.evaluate(FOCUSED)["module"] == "conv_in"
+            page.keyboard.press("Enter")
+            expect(page.locator("#map .ux-umap-details")).to_contain_text("conv_in")
+            page.keyboard.press("Escape")
+    assert len(stops) > 50
+    assert {"input", "button", "summary", "canvas", "select", "g"} == {s["name"] for s in stops}
 
 
 def test_where_nothing_can_run_the_saved_run_is_there_and_why(pages, opened):
