@@ -116,7 +116,10 @@ def test_from_disk_a_run_is_pythons(pages, pipe, opened):
     page = opened((pages / "live.html").as_uri()).page
     expect(word(page, "butterfly")).to_be_visible()  # the saved run, before anything is loaded
     start(page)
+    expect(page.locator(".ux-live .ux-said").last).to_have_text("running")  # of no step yet
+    expect(page.locator(".ux-live-stage")).to_have_css("opacity", "0.35")  # of the run before
     ended(page, "finished")
+    expect(page.locator(".ux-live-stage")).to_have_css("opacity", "1")
     expect(page.locator("#of")).to_have_text(f"seed {SEED}, made in this page")
     expect(page.locator(".ux-explorer .ux-prompt")).to_have_text(f"“{PROMPT}”")
     with ux.record(pipe.unet) as recording:
