@@ -174,6 +174,28 @@ def chromium():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory) -> Path:
+    """live.html and site/ in a folder: made once for all of pytest's processes."""
+    from filelock import FileLock
+
+    import unet_explained
+    from unet_explained.page import build, runtime
+
+    try:
+        runtime.find_runtime()
+    except OSError as error:
+        pytest.skip(str(error))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pages"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "site").exists():
+            made = build.made(unet_explained.load(device="cpu", dtype="float32"), print)
+            for name in ("live.html", "site"):
+                build.write(folder / name, *made)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def lab(chromium, tmp_path_factory):
     """A running JupyterLab: lab.run("code of a cell", ...)."""

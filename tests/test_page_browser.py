@@ -5,15 +5,16 @@ import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 import pytest
 from lab import CHROMIUM, FLAGS, Browser
+from page_runs import SHOWN, expect_pythons
 from playwright.sync_api import expect
 
 import unet_explained as ux
-from unet_explained.page import build, runtime
 
 pytestmark = [
     pytest.mark.browser,
@@ -28,25 +29,26 @@ LISTEN = """window.told = []; // all that the page says of how far its engine is
 addEventListener("DOMContentLoaded", () => new MutationObserver(
   ([{ target }]) => told.push(target.textContent)
 ).observe(document.getElementById("engine"), { childList: true }));"""
+JUMPS = """window.jumped = 0;
+new PerformanceObserver((list) => {
+  for (const { value } of list.getEntries()) jumped += value;
+}).observe({ type: "layout-shift", buffered: true });"""
+CORES = "Object.defineProperty(navigator, 'hardwareConcurrency', { get: () => 6 })"
+FOCUSED = """() => {
+  const { activeElement: element } = document;
+  const { outlineStyle, outlineWidth } = getComputedStyle(element);
+  const { top, bottom } = element.getBoundingClientRect();
+  return element !== document.body && {
+    outline: `${outlineStyle} ${outlineWidth}`, name: element.localName,
+    seen: top > -1 && bottom < innerHeight + 1, module: element.dataset.name ?? "",
+  };
+}"""
 WAIT = 600_000  # milliseconds; a forward takes two seconds, and many times that on a busy machine
 
 
 @pytest.fixture(scope="module")
 def pipe():
     return ux.load(device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def pages(pipe, tmp_path_factory):
-    """live.html and site/ in a folder."""
-    try:
-        runtime.find_runtime()
-    except OSError as error:
-        pytest.skip(str(error))
-    folder, made = tmp_path_factory.mktemp("pages"), build.made(pipe, print)
-    for name in ("live.html", "site"):
-        build.write(folder / name, *made)
-    return folder
 
 
 @pytest.fixture
@@ -90,11 +92,10 @@ def host(pages) -> Iterator[str]:
     server.shutdown()
 
 
-def start(page, prompt: str = PROMPT, steps: int = STEPS) -> None:
+def start(page, prompt: str = PROMPT, steps: int = STEPS, **options) -> None:
     live = page.locator(".ux-live")
-    live.get_by_label("prompt", exact=True).fill(prompt)
-    live.get_by_label("seed").fill(str(SEED))
-    live.get_by_label("steps", exact=True).fill(str(steps))
+    for name, value in {"prompt": prompt, "seed": SEED, "steps": steps, **options}.items():
+        live.get_by_label(name, exact=True).fill(str(value))
     live.get_by_role("button", name="Start").click()
 
 
@@ -115,8 +116,12 @@ def test_from_disk_a_run_is_pythons(pages, pipe, opened):
     page = opened((pages / "live.html").as_uri()).page
     expect(word(page, "butterfly")).to_be_visible()  # the saved run, before anything is loaded
     start(page)
+    expect(page.locator(".ux-live .ux-said").last).to_have_text("running")  # of no step yet
+    expect(page.locator(".ux-live-stage")).to_have_css("opacity", "0.35")  # of the run before
     ended(page, "finished")
-    expect(page.locator("#of")).to_contain_text(f"“{PROMPT}”, seed {SEED}, made in this page")
+    expect(page.locator(".ux-live-stage")).to_have_css("opacity", "1")
+    expect(page.locator("#of")).to_have_text(f"seed {SEED}, made in this page")
+    expect(page.locator(".ux-explorer .ux-prompt")).to_have_text(f"“{PROMPT}”")
     with ux.record(pipe.unet) as recording:
         run = pipe(PROMPT, seed=SEED, steps=STEPS)
 
@@ -141,6 +146,41 @@ def test_from_disk_a_run_is_pythons(pages, pipe, opened):
     assert told["run"].latents.allclose(run.latents)
 
 
+@pytest.fixture(scope="module")
+def shared(pages, chromium) -> Iterator:
+    """A page in which one run is made after the other."""
+    browser = Browser(chromium)
+    browser.page.set_default_timeout(WAIT)
+    browser.page.goto((pages / "live.html").as_uri())
+    yield browser.page
+    assert not browser.outside
+    assert not browser.errors
+
+
+@pytest.mark.filterwarnings("ignore:the prompt is longer")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prompt": "a small red heart above a large green boat", "seed": 11},
+        {"prompt": "a star and a purple disc left of a black sailboat", "seed": 2**53 - 1},
+        {"prompt": "a zeppelin over Zürich’s well-known house", "seed": 2},
+        {"prompt": "a yellow tree on a pink ground", "guidance": 1},  # a batch of one row
+        {"prompt": "the red, red, RED fish; a tree: ‘(red)’!", "seed": 4, "guidance": 7.5},
+        {"prompt": "", "seed": 5},
+        {"prompt": "?! ...", "seed": 6},
+        {"prompt": "赤い家 🏠 İstanbul e\u0301te\u0301 x_y\xa0don't", "seed": 7, "steps": 3},
+        {"prompt": "<|endoftext|> a fish <b>&amp;</b> \\n 007", "seed": 8},
+        {"prompt": "a blue square, a white triangle and " * 12, "seed": 9},  # 84 words
+    ],
+    ids=lambda asked: asked["prompt"][:24] or "nothing",
+)
+def test_any_prompts_run_is_pythons(shared, pipe, asked):
+    options = {"seed": 0, "steps": STEPS, "guidance": 3.5} | asked
+    start(shared, **options)
+    ended(shared, "finished")
+    expect_pythons(shared.evaluate(SHOWN), pipe, **options)
+
+
 def test_where_a_pixel_looks_is_asked_of_the_saved_run(pages, opened):
     page = opened((pages / "live.html").as_uri(), LISTEN).page
     page.get_by_label("self-attention").check()
@@ -162,6 +202,68 @@ def test_from_a_plain_host_it_has_threads_and_stops(host, opened):
     assert page.locator("main img").count() == 0
     page.reload()
     expect(word(page, "butterfly")).to_be_visible()
+
+
+def workers(browser) -> int:
+    """How many Web Workers are under way, by the names of the threads on Linux."""
+    told = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    names = [
+        task.read_text().strip()
+        for process in told
+        if process["type"] == "renderer"
+        for task in Path(f"/proc/{process['id']}/task").glob("*/comm")
+    ]
+    return names.count("DedicatedWorker")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(("where", "count", "said"), [("disk", 1, "one"), ("host", 3, "3")])
+def test_half_of_the_cores_run_it_on_a_host_and_one_thread_from_disk(
+    pages, host, opened, chromium, where, count, said
+):
+    assert workers(chromium) == 0
+    address = f"{host}/" if where == "host" else (pages / "live.html").as_uri()
+    page = opened(address, CORES).page
+    if where == "host":
+        page.wait_for_function("() => crossOriginIsolated")
+    expect(page.locator("#state")).to_contain_text(f"Here it runs on {said} thread")
+    start(page, steps=1)
+    ended(page, "finished")
+    assert workers(chromium) == count
+
+
+def test_nothing_jumps(pages, opened):
+    address = (pages / "live.html").as_uri()
+    page = opened(address, JUMPS, viewport={"width": 768, "height": 900}).page
+    expect(page.locator("#map .ux-umap")).to_be_visible()
+    start(page, "a zeppelin on a red ground")  # of which much is said
+    ended(page, "finished")
+    expect(page.locator("#of")).to_contain_text("made in this page")
+    assert page.evaluate("jumped") < 1e-3  # a word that becomes bold
+
+
+def test_by_keyboard_alone_all_is_reached_and_seen(pages, opened):
+    page = opened((pages / "live.html").as_uri()).page
+    expect(page.locator("#map .ux-umap")).to_be_visible()
+    stops = []
+
+    def tabbed() -> dict:
+        page.keyboard.press("Tab")
+        return page.evaluate(FOCUSED)
+
+    for stop in iter(tabbed, False):
+        assert stop["seen"], stop
+        assert stop["outline"] == "solid 2px", stop
+        stops.append(stop)
+        if stop["module"]:
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press("ArrowDown")
+            assert page.evaluate(FOCUSED)["module"] == "conv_in"
+            page.keyboard.press("Enter")
+            expect(page.locator("#map .ux-umap-details")).to_contain_text("conv_in")
+            page.keyboard.press("Escape")
+    assert len(stops) > 50
+    assert {"input", "button", "summary", "canvas", "select", "g"} == {s["name"] for s in stops}
 
 
 def test_where_nothing_can_run_the_saved_run_is_there_and_why(pages, opened):

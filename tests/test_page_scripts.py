@@ -151,6 +151,13 @@ def test_parts_in_text_are_the_bytes(computed, length):
     assert "<" not in build.as_text(data)
 
 
+@pytest.mark.parametrize("length", [0, 1, 6, 7])
+def test_a_network_in_halves_is_the_network(computed, length):
+    data = random.Random(length).randbytes(length)
+    given = list(build.halves(data))
+    assert bytes(computed("parts", "[...it.woven(given)]", given)) == data
+
+
 @pytest.mark.parametrize(
     "prompt",
     [

@@ -63,8 +63,15 @@ def made(pipe: Pipeline, told) -> tuple[dict[str, Any], dict[str, bytes]]:
     facts = facts_of(pipe, saved)
     told("exporting its networks ...")
     seen = {"kept": kept, "map": as_json(saved.pop("map")).encode(), "notices": notices()}
-    parts = {**seen, **runtime(), **exported(pipe, facts["parts"])}
+    networks = {name: halves(part) for name, part in exported(pipe, facts["parts"]).items()}
+    parts = {**seen, **runtime(), **networks}
     return saved | {"facts": facts}, {name: packed(part) for name, part in parts.items()}
+
+
+def halves(content: bytes) -> bytes:
+    """The even bytes, then the odd ones: one byte of a float16 says more of the next number's than
+    of its own other one, so that a gzip of weights is a twentieth smaller."""
+    return content[::2] + content[1::2]
 
 
 def packed(content: bytes) -> bytes:

@@ -1,5 +1,7 @@
 // The networks: unpacked, started in a worker, and asked for a forward.
 
+import { woven } from "./parts.js";
+
 const MEGA = 10 ** 6;
 const NETWORKS = ["text", "unet", "vae"];
 const NEEDS = ["DecompressionStream", "WebAssembly", "Worker"];
@@ -33,8 +35,8 @@ export async function started(parts, worker, told) {
     const [script, glue] = ["ort", "glue"].map(text);
     await port.ask("start", { script, glue, binary: unpacked.wasm, threads: threads() });
     for (const name of NETWORKS) {
-      const network = unpacked[name];
-      await port.ask("open", { name, network }, [network]);
+      const network = woven(new Uint8Array(unpacked[name]));
+      await port.ask("open", { name, network }, [network.buffer]);
     }
   } catch (error) {
     port.close();

@@ -15,7 +15,7 @@ const tasks = {
     return {};
   },
   async open({ name, network }) {
-    const session = await runtime.InferenceSession.create(new Uint8Array(network));
+    const session = await runtime.InferenceSession.create(network);
     sessions.set(name, session);
     return {};
   },

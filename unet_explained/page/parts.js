@@ -33,6 +33,14 @@ export function decoded(text) {
   return new Uint8Array(bytes.buffer, 0, 4 * groups - ((5 - (text.length % 5)) % 5));
 }
 
+/** The bytes of which the even ones came first, then the odd ones. */
+export function woven(halves) {
+  const bytes = new Uint8Array(halves.length), even = Math.ceil(halves.length / 2);
+  for (let i = 0; i < even; i++) bytes[2 * i] = halves[i];
+  for (let i = even; i < halves.length; i++) bytes[2 * (i - even) + 1] = halves[i];
+  return bytes;
+}
+
 async function* fetched(address) {
   const answer = await fetch(address);
   if (!answer.ok) throw new Error(`${address} is not there (${answer.status})`);

@@ -36,8 +36,8 @@ function begin(page, { prompt, seed, steps, guidance }) {
   page.frames = [];
   const words = text.words.map((word) => word.text);
   const state = {
-    ...asked, words, picture: null, first: firstThing(words, facts.links), count: 0,
-    note: "", status: "running",
+    count: 0, ...asked, words, picture: null, first: firstThing(words, facts.links), note: "",
+    status: "running",
   };
   for (const [name, value] of Object.entries(state)) model.set(name, value);
   page.working = work(page, current, asked, text);
@@ -57,8 +57,9 @@ async function work(page, current, asked, text) {
 }
 
 async function run(page, current, asked, text, told) {
-  const { facts } = page, engine = await page.engine();
+  const { facts } = page;
   told("note", notesOf(text, facts.palette).join("; "));
+  const engine = await page.engine();
   if (current.stopped) return;
   const batch = await prepared(engine, facts, text, page.read(""), asked);
   const made = { ...asked, batch, forwards: [] }, again = (...given) => forward(engine, ...given);

@@ -15,20 +15,21 @@ from .saved_map import saved_map
 
 
 class Pool:
-    """Bytes that are unpacked together: each known by where it starts, and its length."""
+    """Bytes that are unpacked together: each, once, known by where it starts, and its length."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._places: dict[bytes, list[int]] = {}
         self._size = 0
 
     def keep(self, data: bytes) -> list[int]:
-        self._parts.append(data)
-        self._size += len(data)
-        return [self._size - len(data), len(data)]
+        if data not in self._places:
+            self._places[data] = [self._size, len(data)]
+            self._size += len(data)
+        return self._places[data]
 
     @property
     def content(self) -> bytes:
-        return b"".join(self._parts)
+        return b"".join(self._places)
 
 
 def saved_run(

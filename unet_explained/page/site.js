@@ -13,6 +13,8 @@ import { runner } from "./runner.js";
 import { remade, savedAnswers } from "./saved_run.js";
 import { reader } from "./tokenizer.js";
 
+const INVITATION =
+  "This run was saved with the page. Type a prompt and press Start: yours is made here.";
 const at = (id) => document.getElementById(id);
 const saved = JSON.parse(at("saved").textContent), { facts } = saved;
 const { kept, map: packedMap, notices, ...networks } = partsOf(saved.sizes, saved.files);
@@ -88,7 +90,7 @@ function shelf(view, id) {
 }
 
 function headed(run, how) {
-  at("of").textContent = `“${run.prompt}”, seed ${run.seed}, ${how}`;
+  at("of").textContent = `seed ${run.seed}, ${how}`;
   notebook(run);
 }
 
@@ -145,6 +147,7 @@ async function open() {
   const { answer, bind } = runner({ facts, frames, engine, read, done, map: aboutMap });
   const model = standIn({ ...saved.live, answers: [] }, answer);
   bind(model);
+  if (!whyNot()) model.set("note", INVITATION);
   live.render({ model, el: at("live") });
   show(before);
   headed(saved.run, "saved with this page");
@@ -152,6 +155,7 @@ async function open() {
   const runs = `Here it runs on ${count === 1 ? "one thread" : `${count} threads`}.`;
   at("state").textContent = whyNot() || runs;
   at("fallback").remove();
+  document.body.classList.add("ux-ready");
   openNotices();
   if (saved.files) isolate();
   try {

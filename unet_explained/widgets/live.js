@@ -35,7 +35,7 @@ function follow(page) {
     "change:words": () => anew(page), "change:prompt": () => anew(page),
     "change:seed": () => anew(page), "change:steps": () => anew(page),
     "change:guidance": () => anew(page), "change:status": state, "change:note": state,
-    "change:count": state, "change:picture": () => finished(page),
+    "change:count": () => { forget(page); status(page); }, "change:picture": () => finished(page),
     "msg:custom": ({ frame }, buffers) => {
       if (!frame) return;
       show(page, frame, buffers);
@@ -110,16 +110,23 @@ function status(page) {
   // A frame may come before the word that there is one more.
   page.step.max = Math.max(model.get("count") - 1, shown?.content.index ?? 0);
   page.again.hidden = running || model.get("count") < 2;
+  page.root.classList.toggle("ux-live-before", !shown);
   const left = shown && running ? `, about ${Math.ceil(shown.content.left)} s left` : "";
-  const at = shown && model.get("count") ? `step ${shown.content.step + 1} of ${shown.content.total}` : "";
+  const at = shown ? `step ${shown.content.step + 1} of ${shown.content.total}` : "";
   page.said.textContent = [state, at].filter(Boolean).join(": ") + left;
   page.spoken.tell(page.said.textContent, running);
   say(page, model.get("note"), state === "failed");
 }
 
+/** Of a run that begins there is no frame yet: those on the page are of the run before it. */
+function forget(page) {
+  if (!page.model.get("count")) page.shown = null;
+}
+
 /** What the run is of: its prompt and options, and a button for each of its words. */
 function anew(page) {
   const { model } = page;
+  forget(page);
   [page.prompt.value, page.seed.value] = [model.get("prompt"), model.get("seed")];
   [page.steps.value, page.guidance.value] = [model.get("steps"), model.get("guidance") ?? ""];
   page.guidance.disabled = model.get("guidance") === null; // the pipeline takes none
