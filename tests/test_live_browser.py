@@ -47,7 +47,11 @@ def test_stop_is_quick_and_start_begins_another(browser, view):
     assert view.evaluate(STOP) < 0.5  # of which the browser and the messages take some
     browser.page.wait_for_timeout(500)
     expect(view.get_by_role("status")).to_contain_text("stopped")  # and stays so
-    view.get_by_label("prompt", exact=True).fill("</script><img src=x onerror='window.bad=1'>")
+    prompt = view.get_by_label("prompt", exact=True)
+    prompt.fill("</script><img src=x onerror='window.bad=1'>")
+    prompt.press("Enter")
+    expect(view.get_by_role("alert")).to_contain_text("to run it anyway, press Start again")
+    expect(view.get_by_role("status")).to_contain_text("stopped")
     view.get_by_role("button", name="Start").click()
     expect(view.get_by_role("button", name="onerror")).to_be_visible()
     expect(view.get_by_role("status")).to_contain_text("running")

@@ -50,7 +50,8 @@ OURS = {  # options of a diffusers pipeline's call that the view gives itself
 class OthersRun:
     """A call of a diffusers pipeline, under a recorder that keeps every map."""
 
-    guidance = "guidance_scale"  # the option's name
+    guidance = GUIDANCE  # the option's name
+    doubt = ""  # of what such a model paints nothing is known
 
     @classmethod
     def usual(cls, pipe: Any) -> dict[str, float]:
