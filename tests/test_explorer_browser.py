@@ -218,9 +218,18 @@ def test_a_steps_map_lies_on_the_picture_as_it_was_then(page):
 
 
 def test_another_run_of_the_record_is_chosen_in_the_view(lab, tiny_folder):
-    browser = lab.run(RUNS.format(folder=str(tiny_folder)), name="runs.ipynb")
+    runs = RUNS.format(folder=str(tiny_folder))
+    browser = lab.run(runs, "ux.umap(recording)", name="runs.ipynb")
     page = browser.page
-    page.get_by_label("Picture", exact=True).press("ArrowDown")
+    u = page.locator(".ux-umap")
+    u.locator("[data-name='mid_block.attentions.0']").click()
+    u.get_by_role("tab", name="attention").click()
+    u.get_by_text("frog").last.wait_for()
+    u.get_by_label("picture").select_option(label="run 1: “a blue square”")
+    u.locator("figcaption", has_text="square").wait_for()  # what was open stays open
+    assert "a blue square" in u.locator(".ux-umap-title").inner_text()
+    view = page.locator(".ux-explorer")
+    view.get_by_label("Picture", exact=True).press("ArrowDown")
     page.locator(".ux-prompt", has_text="a blue square").wait_for()
     word(page, "square").hover()
     assert caption(page) == "“square”"

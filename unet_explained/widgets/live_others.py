@@ -32,7 +32,7 @@ from .live_frames import (
     maps_by_word,
     plain,
 )
-from .subjects import pictures_of
+from .subjects import pictures_of, subject_of
 from .umap import UMap, umap
 
 TOLD = "callback_on_step_end"  # what a pipeline calls after each step
@@ -130,8 +130,8 @@ class OthersRun:
         number = next((n for n, each in enumerate(runs) if each is run), None)
         if run is None or number is None:
             return umap(self.pipe)
-        picture = pictures_of(run)[0]
-        return umap(self.recording, image=self.picture(result), run=number, picture=picture)
+        picture = dict(picture=pictures_of(run)[0], image=self.picture(result))
+        return UMap([subject_of(self.recording, run=number, unet=None, **picture)])
 
     def picture(self, result: Any) -> Image.Image | None:
         """The first; None for latents."""
