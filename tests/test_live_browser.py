@@ -82,6 +82,18 @@ def test_a_click_in_the_u_opens_its_map_there_and_escape_closes_it(browser, view
     opened.get_by_role("button", name="close the map").focus()
     browser.page.keyboard.press("Escape")
     expect(opened).to_have_count(0)
+    stop = view.locator(".ux-live-panel rect[tabindex='0']")  # the one that Tab comes to
+    for name in ("time_proj", "time_embedding", "conv_in"):
+        expect(stop).to_have_attribute("aria-label", name)
+        stop.press("ArrowDown")
+    stop.press("ArrowLeft")
+    expect(view.locator("figcaption", has_text="conv_in: ")).to_be_visible()
+    stop.press("Enter")
+    expect(opened.locator("[aria-current=true]")).to_have_text("conv_in")
+    browser.page.keyboard.press("Escape")  # what is open in it
+    browser.page.keyboard.press("Escape")
+    expect(opened).to_have_count(0)
+    expect(stop).to_be_focused()
     view.get_by_role("button", name="open the map of the U").press("Enter")
     expect(opened.locator(".ux-umap-first")).to_be_visible()
     browser.page.keyboard.press("Escape")

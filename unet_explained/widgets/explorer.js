@@ -76,13 +76,13 @@ function build(page) {
     page.menus.element, page.ramp.element,
     box("own", "each word on its own scale", paint),
     ...(page.about.self ? [box("looking", LOOKING, around)] : []),
-    page.said, page.progress, make("p", { class: "ux-how" }, HOW),
+    page.said, page.progress,
   );
-  const shown = make("div", { class: "ux-shown" },
-    page.picture.canvas, page.caption, page.detail, page.reading, page.row);
+  const shown = make("div", {}, page.picture.canvas, page.caption, page.detail);
+  const below = make("div", { class: "ux-below" }, page.reading, page.row);
+  const how = make("p", { class: "ux-how" }, HOW);
   page.root = make("section", { class: "ux ux-explorer", "aria-label": page.title });
-  page.root.append(page.prompt, make("div", { class: "ux-top" }, shown, side));
-  page.root.append(page.heard);
+  page.root.append(page.prompt, make("div", { class: "ux-top" }, shown, below, side, how), page.heard);
   listen(page);
 }
 
@@ -130,4 +130,6 @@ function stepTo(page, event) {
   if (!move) around(page);
 }
 
-export default { render: turning(open) };
+const render = turning(open);
+
+export default { render };

@@ -77,8 +77,8 @@ function build(page) {
   const groups = page.model.get("palette"), say = (text) => { page.prompt.value = text; };
   page.root = make("section", { class: "ux ux-live", "aria-label": page.model.get("title") },
     form, groups.things ? palette(groups, () => page.prompt.value, say) : null, page.note,
-    panels(page), page.words,
-    make("div", { class: "ux-row" }, page.bar, page.said, page.spoken.element, page.again));
+    make("div", { class: "ux-row" }, page.bar, page.said, page.spoken.element, page.again),
+    page.words, panels(page));
 }
 
 function begin(page, event) {

@@ -32,7 +32,8 @@ from .live_frames import (
     maps_by_word,
     plain,
 )
-from .subjects import pictures_of, subject_of
+from .subject import Subject
+from .subjects import pictures_of
 from .umap import UMap, umap
 
 TOLD = "callback_on_step_end"  # what a pipeline calls after each step
@@ -126,12 +127,11 @@ class OthersRun:
 
     def map(self, result: Any) -> UMap:
         """The map of the U of its first picture."""
-        run, runs = self.run, self.recording.runs if self.recording else ()
-        number = next((n for n, each in enumerate(runs) if each is run), None)
-        if run is None or number is None:
-            return umap(self.pipe)
-        picture = dict(picture=pictures_of(run)[0], image=self.picture(result))
-        return UMap([subject_of(self.recording, run=number, unet=None, **picture)])
+        recording, image = self.recording, self.picture(result)
+        for number, run in enumerate(recording.runs if recording else ()):
+            if recording and run is self.run:
+                return UMap([Subject(recording, number, pictures_of(run)[0], lambda: image)])
+        return umap(self.pipe)
 
     def picture(self, result: Any) -> Image.Image | None:
         """The first; None for latents."""

@@ -32,8 +32,6 @@ from .umap_pictures import (
 from .umap_source import source_of
 from .widget import Asked
 
-Traced = tuple[ShapeTable, UNetConfig]  # the table of shapes, and the config it was made from
-
 COLOURS = ("stage", "flops", "params", "activity")
 COUNTS = ("batch", "height", "width", "tokens")
 CHANNELS = 11  # feature maps at once: with the one of all channels they fill three rows of four
@@ -78,7 +76,7 @@ def umap(
             "expected a Run, a Recording, a pipeline, a UNet, a preset's name, a config, a hub "
             f"id, got {kind}: make a run with run = ux.load()(prompt)"
         )
-    return UMap([], traced=_traced(model, counts))
+    return UMap([], 0, *_traced(model, counts))
 
 
 class UMap(SubjectView):
@@ -95,17 +93,16 @@ class UMap(SubjectView):
     colour = Enum(COLOURS, "stage").tag(sync=True)
     step = Int(0).tag(sync=True)
 
-    def __init__(
-        self, subjects: list[Subject], chosen: int = 0, traced: Traced | None = None
-    ) -> None:
-        """traced: where there is no subject."""
+    def __init__(self, subjects: list[Subject], chosen: int = 0, *traced: Any) -> None:
+        """traced: the table of shapes and the config of what has no run."""
         self._traced = traced
         super().__init__(subjects, chosen)
 
     def turned(self, chosen: int) -> dict[str, Any]:
         subject = self._subjects[chosen] if self._subjects else None
-        table, config = _traced(subject.recording, subject.run.counts) if subject else self._traced
-        self._table, self._source = table, WordMaps(subject) if subject else None
+        if subject:
+            self._traced = _traced(subject.recording, subject.run.counts)
+        (table, config), self._source = self._traced, WordMaps(subject) if subject else None
         self._activity: dict[int, dict[str, float | None]] = {}
         self._seen: tuple = ((), None)  # the last features: whose, and the array
         self._png = b""
@@ -127,7 +124,7 @@ class UMap(SubjectView):
 
     def still(self) -> bytes:
         """The U in one picture, as PNG."""
-        self._png = self._png or draw_u(self._table)._repr_png_()
+        self._png = self._png or draw_u(self._traced[0])._repr_png_()
         return self._png
 
     def baked(self) -> list[dict]:
@@ -259,7 +256,8 @@ class UMap(SubjectView):
         return proposal["value"]
 
 
-def _traced(what: Any, counts: dict[str, Any]) -> Traced:
+def _traced(what: Any, counts: dict[str, Any]) -> tuple[ShapeTable, UNetConfig]:
+    """The table of shapes, and the config it was made from."""
     config = config_in(find_config(getattr(what, "config", what), Search()))
     return shape_table(what, **counts), UNetConfig.load(config)
 

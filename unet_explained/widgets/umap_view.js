@@ -2,6 +2,7 @@
 
 import { asking, make } from "./widget.js";
 import { controls, paint } from "./umap_colours.js";
+import { beside, stopAt } from "./keys.js";
 import { homeOf, set } from "./umap_info.js";
 import { drawMap } from "./umap_map.js";
 import { open, show } from "./umap_panel.js";
@@ -70,17 +71,11 @@ function pressed(page, event) {
   if (key === "Escape" && page.model.get("selected")) {
     const home = homeOf(page, page.model.get("selected"));
     set(page, "selected", "");
-    focus(page, home);
+    stopAt(page.parts, home);
   } else if (key.startsWith("Arrow") && page.map.contains(event.target)) {
-    const forward = key === "ArrowRight" || key === "ArrowDown";
-    const at = page.order.indexOf(name) + (forward ? 1 : -1);
-    if (at >= 0 && at < page.order.length) focus(page, page.order[at]);
+    const next = beside(page.order, name, event);
+    if (next) stopAt(page.parts, next);
   } else return;
   event.preventDefault();
   event.stopPropagation();
-}
-
-function focus(page, name) {
-  for (const [other, group] of page.parts) group.setAttribute("tabindex", other === name ? 0 : -1);
-  page.parts.get(name)?.focus();
 }
