@@ -105,6 +105,16 @@ def test_nothing_left_the_machine(browser, view):
     assert browser.errors == []
 
 
+def test_once_the_kernel_was_restarted_it_is_said_what_to_do(browser, view):
+    browser.page.evaluate("""async () => {
+      const { session } = window.jupyterapp.shell.currentWidget.sessionContext;
+      await session.kernel.restart();
+      await session.kernel.info;
+    }""")
+    view.get_by_role("button", name="Start").click()
+    expect(view.get_by_role("alert")).to_contain_text("run the cell again")
+
+
 def test_a_saved_page_looks_back_by_itself(chromium, tmp_path):
     from lab import Browser
 
