@@ -111,7 +111,7 @@ def test_once_the_kernel_was_restarted_it_is_said_what_to_do(browser, view):
       await session.kernel.restart();
       await session.kernel.info;
     }""")
-    view.get_by_role("button", name="Start").click()
+    view.locator(".ux-live-go button:enabled").click()
     expect(view.get_by_role("alert")).to_contain_text("run the cell again")
 
 

@@ -15,11 +15,12 @@ from ..show.png import image_png, thumbnail
 from .explorer_page import choice, menus, packed
 from .subject_maps import WordMaps
 from .subjects import SubjectView, subjects_of
-from .widget import Asked
+from .widget import Asked, View
 
 SIDE = 1024  # pixels of the picture that is sent
 STILL = 20  # tokens in the still picture where nobody said which are words
 FILE = 4 * 10**6  # bytes of maps in an HTML file, where they take a third more
+PICTURES = 8  # of several, in an HTML file
 
 
 def explore(
@@ -56,7 +57,8 @@ class Explorer(SubjectView):
     """What `explore` returns. Where no kernel runs, a notebook shows the first view's maps.
 
     A file written by to_html() holds the first step's layers and heads, the mean of the layers at
-    every step that was seen or recorded, and what was looked at, up to about 6 MB.
+    every step that was seen or recorded, and what was looked at, up to about 6 MB; of several
+    pictures the first eight, and the one that is shown.
     """
 
     name = "explorer"
@@ -176,10 +178,15 @@ class Explorer(SubjectView):
         content, data = packed(found[None])
         return content | {"step": step}, [data]
 
+    def saved(self) -> dict:
+        shown = range(min(len(self._subjects), PICTURES))
+        others = {n: Explorer(self._subjects, n) for n in shown if n != self.subject}
+        return super().saved() | {"others": {n: View.saved(one) for n, one in others.items()}}
+
     def baked(self) -> list[dict]:
         """What was looked at; then means of the layers with the pictures of their steps, then
         layers, then heads, while they fit."""
-        questions, left = [], FILE
+        questions, left = [], FILE // min(len(self._subjects), PICTURES)
         for text in dict.fromkeys([*self._asked_before, *map(json.dumps, self._worth_baking())]):
             asked = json.loads(text)
             size = self._size(asked)
