@@ -111,6 +111,7 @@ function say(page, text, wrong = false) {
 
 function status(page) {
   const { model, shown } = page, state = model.get("status"), running = state === "running";
+  const goesOn = running && page.root.dataset.status === state; // that it began is said at once
   page.root.dataset.status = state;
   [page.start.disabled, page.stop.disabled] = [running, !running];
   // A frame may come before the word that there is one more.
@@ -119,7 +120,7 @@ function status(page) {
   const left = shown && running ? `, about ${Math.ceil(shown.content.left)} s left` : "";
   const at = shown && model.get("count") ? `step ${shown.content.step + 1} of ${shown.content.total}` : "";
   page.said.textContent = [state, at].filter(Boolean).join(": ") + left;
-  page.spoken.tell(page.said.textContent, running);
+  page.spoken.tell(page.said.textContent, goesOn);
   say(page, model.get("note"), state === "failed");
 }
 
