@@ -45,6 +45,18 @@ def test_heatmap_writes_one_picture(tiny_folder, tmp_path, capsys):
     assert Image.open(out).width > 500
 
 
+def test_heatmap_of_nothing_that_is_painted_is_answered_and_run_anyway(tmp_path, capsys):
+    out = tmp_path / "heat.png"
+    arguments = ["heatmap", "asdf qwer", "--steps", "1", "--device", "cpu", "--out", str(out)]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "prompt: no thing that this model paints is in the prompt: circle, " in said
+    assert said.endswith("; name one, or add --anyway\n")
+    assert not out.exists()
+    assert main([*arguments, "--anyway"]) == 0
+    assert out.exists()
+
+
 def test_the_tour_writes_what_it_says(tiny_folder, tmp_path, capsys):
     out = tmp_path / "tour"
     arguments = ["--model", str(tiny_folder), "--device", "cpu", "--steps", "2", "--out", str(out)]

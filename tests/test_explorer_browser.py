@@ -5,6 +5,8 @@ import json
 import pytest
 from lab import Browser
 
+from unet_explained.widgets.explorer import explore
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 HOSTILE = "</script><img src=x onerror='window.hacked=1'>"
@@ -218,15 +220,44 @@ def test_a_steps_map_lies_on_the_picture_as_it_was_then(page):
 
 
 def test_another_run_of_the_record_is_chosen_in_the_view(lab, tiny_folder):
-    browser = lab.run(RUNS.format(folder=str(tiny_folder)), name="runs.ipynb")
+    runs = RUNS.format(folder=str(tiny_folder))
+    browser = lab.run(runs, "ux.umap(recording)", name="runs.ipynb")
     page = browser.page
-    page.get_by_label("Picture", exact=True).press("ArrowDown")
+    u = page.locator(".ux-umap")
+    u.locator("[data-name='mid_block.attentions.0']").click()
+    u.get_by_role("tab", name="attention").click()
+    u.get_by_text("frog").last.wait_for()
+    u.get_by_label("picture").select_option(label="run 1: “a blue square”")
+    u.locator("figcaption", has_text="square").wait_for()  # what was open stays open
+    assert "a blue square" in u.locator(".ux-umap-title").inner_text()
+    view = page.locator(".ux-explorer")
+    view.get_by_label("Picture", exact=True).press("ArrowDown")
     page.locator(".ux-prompt", has_text="a blue square").wait_for()
     word(page, "square").hover()
     assert caption(page) == "“square”"
     # The keys go on from there.
     page.keyboard.press("ArrowUp")
     page.locator(".ux-prompt", has_text="a red frog").wait_for()
+    assert (browser.outside, browser.errors) == ([], [])
+    page.close()
+
+
+def test_a_file_of_several_pictures_holds_each(chromium, tiny_folder, tmp_path):
+    told: dict = {}
+    exec(RUNS.format(folder=str(tiny_folder)), told)
+    file = explore(told["recording"]).to_html(tmp_path / "runs.html")
+    browser = Browser(chromium)
+    page = browser.page
+    page.goto(file.as_uri())
+    for prompt in ("a blue square", "a red frog", "a blue square"):
+        page.get_by_label("Picture", exact=True).select_option(
+            label=f"run {int('b' in prompt)}: “{prompt}”"
+        )
+        page.locator(".ux-prompt", has_text=prompt).wait_for()
+        word(page, prompt.split()[-1]).hover()
+        page.get_by_text("all steps, their mean").click()
+        settled(page)
+        assert page.locator(".ux-error").count() == 0
     assert (browser.outside, browser.errors) == ([], [])
     page.close()
 

@@ -10,6 +10,7 @@ import torch
 import unet_explained as ux
 from unet_explained.recording.heatmaps import average
 from unet_explained.recording.listen import Stopped, listening, stoppable
+from unet_explained.run.palette import Palette
 from unet_explained.widgets.live import live
 from unet_explained.widgets.live_pace import Pace
 
@@ -118,6 +119,24 @@ def test_the_page_starts_stops_and_looks_back(view):
     assert len(buffers[0]) == np.prod(content["preview"]) * 3
     with pytest.raises(ValueError, match="no such step"):
         view.answer({"frame": 99})
+
+
+def test_a_prompt_that_names_nothing_is_answered_and_run_once_it_is_asked_for_again(tiny_pipe):
+    tiny_pipe.palette = Palette(things=("circle",))
+    view = live(tiny_pipe, "asdf qwer", steps=2)
+    with pytest.raises(ValueError, match=r"press Start again, .* in the prompt: circle;"):
+        view.wait()
+    assert (view.status, view.prompt, view.steps, view.count) == ("ready", "asdf qwer", 2, 0)
+    assert "'qwer': this model was never shown this word" in view.note
+    asked = {"prompt": "asdf qwer", "seed": 0, "steps": 2, "guidance": None}
+    view.answer({"start": asked})
+    assert view.wait().prompt.text == "asdf qwer"
+    view.start("7 7")  # answered, and what was run stays
+    assert (view.status, view.count > 0, bool(view.picture)) == ("finished", True, True)
+    with pytest.raises(ValueError, match="'7': this model was never shown a number"):
+        view.wait()
+    view.start("a circle")
+    assert view.wait().prompt.text == "a circle"
 
 
 def test_frames_are_dropped_for_a_page_that_is_behind():

@@ -47,7 +47,11 @@ def test_stop_is_quick_and_start_begins_another(browser, view):
     assert view.evaluate(STOP) < 0.5  # of which the browser and the messages take some
     browser.page.wait_for_timeout(500)
     expect(view.get_by_role("status")).to_contain_text("stopped")  # and stays so
-    view.get_by_label("prompt", exact=True).fill("</script><img src=x onerror='window.bad=1'>")
+    prompt = view.get_by_label("prompt", exact=True)
+    prompt.fill("</script><img src=x onerror='window.bad=1'>")
+    prompt.press("Enter")
+    expect(view.get_by_role("alert")).to_contain_text("to run it anyway, press Start again")
+    expect(view.get_by_role("status")).to_contain_text("stopped")
     view.get_by_role("button", name="Start").click()
     expect(view.get_by_role("button", name="onerror")).to_be_visible()
     expect(view.get_by_role("status")).to_contain_text("running")
@@ -78,6 +82,18 @@ def test_a_click_in_the_u_opens_its_map_there_and_escape_closes_it(browser, view
     opened.get_by_role("button", name="close the map").focus()
     browser.page.keyboard.press("Escape")
     expect(opened).to_have_count(0)
+    stop = view.locator(".ux-live-panel rect[tabindex='0']")  # the one that Tab comes to
+    for name in ("time_proj", "time_embedding", "conv_in"):
+        expect(stop).to_have_attribute("aria-label", name)
+        stop.press("ArrowDown")
+    stop.press("ArrowLeft")
+    expect(view.locator("figcaption", has_text="conv_in: ")).to_be_visible()
+    stop.press("Enter")
+    expect(opened.locator("[aria-current=true]")).to_have_text("conv_in")
+    browser.page.keyboard.press("Escape")  # what is open in it
+    browser.page.keyboard.press("Escape")
+    expect(opened).to_have_count(0)
+    expect(stop).to_be_focused()
     view.get_by_role("button", name="open the map of the U").press("Enter")
     expect(opened.locator(".ux-umap-first")).to_be_visible()
     browser.page.keyboard.press("Escape")
@@ -87,6 +103,16 @@ def test_a_click_in_the_u_opens_its_map_there_and_escape_closes_it(browser, view
 def test_nothing_left_the_machine(browser, view):
     assert browser.outside == []
     assert browser.errors == []
+
+
+def test_once_the_kernel_was_restarted_it_is_said_what_to_do(browser, view):
+    browser.page.evaluate("""async () => {
+      const { session } = window.jupyterapp.shell.currentWidget.sessionContext;
+      await session.kernel.restart();
+      await session.kernel.info;
+    }""")
+    view.locator(".ux-live-go button:enabled").click()
+    expect(view.get_by_role("alert")).to_contain_text("run the cell again")
 
 
 def test_a_saved_page_looks_back_by_itself(chromium, tmp_path):

@@ -162,7 +162,8 @@ def test_a_network_in_halves_is_the_network(computed, length):
     "prompt",
     [
         "a red house", "two houses", "3 red fishes", "a dog and a red house", "a pink house",
-        "a house on a red ground", "red and green", "a tree on a grey ground", "", "hose mouse",
+        "a house on a red ground", "red and green", "asdf 7", "a tree on a grey ground", "",
+        "hose mouse",
         "butterfrog flies treehouse starfish housefish " + "butter" * 32,
     ],
 )  # fmt: skip
@@ -170,8 +171,8 @@ def test_what_is_said_of_words_is_what_python_says(pipe, computed, prompt):
     read = read_prompt(prompt, pipe.tokenizer)
     words = [{"text": word} for word in read.words]
     given = [{"words": words, "cutOff": []}, pipe.palette.groups]
-    found = computed("asked", "it.notesOf(...given)", given)
-    assert found == list(pipe.palette.notes(read))
+    found = computed("asked", "[it.notesOf(...given), it.doubtOf(...given)]", given)
+    assert found == [list(pipe.palette.notes(read.words)), pipe.palette.doubt(read.words)]
 
 
 def test_the_nearest_thing_is_pythons(computed, pipe):

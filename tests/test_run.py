@@ -168,16 +168,17 @@ def test_a_prompt_too_long_names_what_is_cut_off(tiny_pipe):
 
 
 PALETTE = Palette(
-    ("circle", "cat"), ("red", "black"), ("pink",), ("big",), others=("a", "at", "on")
+    ("circle", "cat"), ("red", "black"), ("pink",), ("big",), others=("a", "and", "at", "on")
 )
 
 
 @pytest.mark.parametrize(
     ("prompt", "notes"),
     [
-        ("a red circel", ["'circel'.* the nearest thing: circle$", "no thing"]),
+        ("a red circel", ["no thing", "'circel'.* the nearest thing: circle$"]),
         ("a cat at a hat", ["'hat'.* the nearest thing: cat$"]),  # never a word that is no thing
-        ("a red quokka", ["'quokka'.*it paints circle, cat$", "no thing.*: circle, cat$"]),
+        ("a red quokka", ["no thing.*: circle, cat$", "'quokka'.* this word$"]),  # listed once
+        ("a red quokka and a cat", ["'quokka'.*it paints circle, cat$"]),
         ("two red circle", ["'two'.*never shown a number"]),
         ("3 red circle", ["'3'.*never shown a number"]),
         ("a pink circle", ["'pink' is a colour of the ground; things are red, black$"]),

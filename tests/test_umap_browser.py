@@ -79,7 +79,7 @@ def test_in_a_notebook_page_and_python_tell_each_other(lab, tiny_folder):
     assert at_step.bounding_box()["height"] < 30, "one line"
     first = page.locator(of(RESNET)).text_content()
     page.locator(".ux-umap-step input").press("ArrowRight")
-    page.locator(".ux-umap-step output", has_text="1 of 0 to 2").wait_for()
+    page.locator(".ux-umap-step output", has_text="2 of 0 to 2").wait_for()
     page.wait_for_function(
         "([n, old]) => !['…', old].includes(document.querySelector(n).textContent)",
         arg=[of(RESNET), first],

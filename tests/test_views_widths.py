@@ -9,7 +9,7 @@ import unet_explained as ux
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-WIDTHS = (360, 768, 1000, 1400)
+WIDTHS = (360, 590, 768, 1000, 1400)  # JupyterLab leaves 590 of 1000, with the list of files open
 LONG = "a red extraordinarilyandunreasonablylongnamedcircle left of a blue square"
 # What reaches out of a view, or out of what opens in it, and is not scrolled or cut on purpose.
 WIDER = """() => [...document.querySelectorAll(".ux")].flatMap((root) => {
@@ -72,6 +72,27 @@ def test_at_no_width_is_anything_wider_than_the_view(opened, scheme):
             page.locator("dialog .ux-umap-map").wait_for()
             assert page.evaluate(WIDER) == []
             page.keyboard.press("Escape")
+    page.close()
+
+
+def test_where_it_is_narrow_what_is_used_together_stands_together(files, chromium):
+    page = Browser(chromium, viewport={"width": 590, "height": 800}).page
+
+    def place(selector: str) -> dict:
+        return page.locator(selector).first.bounding_box()
+
+    page.goto(files["umap"].as_uri())
+    page.locator("[data-name='conv_in']").first.hover()
+    told, pointed = place(".ux-umap-info"), place("[data-name='conv_in']")
+    assert "conv_in" in page.locator(".ux-umap-info").inner_text()
+    assert told["y"] + told["height"] < pointed["y"] < 800
+    page.goto(files["explorer"].as_uri())
+    menu, words, picture = (place(f".ux-{name}") for name in ("side", "words", "picture"))
+    assert menu["y"] == picture["y"]
+    assert words["y"] + words["height"] < 800
+    page.goto(files["live"].as_uri())
+    first, second = (page.locator(".ux-live-panel").nth(n).bounding_box() for n in (0, 1))
+    assert (first["y"], first["width"]) == (second["y"], second["width"])
     page.close()
 
 

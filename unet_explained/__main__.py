@@ -139,6 +139,7 @@ def _add_run_options(parser: argparse.ArgumentParser, out: str) -> None:
     add("--steps", type=int, help="denoising steps (default: the model's own, often 20)")
     add("--guidance", type=float, help="guidance scale (default: the model's own)")
     add("--seed", type=int, default=0, help="of the start noise (default: %(default)s)")
+    add("--anyway", action="store_true", help="run a prompt that names nothing the model paints")
     add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     add("--dtype", help="float32, bfloat16 or, on CUDA, float16")
     add("--out", type=Path, default=Path(out), help="where to write (default: %(default)s)")

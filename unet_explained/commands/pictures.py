@@ -78,7 +78,9 @@ def _record(options, folder: Path):
 
     expect_words(options.prompt)
     pipe = load(folder, device=options.device, dtype=options.dtype)
-    expect_words(options.prompt, pipe.tokenizer)  # some may be cut off
+    words = expect_words(options.prompt, pipe.tokenizer)  # some may be cut off
+    if pipe.palette and not options.anyway and (doubt := pipe.palette.doubt(words)):
+        raise ValueError(f"prompt: {doubt}; name one, or add --anyway")
     steps = pipe.steps if options.steps is None else options.steps
     say(f"“{options.prompt}”, {steps} steps, seed {options.seed}")
     try:

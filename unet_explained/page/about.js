@@ -9,7 +9,7 @@ export async function exploredState(run, maps, facts, before) {
   const choice = { layer: "*", head: null, step: null, half: ROLES[0] };
   const { content, buffers } = await maps.maps(choice);
   return {
-    title: before("title"), look: before("look"), picture: run.picture,
+    title: before("title"), look: before("look"), picture: run.picture, subjects: [], subject: 0,
     about: aboutOf(run, facts, before("about"), choice), first: content, maps: buffers[0],
   };
 }

@@ -21,11 +21,19 @@ export function check({ prompt, seed, steps, guidance }) {
       `guidance: expected a number from 0 to ${MOST.guidance}, got ${guidance}; 1 is none`);
 }
 
+const namesNothing = ({ words }, { things }) =>
+  words.length > 0 && !words.some(({ text }) => things.includes(text.toLowerCase()));
+
+/** What to say, before it is run, of a prompt that names no thing; "" of any other. */
+export const doubtOf = (read, palette) =>
+  namesNothing(read, palette) ? notesOf(read, palette).join("; ") : "";
+
 /** In a sentence each: what is cut off, and words that this model was not shown: run/palette.py. */
-export function notesOf({ words: spans, cutOff }, palette) {
-  const words = spans.map(({ text }) => text.toLowerCase()), notes = [];
+export function notesOf(read, palette) {
+  const words = read.words.map(({ text }) => text.toLowerCase()), { cutOff } = read, notes = [];
   const known = new Set(Object.values(palette).flat().flatMap((phrase) => phrase.split(" ")));
-  const list = (group) => palette[group].join(", ");
+  const list = (group) => palette[group].join(", "), nothing = namesNothing(read, palette);
+  if (nothing) notes.push(`no thing that this model paints is in the prompt: ${list("things")}`);
   if (cutOff.length)
     notes.push(`the prompt is too long: ${cutOff.length} words at its end change nothing`);
   for (const word of new Set(words)) {
@@ -33,8 +41,9 @@ export function notesOf({ words: spans, cutOff }, palette) {
       notes.push(`'${word}': this model was never shown a number; name each thing`);
     else if (!known.has(word)) {
       const near = nearest(word, palette.things);
-      const said = near ? `the nearest thing: ${near}` : `it paints ${list("things")}`;
-      notes.push(`'${word}': this model was never shown this word; ${said}`);
+      const listed = nothing ? "" : `; it paints ${list("things")}`; // the first sentence lists them
+      const said = near ? `; the nearest thing: ${near}` : listed;
+      notes.push(`'${word}': this model was never shown this word${said}`);
     }
   }
   words.slice(0, -1).forEach((word, i) => {
@@ -44,7 +53,5 @@ export function notesOf({ words: spans, cutOff }, palette) {
     else if (palette.colours.includes(word) && ["ground", "background"].includes(after))
       notes.push(`'${word}' is a colour of things; the ground is ${list("grounds")}`);
   });
-  if (words.length && !words.some((word) => palette.things.includes(word)))
-    notes.push(`no thing that this model paints is in the prompt: ${list("things")}`);
   return notes;
 }

@@ -1,6 +1,6 @@
 // A live view's questions, answered here: start, stop, and the steps that were made.
 
-import { check, notesOf } from "./asked.js";
+import { check, doubtOf, notesOf } from "./asked.js";
 import { firstThing } from "./about.js";
 import { activityOf } from "./boxes.js";
 import { denoise, forward, prepared } from "./denoise.js";
@@ -24,6 +24,7 @@ export function runner({ facts, frames, engine, read, done, map }) {
   return { answer, bind: (model) => { page.model = model; } };
 }
 
+const AGAIN = "not run yet: to run it anyway, press Start again";
 const none = () => Promise.reject(new Error("there is no such step yet"));
 
 function begin(page, { prompt, seed, steps, guidance }) {
@@ -32,6 +33,12 @@ function begin(page, { prompt, seed, steps, guidance }) {
   check(asked);
   if (page.current) page.current.stopped = true;
   const current = { stopped: false, before: page.working }, text = page.read(prompt);
+  const doubt = doubtOf(text, facts.palette);
+  if (doubt && page.doubted !== prompt) {
+    page.doubted = prompt;
+    model.set("note", `${AGAIN}: ${doubt}`);
+    return { content: {} };
+  }
   page.current = current;
   page.frames = [];
   const words = text.words.map((word) => word.text);

@@ -109,7 +109,7 @@ class Pipeline:
         if self.zeros_for_empty and not negative_prompt:
             texts[0] = NOTHING
         if self.palette is not None:
-            for note in dict.fromkeys(n for text in texts for n in self.palette.notes(text)):
+            for note in dict.fromkeys(n for text in texts for n in self.palette.notes(text.words)):
                 warnings.warn(note, stacklevel=2)
         generator = torch.Generator().manual_seed(seed)
         if latents is None:

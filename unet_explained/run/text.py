@@ -46,8 +46,8 @@ def expect_text(text: Any, name: str = "prompt") -> None:
         raise ValueError(f"{name}: expected text, got what is no text: {code} at place {place}")
 
 
-def expect_words(text: str, tokenizer=None) -> None:
-    """Raise ValueError for a prompt without a word, of which alone there are maps.
+def expect_words(text: str, tokenizer=None) -> tuple[str, ...]:
+    """The words of a prompt; raises ValueError for one without, as maps are of words alone.
 
     tokenizer: to know what is cut off; without one, a prompt may turn out to have none.
     """
@@ -55,6 +55,7 @@ def expect_words(text: str, tokenizer=None) -> None:
     words = WORD.findall(text) if tokenizer is None else _tokenized(text, tokenizer)[0].words
     if not words:
         raise ValueError(f"prompt: {brief(text)} has no word that a map could be of; write one")
+    return tuple(words)
 
 
 def read_prompt(text: str, tokenizer, tokenizer_2=None, name: str = "prompt") -> Prompt:

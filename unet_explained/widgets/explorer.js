@@ -7,6 +7,7 @@ import { easel } from "./explorer_picture.js";
 import { menus } from "./explorer_menus.js";
 import { cellOf, dress, paint, say, set } from "./explorer_paint.js";
 import { around, choose, groundFor, unpacked } from "./explorer_asks.js";
+import { subjectMenu, turning } from "./subjects.js";
 
 const PATIENCE = 180000; // milliseconds: a full-size replay on a CPU can take half a minute
 const LOOKING = "self-attention: click a pixel to see where it looks";
@@ -15,28 +16,12 @@ const HOW =
   "bars show what that pixel looks at. A click keeps either, with Shift several words together; " +
   "Escape lets go. Tab and arrows work.";
 
-function render({ model, el }) {
-  let close = null;
-  const anew = () => {
-    const within = el.querySelector(".ux-subject")?.matches(":focus");
-    close?.();
-    close = open(model, el);
-    if (within) el.querySelector(".ux-subject").focus();
-  };
-  model.on("change:about", anew); // another picture was chosen
-  anew();
-  return () => {
-    model.off("change:about", anew);
-    close();
-  };
-}
-
 function open(model, el) {
   const about = model.get("about"), png = bytes(model.get("picture"));
   const { ask, close } = asking(model, PATIENCE);
   const data = unpacked(model.get("first"), model.get("maps"));
   const page = {
-    title: model.get("title"), about, ask, data, dyes: model.get("look"),
+    model, close, title: model.get("title"), about, ask, data, dyes: model.get("look"),
     choice: about.choice, wanted: about.choice, // what is shown; what a hand chose
     known: new Map([[JSON.stringify({ maps: about.choice }), data]]), // answers, by question
     hovered: null, focused: null, pinned: [], // words, by index
@@ -55,7 +40,7 @@ function open(model, el) {
   paint(page);
   el.replaceChildren(page.root);
   lookUp(page, png);
-  return close;
+  return page;
 }
 
 /** The pictures come when they are decoded. */
@@ -78,7 +63,8 @@ function build(page) {
     return make("label", { class: "ux-check" }, input, text);
   };
   page.picture = easel(page.about.latents, page.dyes);
-  page.menus = menus(page.about, (change) => choose(page, change), (n) => turn(page, n));
+  const several = subjectMenu(page, (text, wrong) => say(page, text, wrong));
+  page.menus = menus(page.about, (change) => choose(page, change), several);
   page.ramp = ramp(page.dyes);
   for (const name of ["prompt", "caption", "detail", "reading"]) page[name] = part(name);
   page.heard = part("heard", { role: "status" });
@@ -90,25 +76,14 @@ function build(page) {
     page.menus.element, page.ramp.element,
     box("own", "each word on its own scale", paint),
     ...(page.about.self ? [box("looking", LOOKING, around)] : []),
-    page.said, page.progress, make("p", { class: "ux-how" }, HOW),
+    page.said, page.progress,
   );
-  const shown = make("div", { class: "ux-shown" },
-    page.picture.canvas, page.caption, page.detail, page.reading, page.row);
+  const shown = make("div", {}, page.picture.canvas, page.caption, page.detail);
+  const below = make("div", { class: "ux-below" }, page.reading, page.row);
+  const how = make("p", { class: "ux-how" }, HOW);
   page.root = make("section", { class: "ux ux-explorer", "aria-label": page.title });
-  page.root.append(page.prompt, make("div", { class: "ux-top" }, shown, side));
-  page.root.append(page.heard);
+  page.root.append(page.prompt, make("div", { class: "ux-top" }, shown, below, side, how), page.heard);
   listen(page);
-}
-
-/** To another picture: Python tells all that there is of it. */
-async function turn(page, subject) {
-  say(page, "asking Python …");
-  try {
-    await page.ask({ subject });
-  } catch (error) {
-    page.menus.show(page.choice);
-    say(page, error.message, true);
-  }
 }
 
 function listen(page) {
@@ -154,5 +129,7 @@ function stepTo(page, event) {
   page.heard.textContent = `${page.reading.textContent}: ${weights.join(", ")}`;
   if (!move) around(page);
 }
+
+const render = turning(open);
 
 export default { render };

@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 from traitlets import Bytes, Dict
 
-from ..json_file import finite
 from ..recording.patterns import pick
 from ..show.colours import look
 from ..show.heatmaps import heatmap_grid
 from ..show.png import image_png, thumbnail
 from .explorer_page import choice, menus, packed
-from .subject import Subject
 from .subject_maps import WordMaps
-from .subjects import labels, subjects_of
+from .subjects import SubjectView, subjects_of
 from .widget import Asked, View
 
 SIDE = 1024  # pixels of the picture that is sent
 STILL = 20  # tokens in the still picture where nobody said which are words
 FILE = 4 * 10**6  # bytes of maps in an HTML file, where they take a third more
+PICTURES = 8  # of several, in an HTML file
 
 
 def explore(
@@ -54,11 +53,12 @@ def explore(
     return Explorer(*found)
 
 
-class Explorer(View):
+class Explorer(SubjectView):
     """What `explore` returns. Where no kernel runs, a notebook shows the first view's maps.
 
     A file written by to_html() holds the first step's layers and heads, the mean of the layers at
-    every step that was seen or recorded, and what was looked at, up to about 6 MB.
+    every step that was seen or recorded, and what was looked at, up to about 6 MB; of several
+    pictures the first eight, and the one that is shown.
     """
 
     name = "explorer"
@@ -69,16 +69,11 @@ class Explorer(View):
     maps = Bytes().tag(sync=True)  # and its bytes
     look = Dict().tag(sync=True)  # how a map is laid over the picture
 
-    def __init__(self, subjects: list[Subject], chosen: int = 0) -> None:
-        self._subjects = subjects
-        super().__init__(look=look(), **self._turned(chosen))
-
-    def _turned(self, chosen: int) -> dict[str, Any]:
-        """The traits, once the view is of another of its subjects."""
+    def turned(self, chosen: int) -> dict[str, Any]:
         subject = self._subjects[chosen]
         source, first = WordMaps(subject), choice(half=subject.first)
         # Of one step, the one that shows most, or the nearest that there is.
-        best = 2 * (len(subject.timesteps) - 1) // 3
+        best = subject.telling
         steps = [n for n in subject.read[subject.first] if source.can(None, n, subject.first)]
         shown = min(steps, key=lambda step: abs(step - best), default=best)
         if source.missing(None, None, subject.first):
@@ -91,10 +86,10 @@ class Explorer(View):
         # The first maps come first: what layers there are is known from a forward alone.
         content, data = packed(source.maps(*first.values()))
         told, image = subject.text, subject.image
-        several = labels(self._subjects) if len(self._subjects) > 1 else []
         state = dict(
             title=f"Which pixels look at which {f'word: {told.text}' if told else 'token'}",
-            about=menus(source, first) | {"subjects": several, "subject": chosen},
+            about=menus(source, first),
+            look=look(),
             picture=image_png(thumbnail(image, SIDE)) if image else b"",
             first=content,
             maps=data,
@@ -135,7 +130,7 @@ class Explorer(View):
             replay=self._replay,
             self=self._self,
             picture=self._foreseen,
-            subject=self._turn,
+            subject=self.turn,
         )
         kind = next((kind for kind in answers if kind in asked), None)
         if kind is None:
@@ -172,13 +167,6 @@ class Explorer(View):
         look = self._subject.foreseen
         return look(step) if look and step is not None else None
 
-    def _turn(self, chosen: int) -> tuple[dict, list[bytes]]:
-        state = self._turned(pick(range(len(self._subjects)), chosen, "subject"))
-        with self.hold_sync():
-            for name, value in finite(state).items():
-                setattr(self, name, value)
-        return {}, []
-
     def _self(self, where: dict) -> tuple[dict, list[bytes]]:
         height, width = self.about["latents"]
         row, column = where["row"], where["column"]
@@ -190,10 +178,15 @@ class Explorer(View):
         content, data = packed(found[None])
         return content | {"step": step}, [data]
 
+    def saved(self) -> dict:
+        shown = range(min(len(self._subjects), PICTURES))
+        others = {n: Explorer(self._subjects, n) for n in shown if n != self.subject}
+        return super().saved() | {"others": {n: View.saved(one) for n, one in others.items()}}
+
     def baked(self) -> list[dict]:
         """What was looked at; then means of the layers with the pictures of their steps, then
         layers, then heads, while they fit."""
-        questions, left = [], FILE
+        questions, left = [], FILE // min(len(self._subjects), PICTURES)
         for text in dict.fromkeys([*self._asked_before, *map(json.dumps, self._worth_baking())]):
             asked = json.loads(text)
             size = self._size(asked)

@@ -97,20 +97,11 @@ function halfMenu({ texts }, choose) {
   return menu;
 }
 
-/** Which picture of which run, where there are several. */
-function subjectMenu({ subjects, subject }, turn) {
-  const menu = make("select", { class: "ux-subject", onchange: () => turn(Number(menu.value)) });
-  menu.append(...subjects.map((label, i) => option(i, label)));
-  menu.value = subject;
-  return menu;
-}
-
 /**
- * All of them: choose({name: value}) hears what a hand chose, turn(index) which picture; show(choice)
- * sets them.
+ * All of them, after one of pictures, if there is one: choose({name: value}) hears what a hand chose,
+ * show(choice) sets them.
  */
-export function menus(about, choose, turn) {
-  const subject = subjectMenu(about, turn);
+export function menus(about, choose, subject) {
   const layer = layerMenu(about, choose);
   const u = smallU(about.layers, (name) => choose({ layer: name, head: null }));
   const [head, step] = [headButtons(about, choose), stepSlider(about, choose)];
@@ -121,12 +112,12 @@ export function menus(about, choose, turn) {
   };
   const element = make(
     "div", { class: "ux-fields" },
-    about.subjects.length ? field("Picture", subject) : null, field("Layer", layer), u.svg,
+    subject && field("Picture", subject), field("Layer", layer), u.svg,
     make("div", { class: "ux-field" }, make("span", {}, "Head"), head.element),
     field("Step", step.slider), step.under, field("Half", half),
   );
   const show = (choice) => {
-    [subject.value, layer.value, half.value] = [about.subject, choice.layer, choice.half];
+    [layer.value, half.value] = [choice.layer, choice.half];
     for (const each of [head, step]) each.show(choice);
     u.show(choice.layer);
   };

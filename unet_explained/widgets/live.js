@@ -52,9 +52,15 @@ function build(page) {
   page.seed = number("seed", { min: 0, step: 1 });
   page.steps = number("steps", { min: 1, step: 1 });
   page.guidance = number("guidance", { step: "any" });
-  page.start = make("button", { type: "submit" }, "Start"); // Enter in the prompt does it too
+  page.start = make("button", { type: "submit" }, "Start");
+  const enter = (event) => { // does it too: JupyterLab would keep it from the form
+    if (event.key !== "Enter" || event.target.localName !== "input") return;
+    event.preventDefault();
+    page.start.click();
+  };
   page.stop = make("button", { type: "button", onclick: () => page.act({ stop: true }) }, "Stop");
-  const form = make("form", { class: "ux-row", onsubmit: (event) => begin(page, event) },
+  const onsubmit = (event) => begin(page, event);
+  const form = make("form", { class: "ux-row", onsubmit, onkeydown: enter },
     make("label", { class: "ux-live-prompt" }, "prompt ", page.prompt),
     labelled("seed", page.seed), labelled("steps", page.steps),
     labelled("guidance", page.guidance), make("span", { class: "ux-live-go" }, page.start, page.stop));
@@ -67,12 +73,12 @@ function build(page) {
   const back = () => lookAt(page, Number(page.step.value));
   page.step = make("input", { type: "range", min: 0, step: 1, oninput: back });
   page.again = make("label", { class: "ux-live-again" }, "look back ", page.step);
-  page.note = make("div", { class: "ux-said ux-live-note" });
+  page.note = make("div", { class: "ux-said ux-live-note", role: "alert" });
   const groups = page.model.get("palette"), say = (text) => { page.prompt.value = text; };
   page.root = make("section", { class: "ux ux-live", "aria-label": page.model.get("title") },
     form, groups.things ? palette(groups, () => page.prompt.value, say) : null, page.note,
-    panels(page), page.words,
-    make("div", { class: "ux-row" }, page.bar, page.said, page.spoken.element, page.again));
+    make("div", { class: "ux-row" }, page.bar, page.said, page.spoken.element, page.again),
+    page.words, panels(page));
 }
 
 function begin(page, event) {
@@ -105,6 +111,7 @@ function say(page, text, wrong = false) {
 
 function status(page) {
   const { model, shown } = page, state = model.get("status"), running = state === "running";
+  const goesOn = running && page.root.dataset.status === state; // that it began is said at once
   page.root.dataset.status = state;
   [page.start.disabled, page.stop.disabled] = [running, !running];
   // A frame may come before the word that there is one more.
@@ -114,7 +121,7 @@ function status(page) {
   const left = shown && running ? `, about ${Math.ceil(shown.content.left)} s left` : "";
   const at = shown ? `step ${shown.content.step + 1} of ${shown.content.total}` : "";
   page.said.textContent = [state, at].filter(Boolean).join(": ") + left;
-  page.spoken.tell(page.said.textContent, running);
+  page.spoken.tell(page.said.textContent, goesOn);
   say(page, model.get("note"), state === "failed");
 }
 

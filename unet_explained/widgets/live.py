@@ -30,6 +30,7 @@ from .umap import UMap, umap
 from .widget import Asked, View
 
 LAST = 10.0  # seconds that runs may take to stop when Python ends
+AGAIN = "not run yet: to run it anyway, press Start again, or call start() again"
 FEWER = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
 
 
@@ -41,6 +42,8 @@ def live(pipe: Any, prompt: str, *, steps: int | None = None, seed: int = 0, **o
     options: as for pipe.denoise(), or for the diffusers pipeline's call (image=, height=,
     guidance_scale= ...); of several pictures the first is drawn. A frame is dropped where drawing
     it would cost the run more than a few per cent of its time, or where the page is behind.
+    A prompt that names nothing of what a small model paints is answered with what it paints; it is
+    run once Start is pressed, or view.start() called, again.
     view.wait() gives the Run, or what the pipeline returns; view.recording is its record, of a
     diffusers pipeline with every step's maps. Raises TypeError or ValueError, before any work, for
     what does not fit.
@@ -83,6 +86,7 @@ class Live(View):
         self._mapped: tuple[Any, UMap | None] = None, None  # the last map, and of which result
         self._warned: list[str] = []
         self._error: BaseException | None = None
+        self._doubted: str | None = None  # the prompt that was answered in the place of a run
         self._stop, self._ended, self._thread = Event(), Event(), Thread()
 
     @property
@@ -95,7 +99,8 @@ class Live(View):
     ) -> None:
         """Begins a run; one that is under way is stopped first. Errors as live().
 
-        steps and guidance None: as live() was given them.
+        steps and guidance None: as live() was given them. What is answered in the place of a run
+        is in `note`, and raised by wait().
         """
         self.stop()
         steps = self._steps if steps is None else steps
@@ -103,14 +108,18 @@ class Live(View):
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             run = self._runner(self.pipe, prompt, steps=steps, seed=seed, **options)
-        self._stop, self._ended = Event(), Event()
-        self.frames, self.result, self._error = [], None, None
-        self._run, self.pace = run, Pace()
-        self._warned = list(dict.fromkeys(str(warning.message) for warning in warned))
         with self.hold_sync():
-            self.prompt, self.seed, self.words, self.picture = prompt, seed, run.words, b""
-            self.steps, self.guidance = steps, options.get(self._runner.guidance)
-            self.first = first_thing(run.words)
+            self.prompt, self.seed, self.steps = prompt, seed, steps
+            self.guidance = options.get(self._runner.guidance)
+            if run.doubt and self._doubted != prompt:
+                self._doubted, self._error = prompt, ValueError(f"{AGAIN}: {run.doubt}")
+                self.note = str(self._error)
+                return
+            self._stop, self._ended = Event(), Event()
+            self.frames, self.result, self._error = [], None, None
+            self._run, self.pace = run, Pace()
+            self._warned = list(dict.fromkeys(str(warning.message) for warning in warned))
+            self.words, self.first, self.picture = run.words, first_thing(run.words), b""
             self.note, self.count, self.status = "; ".join(self._warned), 0, "running"
         self._thread = Thread(target=self._work, args=(run, self._stop, self._ended), daemon=True)
         self._thread.start()

@@ -32,6 +32,7 @@ from .live_frames import (
     maps_by_word,
     plain,
 )
+from .subject import Subject
 from .subjects import pictures_of
 from .umap import UMap, umap
 
@@ -50,7 +51,8 @@ OURS = {  # options of a diffusers pipeline's call that the view gives itself
 class OthersRun:
     """A call of a diffusers pipeline, under a recorder that keeps every map."""
 
-    guidance = "guidance_scale"  # the option's name
+    guidance = GUIDANCE  # the option's name
+    doubt = ""  # of what such a model paints nothing is known
 
     @classmethod
     def usual(cls, pipe: Any) -> dict[str, float]:
@@ -125,12 +127,11 @@ class OthersRun:
 
     def map(self, result: Any) -> UMap:
         """The map of the U of its first picture."""
-        run, runs = self.run, self.recording.runs if self.recording else ()
-        number = next((n for n, each in enumerate(runs) if each is run), None)
-        if run is None or number is None:
-            return umap(self.pipe)
-        picture = pictures_of(run)[0]
-        return umap(self.recording, image=self.picture(result), run=number, picture=picture)
+        recording, image = self.recording, self.picture(result)
+        for number, run in enumerate(recording.runs if recording else ()):
+            if recording and run is self.run:
+                return UMap([Subject(recording, number, pictures_of(run)[0], lambda: image)])
+        return umap(self.pipe)
 
     def picture(self, result: Any) -> Image.Image | None:
         """The first; None for latents."""

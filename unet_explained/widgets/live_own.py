@@ -16,7 +16,10 @@ from .umap import UMap, umap
 
 
 class OwnRun:
-    """A run of this package's pipeline. notes: what a person should know of it."""
+    """A run of this package's pipeline.
+
+    notes: what a person should know of it; doubt: before it is begun, else "".
+    """
 
     guidance = "guidance"  # the option's name
 
@@ -29,6 +32,7 @@ class OwnRun:
         self.steps = pipe.denoise(prompt, **options)
         self.spans = read_prompt(prompt, pipe.tokenizer).spans
         self.words = [word.text for word in self.spans]
+        self.doubt = pipe.palette.doubt(self.words) if pipe.palette else ""
         self.parts: list[nn.Module] = [pipe.unet, pipe.vae]  # in which it can be stopped
         self.recording: Recording | None = None
         self.notes: list[str] = []

@@ -1,6 +1,7 @@
 // What a step of a live run looks like: the picture so far, a word's map over it, the U at work.
 
 import { bytes, draw, LOST, make } from "./widget.js";
+import { beside, stopAt } from "./keys.js";
 import { openMap } from "./live_map.js";
 import { coloured, heat, lay, lostMap, pixels, ramp, under } from "./over.js";
 
@@ -24,7 +25,8 @@ export function panels(page) {
 /** The U, as the map of the U draws it, without its words. */
 function smallU(page) {
   const { width, height, stages, wires, skips, boxes } = page.model.get("drawing");
-  const map = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+  const onkeydown = (event) => pressed(page, event);
+  const map = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", onkeydown });
   for (const points of wires) map.append(draw("polyline", { points: points.flat().join(" ") }));
   for (const { start, end, y } of skips)
     map.append(draw("line", { x1: start, x2: end, y1: y, y2: y }));
@@ -32,13 +34,24 @@ function smallU(page) {
   for (const { name, stage, x, y, ...size } of boxes) {
     const shape = draw("rect", {
       x, y, width: size.width, height: size.height, rx: 4, stroke: stages[stage][0],
+      role: "button", "aria-label": name, tabindex: page.boxes.size ? -1 : 0,
       onpointerenter: () => point(page, name), onpointerleave: () => point(page, null),
+      onfocus: () => point(page, name), onblur: () => point(page, null),
       onclick: () => openMap(page, name),
     });
     page.boxes.set(name, shape);
     map.append(shape);
   }
   return map;
+}
+
+function pressed(page, event) {
+  const names = [...page.boxes.keys()], name = event.target.getAttribute("aria-label");
+  const next = beside(names, name, event);
+  if (next) stopAt(page.boxes, next);
+  else if (event.key === "Enter" || event.key === " ") openMap(page, name);
+  else return;
+  event.preventDefault();
 }
 
 /** Names a module of the U, and how active it was. */

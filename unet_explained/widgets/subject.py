@@ -92,6 +92,11 @@ class Subject:
         return self.run.counts["height"], self.run.counts["width"]
 
     @property
+    def telling(self) -> int:
+        """The step that is looked at first: there words point, and the picture is still made."""
+        return 2 * (len(self.timesteps) - 1) // 3
+
+    @property
     def unfinished(self) -> str:
         """What to say of a run that did not come to its end, else ""."""
         origin = self.run.origin

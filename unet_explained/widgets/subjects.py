@@ -7,16 +7,44 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch import Tensor
+from traitlets import Int, List, Unicode
 
+from ..json_file import finite
 from ..recording import Recording
 from ..recording.identity import ROLES
+from ..recording.patterns import pick
 from ..recording.recorded_run import RecordedRun
 from ..run.denoise import Run
 from ..run.pictures import as_image
 from .subject import Subject, foreseen
+from .widget import View
 
 ONE = (str, Path, Image.Image, np.ndarray, Tensor)  # a list of these is several pictures
 LABEL = 60  # characters of a text in a menu
+
+
+class SubjectView(View):
+    """A view of one of its subjects; of several its page has a menu."""
+
+    subjects = List(Unicode()).tag(sync=True)  # what the menu calls them; none of one alone
+    subject = Int().tag(sync=True)  # the index of the one that it is of
+
+    def __init__(self, subjects: list[Subject], chosen: int = 0) -> None:
+        self._subjects = subjects
+        several = labels(subjects) if len(subjects) > 1 else []
+        super().__init__(subjects=several, **self.turned(chosen), subject=chosen)
+
+    def turned(self, chosen: int) -> dict[str, Any]:
+        """The traits, once it is of another of its subjects."""
+        raise NotImplementedError
+
+    def turn(self, chosen: int) -> tuple[dict, list[bytes]]:
+        """The answer to {"subject": chosen}."""
+        state = self.turned(pick(range(len(self._subjects)), chosen, "subject"))
+        with self.hold_sync():
+            for name, value in finite(state | {"subject": chosen}).items():
+                setattr(self, name, value)
+        return {}, []
 
 
 def subject_of(what: Any, recording: Any = None, **chosen: Any) -> Subject | None:

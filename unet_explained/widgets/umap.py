@@ -17,7 +17,7 @@ from ..show.geometry import geometry_of
 from ..words import closest
 from .subject import Subject
 from .subject_maps import WordMaps
-from .subjects import subject_of
+from .subjects import SubjectView, subjects_of
 from .umap_modules import hints_of, insides_of, modules_of
 from .umap_pictures import (
     activity_of,
@@ -30,7 +30,7 @@ from .umap_pictures import (
     word_tiles,
 )
 from .umap_source import source_of
-from .widget import Asked, View
+from .widget import Asked
 
 COLOURS = ("stage", "flops", "params", "activity")
 COUNTS = ("batch", "height", "width", "tokens")
@@ -48,8 +48,9 @@ def umap(
 ) -> "UMap":
     """A map of the U to point at, open and colour; of a run, with its activity, features and maps.
 
-    what: a Run, a Recording (image, picture, run, unet as for explore), a pipeline, a UNet, or what
-    shape_table takes: a preset's name, a config, a .safetensors file, a hub id.
+    what: a Run, a Recording (image, picture, run, unet as for explore; of several pictures the view
+    has a menu), a pipeline, a UNet, or what shape_table takes: a preset's name, a config, a
+    .safetensors file, a hub id.
     counts: batch, height and width of the latents, tokens; a run has its own.
     The view's `selected` is the name of the module that is open, "" for none; `colour` is one of
     stage, flops, params, activity; `step` is the forward of the run that is looked at.
@@ -60,12 +61,12 @@ def umap(
             f"umap() takes {', '.join(COUNTS)} as counts, not {', '.join(sorted(unknown))}"
         )
     chosen = dict(image=image, picture=picture, run=run, unet=unet)
-    if subject := subject_of(what, **chosen):
+    if found := subjects_of(what, **chosen):
         if counts:
             raise TypeError(f"a run has its own {', '.join(counts)}: leave them out")
-        if subject.recording.config is None:
+        if found[0][0].recording.config is None:
             raise ValueError("this record does not know what its model was built from")
-        return UMap(*_traced(subject.recording, subject.run.counts), subject)
+        return UMap(*found)
     if given := [f"{name}=" for name, value in chosen.items() if value is not None]:
         raise TypeError(f"only a Recording has a choice of {', '.join(given)}: leave it out")
     model = getattr(what, "unet", what)
@@ -75,14 +76,14 @@ def umap(
             "expected a Run, a Recording, a pipeline, a UNet, a preset's name, a config, a hub "
             f"id, got {kind}: make a run with run = ux.load()(prompt)"
         )
-    return UMap(*_traced(model, counts))
+    return UMap([], 0, *_traced(model, counts))
 
 
-class UMap(View):
+class UMap(SubjectView):
     """What `umap` returns: drawing and modules are its data, the other traits its state."""
 
     name = "umap"
-    holds = ("_source",)
+    holds = ("_subjects", "_source")
     given = Unicode().tag(sync=True)
     drawing = Dict().tag(sync=True)
     modules = Dict().tag(sync=True)
@@ -92,17 +93,23 @@ class UMap(View):
     colour = Enum(COLOURS, "stage").tag(sync=True)
     step = Int(0).tag(sync=True)
 
-    def __init__(
-        self, table: ShapeTable, config: UNetConfig, subject: Subject | None = None
-    ) -> None:
-        self._table, self._source = table, WordMaps(subject) if subject else None
+    def __init__(self, subjects: list[Subject], chosen: int = 0, *traced: Any) -> None:
+        """traced: the table of shapes and the config of what has no run."""
+        self._traced = traced
+        super().__init__(subjects, chosen)
+
+    def turned(self, chosen: int) -> dict[str, Any]:
+        subject = self._subjects[chosen] if self._subjects else None
+        if subject:
+            self._traced = _traced(subject.recording, subject.run.counts)
+        (table, config), self._source = self._traced, WordMaps(subject) if subject else None
         self._activity: dict[int, dict[str, float | None]] = {}
         self._seen: tuple = ((), None)  # the last features: whose, and the array
         self._png = b""
         modules = modules_of(table, config)
         about = dict(hints=hints_of(modules), insides=insides_of(config))
         about |= dict(totals=dict(params=table.total_params, flops=table.total_flops))
-        super().__init__(
+        state = dict(
             title=_title(subject) if subject else table.title,
             given=" · ".join(filter(None, [table.given, subject.unfinished if subject else ""])),
             drawing=geometry_of(table) | about,
@@ -110,10 +117,14 @@ class UMap(View):
             timesteps=subject.timesteps if subject else [],
             answers=_answers(self._source) if self._source else {},
         )
+        if subject:
+            last = len(subject.timesteps) - 1
+            state["step"] = min(self.step, last) if self.timesteps else subject.telling
+        return state
 
     def still(self) -> bytes:
         """The U in one picture, as PNG."""
-        self._png = self._png or draw_u(self._table)._repr_png_()
+        self._png = self._png or draw_u(self._traced[0])._repr_png_()
         return self._png
 
     def baked(self) -> list[dict]:
@@ -126,7 +137,8 @@ class UMap(View):
 
     def answer(self, asked: dict) -> tuple[dict, list[bytes]]:
         """{"source": class}, {"activity": step}, {"features" or "attention": module, "step": n},
-        {"through": step}: of each module that is drawn a picture of what it gave."""
+        {"through": step}: of each module that is drawn a picture of what it gave; {"subject": n}:
+        the view is of another one now."""
         try:
             return self._answer(asked)
         except (IndexError, ValueError) as error:
@@ -136,6 +148,8 @@ class UMap(View):
         match asked:
             case {"source": str(kind)} if kind in self.drawing["hints"]:
                 return source_of(kind), []
+            case {"subject": chosen}:
+                return self.turn(chosen)
             case {"activity": step}:
                 return self.activity(self._checked(step)), []
             case {"through": step}:

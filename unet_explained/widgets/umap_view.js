@@ -2,15 +2,17 @@
 
 import { asking, make } from "./widget.js";
 import { controls, paint } from "./umap_colours.js";
+import { beside, stopAt } from "./keys.js";
 import { homeOf, set } from "./umap_info.js";
 import { drawMap } from "./umap_map.js";
 import { open, show } from "./umap_panel.js";
 import { follow, halt, player } from "./umap_play.js";
+import { subjectMenu, turning } from "./subjects.js";
 
-export function render({ model, el }) {
+function build(model, el, before) {
   const { ask, close } = asking(model);
   const page = {
-    model, ask, tab: "inside", turn: 0, first: 0,
+    model, ask, tab: before?.tab ?? "inside", turn: 0, first: 0,
     boxes: new Map(), parts: new Map(), skips: [], pins: [], activity: new Map(),
     drawing: model.get("drawing"), modules: model.get("modules"), timesteps: model.get("timesteps"),
     answers: model.get("answers"), show: () => show(page),
@@ -20,12 +22,17 @@ export function render({ model, el }) {
   page.info = make("div", { class: "ux-umap-info" });
   page.details = make("section", { class: "ux-umap-details", "aria-label": "the chosen module" });
   const side = make("div", { class: "ux-umap-side" }, page.info, page.details);
+  const said = make("span", { role: "status" }), which = subjectMenu(page, (text, wrong) => {
+    said.textContent = text;
+    said.classList.toggle("ux-error", wrong);
+  });
   page.root = make(
     "section", {
       class: "ux ux-umap", "aria-label": `the map of the U: ${model.get("title")}`, onkeydown: (event) => pressed(page, event),
     },
     make("div", { class: "ux-umap-title" },
       make("strong", {}, model.get("title")), ` ${model.get("given")}`),
+    which && make("div", { class: "ux-row" }, make("label", {}, "picture ", which), said),
     controls(page), player(page), page.legend, make("div", { class: "ux-umap-body" }, page.map, side),
   );
   const heard = {
@@ -34,17 +41,20 @@ export function render({ model, el }) {
     "change:step": () => stepped(page),
   };
   for (const [event, hear] of Object.entries(heard)) model.on(event, hear);
-  el.append(page.root);
+  el.replaceChildren(page.root);
   paint(page);
   open(page);
-  return () => {
+  page.close = () => {
     page.gone = true;
     halt(page);
     clearTimeout(page.timer);
     for (const [event, hear] of Object.entries(heard)) model.off(event, hear);
     close();
   };
+  return page;
 }
+
+export const render = turning(build);
 
 function stepped(page) {
   paint(page);
@@ -61,17 +71,11 @@ function pressed(page, event) {
   if (key === "Escape" && page.model.get("selected")) {
     const home = homeOf(page, page.model.get("selected"));
     set(page, "selected", "");
-    focus(page, home);
+    stopAt(page.parts, home);
   } else if (key.startsWith("Arrow") && page.map.contains(event.target)) {
-    const forward = key === "ArrowRight" || key === "ArrowDown";
-    const at = page.order.indexOf(name) + (forward ? 1 : -1);
-    if (at >= 0 && at < page.order.length) focus(page, page.order[at]);
+    const next = beside(page.order, name, event);
+    if (next) stopAt(page.parts, next);
   } else return;
   event.preventDefault();
   event.stopPropagation();
-}
-
-function focus(page, name) {
-  for (const [other, group] of page.parts) group.setAttribute("tabindex", other === name ? 0 : -1);
-  page.parts.get(name)?.focus();
 }

@@ -50,10 +50,16 @@ export function asking(model, patience = 60000) {
       const number = `${Date.now()}-${Math.random()}-${count++}`;
       const gone = () => {
         waiting.delete(number);
-        reject(new Error("nothing answers: is the kernel running?"));
+        reject(new Error("nothing answers: is the kernel running? If it was restarted, run the cell again"));
       };
-      waiting.set(number, { resolve, reject, timer: setTimeout(gone, patience) });
-      model.send({ number, ask: question });
+      const timer = setTimeout(gone, patience);
+      waiting.set(number, { resolve, reject, timer });
+      try {
+        model.send({ number, ask: question });
+      } catch { // to a kernel that was restarted
+        clearTimeout(timer);
+        gone();
+      }
     });
   return { ask, close: () => model.off("msg:custom", hear) };
 }

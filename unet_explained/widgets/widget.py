@@ -107,17 +107,21 @@ class View(anywidget.AnyWidget):
         Raises OSError, before any work, for a place that cannot be written.
         """
         path = try_file(path)
-        saved = {"esm": self._esm, "state": self.state_of_page(), "answers": []}
-        for asked in self.baked():
-            content, buffers = self.answer(asked)
-            saved["answers"].append([asked, content, [_text(buffer) for buffer in buffers]])
         page = PAGE.format(
             title=escape(self.title),
             style=self._css,
-            saved=as_json(saved).replace("<", "\\u003c"),
+            saved=as_json({"esm": self._esm} | self.saved()).replace("<", "\\u003c"),
             script=joined("page"),
         )
         return write_file(path, page.encode())
+
+    def saved(self) -> dict:
+        """The state, and the answers to what is baked, for a page without a kernel."""
+        answers = []
+        for asked in self.baked():
+            content, buffers = self.answer(asked)
+            answers.append([asked, content, [_text(buffer) for buffer in buffers]])
+        return {"state": self.state_of_page(), "answers": answers}
 
     def state_of_page(self) -> dict:
         """The traits of this package's views alone, bytes as {"bytes": base64}."""

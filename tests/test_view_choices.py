@@ -1,4 +1,4 @@
-"""What the explorer can be turned to: pictures and runs of a record; and a step's own picture."""
+"""What views can be turned to: pictures and runs of a record; and a step's own picture."""
 
 from dataclasses import replace
 
@@ -32,12 +32,12 @@ def test_a_view_of_several_runs_is_turned_to_each_and_asked_as_one_of_it(recorde
     rec, runs = recorded
     images = [run.image for run in runs]
     view = explore(rec, image=images)
-    assert view.about["subjects"] == ["run 0: “a red frog”", "run 1: “a blue square”"]
+    assert view.subjects == ["run 0: “a red frog”", "run 1: “a blue square”"]
     first = view.still()
     for n in (1, 0):
         view.answer({"subject": n})
         alone = explore(rec, image=images[n], run=n)
-        assert view.about["subject"] == alone.about["subject"] == n
+        assert view.subject == alone.subject == n
         assert (view.title, view.maps, view.about) == (alone.title, alone.maps, alone.about)
         asked = {"maps": choice(step=1)}
         assert view.answer(asked) == alone.answer(asked)
@@ -52,15 +52,35 @@ def test_a_view_of_several_pictures_is_turned_to_each(pipe):
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     rec = ux.maps_of(pipe, picture, PROMPTS[0], t=[900, 100])
     view = explore(rec)
-    assert view.about["subjects"] == [f"picture {n}: “{PROMPTS[0]}”" for n in (0, 1)]
+    assert view.subjects == [f"picture {n}: “{PROMPTS[0]}”" for n in (0, 1)]
     assert view.about["timesteps"] == [900]
     view.answer({"subject": 1})
     assert view.about["timesteps"] == [100]
     assert explore(rec, picture=1).maps == view.maps
 
 
+def test_the_map_of_the_u_is_turned_to_each_run(recorded):
+    rec, runs = recorded
+    view = ux.umap(rec)
+    assert view.subjects == ["run 0: “a red frog”", "run 1: “a blue square”"]
+    view.selected, view.colour = "mid_block", "activity"
+    for n in (1, 0):
+        view.answer({"subject": n})
+        alone = ux.umap(rec, run=n)
+        assert (view.title, view.timesteps) == (alone.title, list(runs[n].timesteps))
+        asked = {"attention": "mid_block", "step": view.step}
+        assert view.answer(asked) == alone.answer(asked)
+        assert (view.selected, view.colour, view.subject) == ("mid_block", "activity", n)
+    view.answer({"subject": 1})
+    view.step = 2
+    view.answer({"subject": 0})
+    assert view.step == 1  # the last that this one has
+    with pytest.raises(Asked, match="subject 2 is not among the 2"):
+        view.answer({"subject": 2})
+
+
 def test_of_one_there_is_no_choice(recorded, pipe):
-    assert explore(recorded[1][0]).about["subjects"] == []
+    assert explore(recorded[1][0]).subjects == []
 
 
 def test_whose_a_picture_is_must_be_said(recorded):
