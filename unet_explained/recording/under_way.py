@@ -74,7 +74,7 @@ class UnderWay:
 
     @torch.no_grad()
     def look(self, name: str, x: Tensor) -> None:
-        """Statistics at once, or of a copy: diffusers' FreeU and T2I-Adapters write into it later."""
+        """Statistics at once, or of a copy: diffusers' FreeU and adapters write into it later."""
         self.calls[key := unused(name, self.calls)] = None
         if x.nbytes >= SMALL:
             self.looks.append(([key], _statistics(x[None])))
