@@ -46,7 +46,12 @@ PICTURES = {
     "failures": partial(bundled.failures, EVALUATION),
     "pointing": partial(bundled.pointing, EVALUATION),
 }
-SEVERAL = {"reference": references, "views": views.screenshots, "page": views.page}
+SEVERAL = {
+    "reference": references,
+    "views": views.screenshots,
+    "lab": views.lab,
+    "page": views.page,
+}
 
 
 def main() -> None:

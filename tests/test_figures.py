@@ -53,6 +53,19 @@ def test_those_that_need_nothing_are_as_they_are_kept(name, tmp_path):
     assert np.abs(made - kept).mean() < 1
 
 
+def test_views_in_jupyterlab_are_shown_light_and_dark_and_are_small():
+    text = (figures.HERE.parent / "docs" / "views.md").read_text(encoding="utf-8")
+    pictures = sorted((figures.HERE / "lab").iterdir())
+    assert len(pictures) == 3 * 2 * 2
+    for picture in pictures:
+        assert f"../figures/lab/{picture.name}" in text
+        assert picture.stat().st_size < 250_000
+        assert Image.open(picture).size == (
+            int(picture.name.split("-")[1].removesuffix(".png")),
+            900,
+        )
+
+
 @pytest.mark.long
 def test_the_first_picture_of_the_readme(tmp_path):
     assert pixels(figures.PICTURES["heatmaps"](), tmp_path / "picture.png").std() > 5

@@ -152,6 +152,15 @@ def test_a_page_of_a_diffusers_pipeline_has_its_pictures_proportions(chromium, t
     expect(status).to_have_text("finished: step 3 of 3")
     proportions = "all => all.map(canvas => canvas.width / canvas.height)"
     assert browser.page.locator("canvas").evaluate_all(proportions) == [1.5] * 4
+    # A weight is read where the pointer is; a picture that is not square stands in a square box.
+    overlay = browser.page.locator(".ux-live-panel canvas").last
+    side, (*_, height, width) = overlay.bounding_box()["width"], view.frames[-1].maps.shape
+    for row, column in ((0, 0), (height - 1, width - 1)):
+        y, x = (row + 0.5) / height / 1.5 + (1 - 1 / 1.5) / 2, (column + 0.5) / width
+        overlay.hover(position={"x": x * side, "y": y * side})
+        weight = view.frames[-1].maps[view.first, row, column]
+        told = f"“circle”: {weight:.3f} at row {row}, column {column}"
+        expect(browser.page.get_by_text(told)).to_be_visible()
     picture = browser.page.locator(".ux-live-panel figcaption").first
     expect(picture).to_have_text("the picture, decoded by the VAE")
     expect(browser.page.get_by_text("what it predicts for the prompt")).to_be_visible()

@@ -9,7 +9,8 @@ import torch
 
 import unet_explained as ux
 from unet_explained.run.preview import SD_LATENT_RGB, SDXL_LATENT_RGB, preview, rough
-from unet_explained.widgets.live import drawn, live
+from unet_explained.widgets.live import live
+from unet_explained.widgets.live_frames import drawn
 
 RED, FISH = pipelines.RED, pipelines.FISH
 WORDS = ["a", "red", "circle", "left", "of", "a", "blue", "square"]

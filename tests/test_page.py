@@ -16,7 +16,7 @@ from unet_explained.page import build, runtime
 from unet_explained.recording.nested import activity, first
 from unet_explained.run.preview import levels
 from unet_explained.run.text import embed, read_prompt
-from unet_explained.widgets.live import drawn
+from unet_explained.widgets.live_frames import drawn
 from unet_explained.widgets.subject_maps import columns_of
 
 needs_onnx = pytest.mark.skipif(

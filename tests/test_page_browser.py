@@ -222,17 +222,19 @@ def workers(browser) -> int:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(("where", "count", "said"), [("disk", 1, "one"), ("host", 3, "3")])
 def test_half_of_the_cores_run_it_on_a_host_and_one_thread_from_disk(
-    pages, host, opened, chromium, where, count, said
+    pages, host, chromium, where, count, said
 ):
-    assert workers(chromium) == 0
-    address = f"{host}/" if where == "host" else (pages / "live.html").as_uri()
-    page = opened(address, CORES).page
+    browser = chromium.browser_type.launch(executable_path=CHROMIUM, args=FLAGS)  # no other page
+    page = browser.new_page()
+    page.add_init_script(CORES)
+    page.goto(f"{host}/" if where == "host" else (pages / "live.html").as_uri())
     if where == "host":
         page.wait_for_function("() => crossOriginIsolated")
     expect(page.locator("#state")).to_contain_text(f"Here it runs on {said} thread")
     start(page, steps=1)
     ended(page, "finished")
-    assert workers(chromium) == count
+    assert workers(browser) == count
+    browser.close()
 
 
 def test_nothing_jumps(pages, opened):

@@ -8,7 +8,7 @@ from torch import nn
 from ..run.denoise import Pipeline
 from ..widgets.explorer_page import HINTS
 from ..widgets.first_word import LINKS
-from ..widgets.live import drawn
+from ..widgets.live_frames import drawn
 from .export import sizes_of
 
 

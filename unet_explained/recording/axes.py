@@ -111,7 +111,7 @@ class Trace(Hooks):
 
 def _follow(model: nn.Module, thread: local, hooks: Hooks) -> None:
     def begin(module, args, kwargs):
-        thread.calls, thread.begun = [], [0]
+        thread.calls, thread.begun = [], [0]  # the model's own call stands first
 
     def enter(module, args, kwargs):
         if hasattr(thread, "begun"):

@@ -74,7 +74,7 @@ class UnderWay:
 
     @torch.no_grad()
     def look(self, name: str, x: Tensor) -> None:
-        """Before others write into it, as diffusers' FreeU and T2I-Adapters do: or into a copy."""
+        """Statistics at once, or of a copy: diffusers' FreeU and adapters write into it later."""
         self.calls[key := unused(name, self.calls)] = None
         if x.nbytes >= SMALL:
             self.looks.append(([key], _statistics(x[None])))

@@ -1,10 +1,9 @@
 """A run that draws itself: preview, word maps and activity of each step, while it runs."""
 
 import atexit
-import inspect
 import warnings
 from contextlib import ExitStack
-from functools import lru_cache, partial
+from functools import partial
 from threading import Event, Thread
 from time import perf_counter
 from typing import Any
@@ -15,15 +14,12 @@ from ..model.config import UNetConfig
 from ..recording import Recording
 from ..recording.listen import Stopped, stoppable
 from ..recording.patterns import uncompiled
-from ..recording.shapes import ShapeTable, shape_table
 from ..run.denoise import Pipeline
-from ..run.palette import Palette
 from ..show.colours import look
-from ..show.geometry import geometry_of
 from ..show.png import image_png
 from .first_word import first_thing
-from .live_frames import Frame, Observer, Seen, film_strip
-from .live_others import TOLD, OthersRun
+from .live_frames import Frame, Observer, Seen, drawn, film_strip
+from .live_others import OthersRun
 from .live_own import OwnRun
 from .live_pace import Pace
 from .umap import UMap, umap
@@ -31,7 +27,6 @@ from .widget import Asked, View
 
 LAST = 10.0  # seconds that runs may take to stop when Python ends
 AGAIN = "not run yet: to run it anyway, press Start again, or call start() again"
-FEWER = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
 
 
 def live(pipe: Any, prompt: str, *, steps: int | None = None, seed: int = 0, **options) -> "Live":
@@ -76,7 +71,8 @@ class Live(View):
     def __init__(self, pipe: Any, steps: int | None, options: dict) -> None:
         self._runner = _runner_of(pipe)
         drawing, self.layers = drawn(UNetConfig.load(uncompiled(pipe.unet).config))
-        super().__init__(drawing=drawing, look=look(), palette=_palette(pipe))
+        known = self._runner is OwnRun and pipe.palette
+        super().__init__(drawing=drawing, look=look(), palette=known.groups if known else {})
         self.pipe, self.options = pipe, self._runner.usual(pipe) | options
         self._steps = getattr(pipe, "steps", 20) if steps is None else steps
         self.frames: list[Frame] = []
@@ -235,43 +231,13 @@ def _runner_of(pipe: Any) -> type[OwnRun] | type[OthersRun]:
     """What runs a pipeline; TypeError for one that cannot be followed."""
     if isinstance(pipe, Pipeline):
         return OwnRun
-    unet = getattr(pipe, "unet", None)
-    kinds = [kind.__name__ for kind in type(getattr(unet, "_orig_mod", unet)).__mro__]
-    lacks = ""
-    if "UNet2DConditionModel" not in kinds or not hasattr(pipe, "components"):
-        lacks = "has no UNet2DConditionModel"
-    elif TOLD not in inspect.signature(pipe.__call__).parameters:
-        lacks = f"takes no {TOLD}: record it, `with ux.record(pipe) as rec`, and ux.explore(rec)"
-    if lacks:
+    if lacks := OthersRun.lacks(pipe):
         raise TypeError(
             "pipe: expected a pipeline of this package, ux.load(), or one of diffusers with a "
             f"UNet2DConditionModel that can be followed; this {type(pipe).__name__} {lacks}. Of a "
             "finished run, ux.explore(run) shows the maps"
         )
     return OthersRun
-
-
-def _palette(pipe: Any) -> dict[str, list[str]]:
-    known = getattr(pipe, "palette", None)
-    return known.groups if isinstance(known, Palette) else {}
-
-
-@lru_cache(maxsize=8)  # most pipelines are run more than once
-def drawn(config: UNetConfig) -> tuple[dict, tuple[str, ...]]:
-    """The U, and the cross-attentions whose maps are drawn."""
-    table = shape_table(config)
-    return geometry_of(table), tuple(_layers(table))
-
-
-def _layers(table: ShapeTable) -> list[str]:
-    """Those of the way up, where the bundled model's maps point best; all if it has none small."""
-    shapes = {row.name: row.tensor.shape for row in table.rows}
-    height, width = shapes["conv_in"][-2:]
-    found = [name for name in shapes if name.endswith(".attn2")]
-    return [
-        name for name in found
-        if name.startswith("up_blocks") and FEWER * shapes[name][1] <= height * width
-    ] or found  # fmt: skip
 
 
 @atexit.register

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from time import perf_counter
 from typing import Protocol
 
@@ -11,17 +12,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..model.config import UNetConfig
 from ..recording import Word
 from ..recording.heatmaps import average, word_map
 from ..recording.listen import listening
 from ..recording.nested import activity
 from ..recording.pairs import Size
+from ..recording.shapes import ShapeTable, shape_table
+from ..show.geometry import geometry_of
 from ..show.lost import largest
 from ..show.overlay import GREY
 from ..show.panels import Panels
 from ..show.picture import Picture
 from ..show.png import figure_png
 
+FEWER = 4  # maps come from layers of at most one in four of the latents' pixels: they cost little
 NO_MAPS = torch.zeros(0, 1, 1)
 NO_NUMBERS = "no preview, as the latents are not finite,"
 
@@ -118,6 +123,24 @@ class Observer(AbstractContextManager, ABC):
         content |= {"lost": {"maps": words, "modules": [names[i] for i in modules]}}
         arrays = preview, maps, activity, *(picture for picture, _ in beside)
         return Frame(content, [array.tobytes() for array in arrays])
+
+
+@lru_cache(maxsize=8)  # most pipelines are run more than once
+def drawn(config: UNetConfig) -> tuple[dict, tuple[str, ...]]:
+    """The U, and the cross-attentions whose maps are drawn."""
+    table = shape_table(config)
+    return geometry_of(table), tuple(_layers(table))
+
+
+def _layers(table: ShapeTable) -> list[str]:
+    """Those of the way up, where the bundled model's maps point best; all if it has none small."""
+    shapes = {row.name: row.tensor.shape for row in table.rows}
+    height, width = shapes["conv_in"][-2:]
+    found = [name for name in shapes if name.endswith(".attn2")]
+    return [
+        name for name in found
+        if name.startswith("up_blocks") and FEWER * shapes[name][1] <= height * width
+    ] or found  # fmt: skip
 
 
 def plain(size: Size | torch.Size) -> np.ndarray:

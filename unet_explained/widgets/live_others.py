@@ -54,6 +54,17 @@ class OthersRun:
     guidance = GUIDANCE  # the option's name
     doubt = ""  # of what such a model paints nothing is known
 
+    @staticmethod
+    def lacks(pipe: Any) -> str:
+        """Why such a pipeline cannot be followed; "" if it can."""
+        unet = getattr(pipe, "unet", None)
+        kinds = [kind.__name__ for kind in type(getattr(unet, "_orig_mod", unet)).__mro__]
+        if "UNet2DConditionModel" not in kinds or not hasattr(pipe, "components"):
+            return "has no UNet2DConditionModel"
+        if TOLD not in inspect.signature(pipe.__call__).parameters:
+            return f"takes no {TOLD}: record it, `with ux.record(pipe) as rec`, and ux.explore(rec)"
+        return ""
+
     @classmethod
     def usual(cls, pipe: Any) -> dict[str, float]:
         """The guidance of a call that names none; nothing where it takes none."""

@@ -14,6 +14,11 @@ export function panels(page) {
   for (const name of ["picture", "overlay"]) page[name] = canvas();
   for (const name of ["pictureName", "overlayName", "mapName"]) page[name] = make("figcaption");
   page.beside = make("figure", { class: "ux-live-beside" });
+  for (const event of ["pointermove", "pointerleave"])
+    page.overlay.addEventListener(event, (at) => {
+      page.place = event === "pointermove" ? placeOf(page.overlay, at) : null;
+      if (page.mapped) nameMap(page);
+    });
   page.scale = ramp(page.look);
   page.map = smallU(page);
   const whole = make("button", { type: "button", onclick: () => openMap(page, "") }, "open the map of the U");
@@ -116,13 +121,29 @@ function paintMap(page, small) {
   enlarge(page.overlay, under(small, page.overlay, page.look));
   lay(page.overlay, lost ? lostMap(size) : coloured(of(chosen), size, 1, page.look), page.look);
   const text = page.model.get("words")[chosen] ?? "";
-  const most = lost ? LOST : `up to ${((peaks[chosen] / 255) * content.top).toFixed(3)}`;
-  page.overlayName.textContent = `where pixels look at “${text}”: ${most}`;
+  page.mapped = { text, map: of(chosen), height, width, lost, peak: peaks[chosen], top: content.top };
+  nameMap(page);
   page.overlay.setAttribute("aria-label", page.overlayName.textContent);
   [...page.words.children].forEach((button, i) => {
     button.setAttribute("aria-pressed", i === chosen);
     button.style.setProperty("--share", peaks[i] / 255);
   });
+}
+
+/** Where a pointer is on a canvas that is shown whole in its box, as shares of its sides. */
+function placeOf({ width, height, offsetWidth, offsetHeight }, { offsetX, offsetY }) {
+  const scale = Math.min(offsetWidth / width, offsetHeight / height);
+  const share = (offset, box, side) => Math.min(0.9999, Math.max(0, (offset - box / 2) / (side * scale) + 0.5));
+  return { y: share(offsetY, offsetHeight, height), x: share(offsetX, offsetWidth, width) };
+}
+
+/** What the map is, and the weight of the word where the pointer is, else the largest. */
+function nameMap({ mapped, place, overlayName }) {
+  const { text, map, height, width, lost, peak, top } = mapped;
+  const [row, column] = place ? [Math.floor(place.y * height), Math.floor(place.x * width)] : [];
+  const weight = ((place ? map[row * width + column] : peak) / 255) * top;
+  const where = place ? `${weight.toFixed(3)} at row ${row}, column ${column}` : `up to ${weight.toFixed(3)}`;
+  overlayName.textContent = `where pixels look at “${text}”: ${lost ? LOST : where}`;
 }
 
 /** The picture that the run became, once it is finished. */

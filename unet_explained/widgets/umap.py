@@ -18,9 +18,10 @@ from ..words import closest
 from .subject import Subject
 from .subject_maps import WordMaps
 from .subjects import SubjectView, subjects_of
-from .umap_modules import hints_of, insides_of, modules_of
+from .umap_modules import attentions_of, axes_of, hints_of, insides_of, modules_of
 from .umap_pictures import (
     activity_of,
+    answers_of,
     as_maps,
     feature_tiles,
     has_activity,
@@ -88,7 +89,7 @@ class UMap(SubjectView):
     drawing = Dict().tag(sync=True)
     modules = Dict().tag(sync=True)
     timesteps: List = List().tag(sync=True)  # of the run's forwards; empty without a run
-    answers = Dict().tag(sync=True)  # what of the run can be had: _answers
+    answers = Dict().tag(sync=True)  # what of the run can be had: answers_of
     selected = Unicode().tag(sync=True)
     colour = Enum(COLOURS, "stage").tag(sync=True)
     step = Int(0).tag(sync=True)
@@ -115,7 +116,7 @@ class UMap(SubjectView):
             drawing=geometry_of(table) | about,
             modules=modules,
             timesteps=subject.timesteps if subject else [],
-            answers=_answers(self._source) if self._source else {},
+            answers=answers_of(self._source) if self._source else {},
         )
         if subject:
             last = len(subject.timesteps) - 1
@@ -171,16 +172,12 @@ class UMap(SubjectView):
         return self._activity[step]
 
     def _through(self, step: int) -> tuple[dict, list[bytes]]:
-        shapes = {box["name"]: self._axes(box["name"]) for box in self.drawing["boxes"]}
+        shapes = {box["name"]: axes_of(self.modules, box["name"]) for box in self.drawing["boxes"]}
         names, files = through(self._needed.subject, step, shapes)
         return dict(names=names), files
 
-    def _axes(self, name: str) -> tuple[list[str], tuple[int, int] | None]:
-        """The axes of what a module gives, and the height and width of a sequence of pixels."""
-        return [axis for axis, _ in self.modules[name]["axes"]], self._size(name)
-
     def _features(self, name: str, step: int, first: int) -> tuple[dict, list[bytes]]:
-        axes, size = self._axes(name)
+        axes, size = axes_of(self.modules, name)
         seen, features = self._seen
         if seen != (name, step):
             output = output_of(self._needed.subject, step, name)
@@ -190,8 +187,7 @@ class UMap(SubjectView):
         return dict(texts=texts, count=len(features), next=first + CHANNELS), files
 
     def _attention(self, name: str, step: int) -> tuple[dict, list[bytes]]:
-        inside = [n for n in self._attentions() if f"{n}.".startswith(f"{name}.")]
-        inside = inside or [n for n in self._attentions() if name.startswith(f"{n}.")]
+        inside = attentions_of(self.modules, name)
         if not inside:
             raise Asked("There is no attention in it.")
         cross = [n for n in inside if self.modules[n]["cross"]]
@@ -202,20 +198,6 @@ class UMap(SubjectView):
         texts, files = word_tiles(self._needed, step, layer)
         kind = "cross" if self._needed.subject.text else "tokens"
         return dict(texts=texts, kind=kind, layers=cross), files
-
-    def _attentions(self) -> list[str]:
-        return [name for name, module in self.modules.items() if "cross" in module]
-
-    def _size(self, name: str) -> tuple[int, int] | None:
-        """Height and width of the transformer that a module is in; None outside of them."""
-        parts = name.split(".")
-        names = (".".join(parts[:n]) for n in range(1, len(parts)))
-        around = [n for n in names if self._kind(n) == "Transformer2DModel"]
-        sizes = dict(self.modules[around[0]]["axes"]) if around else {}
-        return (sizes["height"], sizes["width"]) if around else None
-
-    def _kind(self, name: str) -> str:
-        return self.modules.get(name, {}).get("kind", "")
 
     def _module(self, name: str) -> str:
         if name not in self.modules:
@@ -264,18 +246,3 @@ def _traced(what: Any, counts: dict[str, Any]) -> tuple[ShapeTable, UNetConfig]:
 
 def _title(subject: Subject) -> str:
     return f"“{subject.text.text}”" if subject.text else "a recorded run"
-
-
-def _answers(source: WordMaps) -> dict[str, Any]:
-    """Whether activity, maps of words (cross) and of places (self) can be had at any step, and
-    features of which modules: None for all."""
-    subject, half = source.subject, source.subject.first
-    steps = range(len(subject.timesteps))
-    replayable = any(map(subject.replayable, steps))
-    return dict(
-        through=replayable,
-        activity=any(has_activity(subject, step) for step in steps),
-        features=None if replayable else list(subject.run.steps[0].values),
-        cross=any(source.can(None, step, half) for step in subject.rows[half]),
-        self=source.can_look(half),
-    )

@@ -127,3 +127,21 @@ def _only_cross(name: str, config: UNetConfig) -> bool:
         return False
     number = int(level) if side == "down_blocks" else config.levels - 1 - int(level)
     return bool(config.at("only_cross_attention", number))
+
+
+def attentions_of(modules: dict[str, dict], name: str) -> list[str]:
+    """The attentions in a module, else those that it is in."""
+    every = [each for each, module in modules.items() if "cross" in module]
+    inside = [each for each in every if f"{each}.".startswith(f"{name}.")]
+    return inside or [each for each in every if name.startswith(f"{each}.")]
+
+
+def axes_of(modules: dict[str, dict], name: str) -> tuple[list[str], tuple[int, int] | None]:
+    """The axes of what a module gives; and of what is in a transformer its height and width."""
+    parts = name.split(".")
+    names = (".".join(parts[:n]) for n in range(1, len(parts)))
+    outer = [modules[each] for each in names if each in modules]
+    around = [module for module in outer if module["kind"] == "Transformer2DModel"]
+    sizes = dict(around[0]["axes"]) if around else {}
+    size = (sizes["height"], sizes["width"]) if around else None
+    return [axis for axis, _ in modules[name]["axes"]], size

@@ -6,6 +6,7 @@ The page enlarges them and writes beside them; drawn as Figures they would take 
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from einops import rearrange, reduce
@@ -148,6 +149,21 @@ def _reduced(features: np.ndarray) -> np.ndarray:
     high, wide = (size // times * times for size in features.shape[1:])
     blocks = "channel (height down) (width across) -> channel height width"
     return reduce(features[:, :high, :wide], blocks, "mean", down=times, across=times)
+
+
+def answers_of(source: WordMaps) -> dict[str, Any]:
+    """Whether activity, maps of words (cross) and of places (self) can be had at any step, and
+    features of which modules: None for all."""
+    subject, half = source.subject, source.subject.first
+    steps = range(len(subject.timesteps))
+    replayable = any(map(subject.replayable, steps))
+    return dict(
+        through=replayable,
+        activity=any(has_activity(subject, step) for step in steps),
+        features=None if replayable else list(subject.run.steps[0].values),
+        cross=any(source.can(None, step, half) for step in subject.rows[half]),
+        self=source.can_look(half),
+    )
 
 
 def has_activity(subject: Subject, step: int) -> bool:
