@@ -92,8 +92,8 @@ class UNet2DConditionModel(Lacking, nn.Module):
     def from_config(cls, what, *, seed: int | None = None) -> "UNet2DConditionModel":
         """Random weights. what: a preset's name, config.json or its folder, dict, or UNetConfig.
 
-        With a seed, torch's default initialisation is the same each time and the global generator
-        is left as it was. In a diffusers pipeline it runs, but `pipe.save_pretrained` leaves it out
+        With a seed, torch's default initialisation is the same each time and the CPU's generator
+        is left as it was; those of CUDA are seeded, as by torch.manual_seed. In a diffusers pipeline it runs, but `pipe.save_pretrained` leaves it out
         and warns; ux.from_diffusers(ux.to_diffusers(unet)) is the same tensors, and is saved.
         """
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
