@@ -89,7 +89,12 @@ def lighter(png: str) -> str:
 
 
 if __name__ == "__main__":
-    for path in map(Path, sys.argv[1:]) if sys.argv[1:] else sorted(HERE.glob("*.ipynb")):
+    paths = list(map(Path, sys.argv[1:])) or sorted(HERE.glob("*.ipynb"))
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        raise SystemExit(
+            f"no such file: {', '.join(missing)}; give paths, as notebooks/01_time.ipynb"
+        )
+    for path in paths:
         notebook = execute(nbformat.read(path, as_version=4))
         fold_answers(notebook)
         nbformat.write(notebook, path)

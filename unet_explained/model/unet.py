@@ -93,8 +93,9 @@ class UNet2DConditionModel(Lacking, nn.Module):
         """Random weights. what: a preset's name, config.json or its folder, dict, or UNetConfig.
 
         With a seed, torch's default initialisation is the same each time and the CPU's generator
-        is left as it was; those of CUDA are seeded, as by torch.manual_seed. In a diffusers pipeline it runs, but `pipe.save_pretrained` leaves it out
-        and warns; ux.from_diffusers(ux.to_diffusers(unet)) is the same tensors, and is saved.
+        is left as it was; those of CUDA are seeded, as by torch.manual_seed. In a diffusers
+        pipeline it runs, but `pipe.save_pretrained` leaves it out and warns;
+        ux.from_diffusers(ux.to_diffusers(unet)) is the same tensors, and is saved.
         """
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
