@@ -91,18 +91,26 @@ def test_heatmaps_of_what_a_pipeline_gave():
     with ux.record(pipe) as rec:
         out = pipe(["a red frog", "a blue house"], **options | {"output_type": "pil"})
     expected = ux.plot_heatmaps(out.images[1], rec, picture=1)
-    for made in (out, out.images):
+    for made in (out, out.images, np.stack(out.images)):
         found = ux.plot_heatmaps(made, rec, picture=1)
         assert titles(found) == ["a", "blue", "house"]
         assert np.array_equal(found.axes[0].images[0].get_array(), out.images[1])
         assert found._repr_png_() == expected._repr_png_()
     with ux.record(pipe) as one:
         run(pipe, "a red frog", **options)
+    assert ux.plot_heatmaps(out.images[:1], one).axes
     with pytest.raises(ValueError, match="2 pictures, and one is drawn"):
         ux.plot_heatmaps(out, one)
 
 
 PROMPT = "a beautiful and detailed painting of a red frog left of a blue house " * 3
+
+
+def test_a_title_of_several_lines_keeps_them():
+    figure = heatmap_grid(IMAGE, ["word"], [np.ones((8, 12))], title=f"first\n{PROMPT}")
+    first, *others = figure.get_suptitle().split("\n")
+    assert first == "“first"
+    assert len(others) > 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -57,7 +57,7 @@ class Maps:
         if method == "daam":
             sizes = _of_daam(sizes)
         combine, per_layer = (_as_daam, _sum) if method == "daam" else (average, _mean)
-        maps, forwards = [], 1 if method == "daam" else sum(texts[text] for text in found)
+        maps, forwards = [], sum(texts[text] for text in found)
         for text, occurrences in found.items():  # nearly always one
             by_layer = []
             for name, size in sizes.items():

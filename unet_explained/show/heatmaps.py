@@ -19,10 +19,8 @@ from .overlay import GREY, Place, shrunk
 from .panels import GAP, Panels
 from .picture import Picture
 
-HIT, MISS = ("o", "#5fe05f"), ("x", "black")  # a ring, a cross: told apart without colour as well
-
-
 WHERE = ("layer", "head", "step", "run", "picture", "half", "method")
+HIT, MISS = ("o", "#5fe05f"), ("x", "black")  # a ring, a cross: told apart without colour as well
 
 
 def plot_heatmaps(
@@ -67,7 +65,7 @@ def plot_heatmaps(
 def _picture_of(made: Any, number: int | None) -> Any:
     """Of a Run its picture, which is decoded only now; of a pipeline's pictures the chosen one."""
     pictures = getattr(made, "images", made)
-    if not isinstance(pictures, list | tuple):
+    if not (isinstance(pictures, list | tuple) or getattr(pictures, "ndim", 0) == 4):
         return getattr(pictures, "image", pictures)
     if number is None and len(pictures) != 1:
         raise ValueError(f"image: {len(pictures)} pictures, and one is drawn: pass picture=")

@@ -30,7 +30,8 @@ def wrapped(text: str, width: float, size: float) -> str:
     """A text in lines of at most so many inches, at so many points a letter."""
     wide = any(east_asian_width(letter) in "WF" for letter in text)
     letters = max(1, int(width * 72 / (size * (1.1 if wide else 0.54))))
-    return "\n".join(textwrap.wrap(shown(text), letters))
+    lines = (textwrap.wrap(line, letters) or [""] for line in shown(text).split("\n"))
+    return "\n".join(line for some in lines for line in some)
 
 
 def name_ticks(axis: Axis, names: Sequence[str], **style) -> None:
