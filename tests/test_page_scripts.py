@@ -155,8 +155,8 @@ def test_parts_in_text_are_the_bytes(computed, length):
     "prompt",
     [
         "a red house", "two houses", "3 red fishes", "a dog and a red house", "a pink house",
-        "a house on a red ground", "red and green", "asdf 7", "a tree on a grey ground", "",
-        "hose mouse",
+        "a house on a red ground", "red and green", "asdf 7", "seven", "",
+        "a tree on a grey ground", "hose mouse",
         "butterfrog flies treehouse starfish housefish " + "butter" * 32,
     ],
 )  # fmt: skip
