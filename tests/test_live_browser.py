@@ -74,6 +74,8 @@ def test_a_click_in_the_u_opens_its_map_there_and_escape_closes_it(browser, view
     view.locator(".ux-live-panel rect").nth(20).click()
     name = view.locator("figcaption", has_text=".").last.inner_text().split(":")[0]
     opened = browser.page.get_by_role("dialog")
+    room = "(dialog) => dialog.clientWidth - dialog.querySelector('.ux-umap').offsetWidth"
+    assert opened.evaluate(room) < 50  # the view has all of it
     expect(opened.locator("[aria-current=true]")).to_have_text(re.compile(r"\w"))
     crumbs = opened.locator("nav button").all_inner_texts()
     assert ".".join(crumbs) == name

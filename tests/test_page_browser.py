@@ -196,7 +196,7 @@ def test_from_a_plain_host_it_has_threads_and_stops(host, opened):
     start(page, "</script><img src=x onerror='window.bad=1'>", steps=50)
     expect(page.locator(".ux-live-note")).to_contain_text("to run it anyway, press Start again")
     ended(page, "finished")  # the saved run is still there
-    page.get_by_role("button", name="Start").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     expect(page.locator(".ux-live .ux-said").last).to_contain_text("step 1 of 50", timeout=WAIT)
     expect(page.locator(".ux-live-note")).to_contain_text("was never shown this word")
     page.get_by_role("button", name="Stop").click()

@@ -162,8 +162,8 @@ def test_a_network_in_halves_is_the_network(computed, length):
     "prompt",
     [
         "a red house", "two houses", "3 red fishes", "a dog and a red house", "a pink house",
-        "a house on a red ground", "red and green", "asdf 7", "a tree on a grey ground", "",
-        "hose mouse",
+        "a house on a red ground", "red and green", "asdf 7", "seven", "",
+        "a tree on a grey ground", "hose mouse",
         "butterfrog flies treehouse starfish housefish " + "butter" * 32,
     ],
 )  # fmt: skip
