@@ -50,7 +50,7 @@ def as_html(output: dict) -> str:
     if "image/png" in data:
         png = "".join(data["image/png"].split())
         return f'<img src="data:image/png;base64,{png}" alt="{text}">'
-    return f'<pre style="margin:0">{text}</pre>'
+    return f'<pre style="margin:0;font-family:monospace">{text}</pre>'
 
 
 def as_text(output: dict) -> str:
