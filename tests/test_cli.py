@@ -45,6 +45,13 @@ def test_heatmap_writes_one_picture(tiny_folder, tmp_path, capsys):
     assert Image.open(out).width > 500
 
 
+def test_heatmap_is_a_file(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["heatmap", "a red circle", "--out", f"{tmp_path / 'maps'}/"])
+    assert "expected the name of a picture" in capsys.readouterr().err
+    assert not (tmp_path / "maps").exists()
+
+
 def test_heatmap_of_nothing_that_is_painted_is_answered_and_run_anyway(tmp_path, capsys):
     out = tmp_path / "heat.png"
     arguments = ["heatmap", "asdf qwer", "--steps", "1", "--device", "cpu", "--out", str(out)]
@@ -83,6 +90,7 @@ def test_options_before_and_after_a_command_are_not_lost(tiny_folder, tmp_path, 
         (["heatmap", "a", "--model", "./nowhere"], "no such folder or file"),
         (["heatmap", "a", "--device", "cpu", "--dtype", "float16"], "bfloat16"),
         (["shapes", "sd99"], "sd15"),
+        (["shapes", "SDXL"], "(sdxl"),
         (["shapes", "sd15", "--stage", "9"], "pre-process"),
     ],
 )
@@ -112,14 +120,15 @@ def test_lab_opens_the_notebooks_of_a_clone_or_a_copy(installed, opened, tmp_pat
     assert main(["lab"]) == 0
     (command,) = opened
     assert command[1:3] == ["-m", "jupyterlab"]
-    assert (Path(command[3]) / "00_start_here.ipynb").is_file()
+    first = command[4].partition("/lab/tree/")[2]
+    assert (Path(command[3]) / first).is_file()
     assert (Path(command[3]).parent == Path()) == installed
 
 
 def test_lab_passes_on_what_is_jupyterlabs(opened):
     options = ["--no-browser", "--port", "8890", "--ip=127.0.0.1", "--allow-root"]
     assert main(["lab", *options]) == 0
-    assert opened[0][4:] == options
+    assert opened[0][5:] == options
 
 
 def test_only_lab_passes_options_on(opened, capsys):

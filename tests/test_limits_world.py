@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 
@@ -183,30 +184,43 @@ def test_an_interrupt_of_shapes_whose_reader_waits(warm):
     stopped(warm.end())
 
 
-def test_an_interrupt_of_lab_is_its_servers_to_answer(tmp_path):
+@contextmanager
+def serving(place: Path) -> Iterator[tuple[subprocess.Popen, int]]:
+    """`lab` that serves, in a terminal, and what that terminal's keyboard is."""
     names = ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "JUPYTERLAB_WORKSPACES")
-    places = {f"{name}_DIR": str(tmp_path / name) for name in names}
+    places = {f"{name}_DIR": str(place / name) for name in names}
     command = [sys.executable, "-m", "unet_explained", "lab", "--no-browser", "--allow-root"]
     keyboard, terminal = os.openpty()  # else JupyterLab does not ask
-    with open(tmp_path / "log", "w") as log:
+    with open(place / "log", "w") as log:
         lab = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | places,
             stdin=terminal, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        _wait_for("is running at", tmp_path / "log", lab)
-        os.killpg(lab.pid, signal.SIGINT)  # as a terminal does
-        _wait_for("Shut down this Jupyter server", tmp_path / "log", lab)
-        os.write(keyboard, b"y\n")
-        assert lab.wait(60) == 130
+        _wait_for("is running at", place / "log", lab)
+        yield lab, keyboard
     finally:
         with suppress(ProcessLookupError):
             os.killpg(lab.pid, signal.SIGKILL)
         os.close(keyboard), os.close(terminal)
-    said = (tmp_path / "log").read_text()
-    assert said.endswith("\nstopped\n")
-    left = list(tmp_path.glob("JUPYTER_RUNTIME/jpserver-*"))
+    left = list(place.glob("JUPYTER_RUNTIME/jpserver-*"))
     assert not left, "it was killed before it could tidy up"
+
+
+def test_an_interrupt_of_lab_is_its_servers_to_answer(tmp_path):
+    with serving(tmp_path) as (lab, keyboard):
+        assert "/lab/tree/00_start_here.ipynb" in (tmp_path / "log").read_text()
+        os.killpg(lab.pid, signal.SIGINT)  # as a terminal does
+        _wait_for("Shut down this Jupyter server", tmp_path / "log", lab)
+        os.write(keyboard, b"y\n")
+        assert lab.wait(60) == 130
+    assert (tmp_path / "log").read_text().endswith("\nstopped\n")
+
+
+def test_a_lab_that_is_ended_serves_no_longer(tmp_path):
+    with serving(tmp_path) as (lab, _):
+        lab.terminate()  # its server hears nothing of it
+        lab.wait(60)
 
 
 def _wait_for(text: str, log: Path, process: subprocess.Popen, late: float = 120) -> None:

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from .commands.lab import lab
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no command {brief(arguments[1])}{near}")
     options, others = parser.parse_known_args(arguments)
     if others and options.command is not lab:
-        parser.error(f"unrecognized arguments: {' '.join(others)}")
+        options.parser.error(f"unrecognized arguments: {' '.join(others)}")
     options.others = others
     os.environ.setdefault(*WAITING)
     with forgiving_streams():
@@ -98,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     tour_parser = commands.add_parser("tour", help=COMMANDS["tour"])
     tour_parser.add_argument("--prompt", default=PROMPT, help="default: %(default)s")
     _add_run_options(tour_parser, "unet-tour")
-    tour_parser.set_defaults(command=tour)
+    tour_parser.set_defaults(command=tour, parser=tour_parser)
 
     shapes_parser = commands.add_parser("shapes", help=COMMANDS["shapes"])
     shapes_parser.add_argument(
@@ -116,23 +117,23 @@ def _parser() -> argparse.ArgumentParser:
         shapes_parser.add_argument(f"--{name}", type=int, help=text)
     shapes_parser.add_argument("--stage", help="time, pre-process, down, mid, up or post-process")
     shapes_parser.add_argument("--csv", metavar="FILE", help="write a CSV file instead")
-    shapes_parser.set_defaults(command=shapes)
+    shapes_parser.set_defaults(command=shapes, parser=shapes_parser)
 
     heat = commands.add_parser("heatmap", help=COMMANDS["heatmap"])
     heat.add_argument("prompt")
-    _add_run_options(heat, "heatmap.png")
-    heat.set_defaults(command=heatmap)
+    _add_run_options(heat, "heatmap.png", _file)
+    heat.set_defaults(command=heatmap, parser=heat)
 
     page_parser = commands.add_parser("page", help=COMMANDS["page"])
     page_parser.add_argument("path", help="NAME.html, or the folder to write into")
-    page_parser.set_defaults(command=page)
+    page_parser.set_defaults(command=page, parser=page_parser)
 
     lab_parser = commands.add_parser("lab", help=COMMANDS["lab"])
-    lab_parser.set_defaults(command=lab)
+    lab_parser.set_defaults(command=lab, parser=lab_parser)
     return parser
 
 
-def _add_run_options(parser: argparse.ArgumentParser, out: str) -> None:
+def _add_run_options(parser: argparse.ArgumentParser, out: str, place: Callable = Path) -> None:
     add = parser.add_argument
     add("--model", help="folder, hub id or .safetensors file (default: the bundled model)")
     add("--negative", default="", metavar="TEXT", help="negative prompt")
@@ -142,7 +143,14 @@ def _add_run_options(parser: argparse.ArgumentParser, out: str) -> None:
     add("--anyway", action="store_true", help="run a prompt that names nothing the model paints")
     add("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one)")
     add("--dtype", help="float32, bfloat16 or, on CUDA, float16")
-    add("--out", type=Path, default=Path(out), help="where to write (default: %(default)s)")
+    add("--out", type=place, default=Path(out), help="where to write (default: %(default)s)")
+
+
+def _file(text: str) -> Path:
+    if text.endswith(("/", os.sep)):
+        said = f"expected the name of a picture, got the folder {text!r}: as {text}heatmap.png"
+        raise argparse.ArgumentTypeError(said)
+    return Path(text)
 
 
 def _say_warning(message, category, filename, lineno, file=None, line=None) -> None:

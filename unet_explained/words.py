@@ -16,11 +16,13 @@ def brief(value) -> str:
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
-    """At most three names that look like one that is not there, the likest first."""
-    return get_close_matches(name[:200], names, n=3, cutoff=cutoff)
+    """At most three names that look like one that is not there, in any case, the likest first."""
+    spelt = {each.lower(): each for each in names}
+    found = get_close_matches(name[:200].lower(), spelt, n=3, cutoff=cutoff)
+    return [spelt[each] for each in found]
 
 
 def closest(name: str, names: Iterable[str]) -> str:
     """The end of an error message: names that look like one that is not there."""
-    near = nearest(name.strip("*"), names, 0.5)
+    near = nearest(name.strip("*"), names, 0.51)
     return f"; the closest: {', '.join(near)}" if near else ""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from ..extras import need
 from ..writing import written_folder
 
 PACKAGE = Path(__file__).parents[1]
+FIRST = "--LabApp.default_url=/lab/tree/00_start_here.ipynb"
 
 
 def lab(options) -> int:
@@ -23,7 +25,8 @@ def lab(options) -> int:
                 others = shutil.ignore_patterns("*.py", "__*")
                 shutil.copytree(installed, new, ignore=others, dirs_exist_ok=True)
             print(f"copied the notebooks into ./{notebooks}")
-    status = _serve([sys.executable, "-m", "jupyterlab", str(notebooks), *options.others])
+    command = [sys.executable, "-m", "jupyterlab", str(notebooks), FIRST, *options.others]
+    status = _serve(command)
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     if status and root and "--allow-root" not in options.others:
         typed = " ".join(["lab", *options.others, "--allow-root"])
@@ -35,6 +38,7 @@ def _serve(command: list[str]) -> int:
     """The server's status. In a terminal it hears Ctrl-C itself: it asks, and ends its kernels."""
     interrupted = False
     with subprocess.Popen(command) as server:
+        signal.signal(signal.SIGTERM, lambda *_: server.terminate())  # else it would serve on
         while server.poll() is None:
             try:
                 server.wait()

@@ -24,6 +24,7 @@ def tour(options) -> None:
     from ..recording.shapes import shape_table
 
     full = shape_table("sd15")
+    print("\nStable Diffusion 1.5 at full size, block by block (no weights needed):\n")
     print(shape_table("sd15", depth=1))
     with written_folder(options.out) as new:
         run.image.save(new / "picture.png")
@@ -33,8 +34,10 @@ def tour(options) -> None:
     say(f"\nWritten into {options.out}/")
     for name, what in written.items():
         print(f"  {name:24}{what}")
-    print("\nNext:  python -m unet_explained lab            step through it in JupyterLab")
-    print('       python -m unet_explained heatmap "..."  your own prompt')
+    print("\nNext:  python -m unet_explained lab             step through it in JupyterLab")
+    print('       python -m unet_explained heatmap "..."   your own prompt')
+    print("       python -m unet_explained page live.html  the model alive in a page")
+    say(f"\nFirst of all look at {options.out / 'heatmaps.png'}")
 
 
 def heatmap(options) -> None:

@@ -61,7 +61,7 @@ def made(pipe: Pipeline, told) -> tuple[dict[str, Any], dict[str, bytes]]:
 
     saved, kept = saved_run(pipe, PROMPT, SEED)
     facts = facts_of(pipe, saved)
-    told("exporting its networks ...")
+    told("exporting its networks, which takes about a minute ...")
     seen = {"kept": kept, "map": as_json(saved.pop("map")).encode(), "notices": notices()}
     networks = {name: halves(part) for name, part in exported(pipe, facts["parts"]).items()}
     parts = {**seen, **runtime(), **networks}
