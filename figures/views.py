@@ -32,11 +32,9 @@ def views() -> dict:
     pipe = ux.load(device="cpu")
     with ux.record(pipe.unet) as recording:
         run = pipe(PROMPT)
-    live = ux.live(pipe, PROMPT)
-    live.wait()
     umap = ux.umap(run)
     umap.selected = "up_blocks.1.attentions.0"
-    return {"umap": umap, "explorer": ux.explore(run, recording), "live": live}
+    return {"umap": umap, "explorer": ux.explore(run, recording)}
 
 
 @contextmanager

@@ -148,7 +148,7 @@ class Transformer2DModel(nn.Module):
         depth: int,
         config: UNetConfig,
         level: int,
-        only_cross_attention: bool,
+        only_cross_attention: bool = False,
     ):
         super().__init__()
         heads = config.at("attention_head_dim", level)
