@@ -77,6 +77,7 @@ def page(notebook):
     page.locator(".ux-picture").focus()
     page.keyboard.press("Escape")
     page.locator(".ux-caption", has_text="the picture").wait_for()
+    settled(page)
     yield page
     assert (notebook.outside, notebook.errors) == ([], [])
     assert page.evaluate("window.hacked") is None

@@ -127,7 +127,9 @@ function status(page) {
 
 /** Of a run that begins there is no frame yet: those on the page are of the run before it. */
 function forget(page) {
-  if (!page.model.get("count")) page.shown = null;
+  if (page.model.get("count")) return;
+  page.shown = null;
+  page.bar.value = 0;
 }
 
 /** What the run is of: its prompt and options, and a button for each of its words. */
