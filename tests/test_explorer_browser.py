@@ -77,7 +77,6 @@ def page(notebook):
     page.locator(".ux-picture").focus()
     page.keyboard.press("Escape")
     page.locator(".ux-caption", has_text="the picture").wait_for()
-    settled(page)
     yield page
     assert (notebook.outside, notebook.errors) == ([], [])
     assert page.evaluate("window.hacked") is None
@@ -120,6 +119,7 @@ def at(page, x: float, y: float) -> tuple[float, float]:
 
 
 def test_pointing_at_a_word_lays_its_map_over_the_picture(page):
+    page.locator(".ux-caption", has_text="the picture, as foreseen").wait_for()  # it was asked for
     picture = page.evaluate(COLOURED)
     word(page, "circle").hover()
     assert caption(page) == "“circle”"
