@@ -54,7 +54,7 @@ def recorded(pipe, options) -> ux.Recording:
     return rec
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_interrupt_at_any_line_of_who_watches():
     pipe, options = build("sd")
     options |= {"num_inference_steps": 1}

@@ -90,7 +90,8 @@ def test_an_inversion_in_the_place_of_another_is_read_by_its_own_name():
             run(pipe, f"a {name} and a fish", **options)
         assert [word.text for word in rec.text().spans] == ["a", name[1:-1], "and", "a", "fish"]
         assert rec.text().tokens[2] == name
-        copies.append(own_copy(pipe.tokenizer))
+        with own_copy(pipe.tokenizer) as own:
+            copies.append(own)
         pipe.unload_textual_inversion()
     assert copies[0] is copies[1] is not copies[2]
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import Lock, local
+from threading import local
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -155,23 +155,30 @@ class PipelineReader:
         """As it was written in this call, or else last."""
         convert = getattr(self.pipe, "maybe_convert_prompt", lambda text, tokenizer: text)
         written = dict.fromkeys([*(call.strings if call else ()), *reversed([*self.written])])
-        with _READING:
-            own = own_copy(self.encoders[encoder][1])
+        with own_copy(self.encoders[encoder][1]) as own:
             return text_of(ids, own, ((text, convert(text, own)) for text in written))
 
 
 # A fast tokenizer refuses two threads at once, and the pipeline's may be at work: so it is a copy
-# that reads, one for all records, because to make it takes as long as a forward or more.
-_COPIES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-_READING = Lock()
+# that reads, lent to one at a time, because to make it takes as long as a forward or more.
+_COPIES: WeakKeyDictionary[Any, list] = WeakKeyDictionary()
 
 
-def own_copy(tokenizer):
-    """A tokenizer that nobody else uses, of the same words: a textual inversion may come and go."""
-    own = _COPIES.get(tokenizer)
-    if own is None or own.get_added_vocab() != tokenizer.get_added_vocab():
-        own = _COPIES[tokenizer] = copy.deepcopy(tokenizer)
-    return own
+@contextmanager
+def own_copy(tokenizer) -> Iterator[Any]:
+    """A tokenizer that nobody else uses, of the same words: a textual inversion may come and go.
+
+    Without a lock, which an interrupt could leave locked: a copy that one lost is made again.
+    """
+    free = _COPIES.setdefault(tokenizer, [])
+    try:
+        own = free.pop()
+    except IndexError:
+        own = copy.deepcopy(tokenizer)
+    if own.get_added_vocab() != tokenizer.get_added_vocab():
+        own = copy.deepcopy(tokenizer)
+    yield own
+    free.append(own)
 
 
 def content_of(row: Float[Tensor, "token channel"]) -> str:
