@@ -15,6 +15,7 @@ from page_runs import SHOWN, expect_pythons
 from playwright.sync_api import expect
 
 import unet_explained as ux
+from unet_explained.run.text import read_prompt
 
 pytestmark = [
     pytest.mark.browser,
