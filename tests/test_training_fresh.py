@@ -112,12 +112,12 @@ def test_the_loss_sees_them_at_all_timesteps_some_more_often():
     assert share(850, 1000) == pytest.approx(3 / 8 * (0.15 + 1 - 0.85**2), abs=0.06)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_pipeline_is_trained_on_from_where_it_is(tmp_path):
     heads = replace(HEADS, steps=1, batch=2, side=SIDE)
     finetune(tmp_path, 0, heads, replace(FRESH, steps=2, batch=2, side=SIDE, rate=1e-4))
     verify(tmp_path / "pipeline")
-    headed = load_file(tmp_path / "heads" / "state" / "model.safetensors")
+    headed = load_file(tmp_path / "heads" / "checkpoint" / "state" / "model.safetensors")
     for part, file in (("unet", UNET), ("reading.text_encoder", TEXT)):
         before, after = load_file(BUNDLED / file), load_file(tmp_path / "pipeline" / file)
         assert all(
