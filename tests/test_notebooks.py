@@ -48,7 +48,7 @@ def test_it_is_committed_executed_and_small(path: Path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert "widgets" not in notebook.metadata
-    assert path.stat().st_size < 2_500_000
+    assert path.stat().st_size < 1_500_000
     assert all(len(cell.source.splitlines()) <= 12 for cell in code)
 
 
